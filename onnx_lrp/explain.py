@@ -1,0 +1,291 @@
+"""Explainer and Explanation: the public way in and the result."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+
+from .errors import InputError, ParityError, RuleError
+from .explanation import Explanation
+from .graph import Graph, Value, load_graph
+from .inputs import prepare_inputs
+from .plan import Plan, make_plan
+from .program import Program
+from .registry import is_float
+from .rules import GATE_RULES, Epsilon
+from .runtime import Runtime
+from .summary import Summary, canonical_weights, summarize
+from .targets import Target, prepare
+
+__all__ = ["Explainer", "explain", "load"]
+
+Model = str | os.PathLike[str] | bytes | onnx.ModelProto
+JITS = ("auto", "xla", "graph", "eager")
+PRECISIONS = ("float32", "float64")
+VERIFY = ("first", "always", "never")
+
+
+def load(
+    model: Model,
+    *,
+    rule: str = "epsilon",
+    epsilon: float = 1e-3,
+    bias_factor: float = 0.0,
+    gates: str = "all",
+    at: str | Sequence[str] | None = None,
+    output: str | None = None,
+    from_probabilities: bool = False,
+    batch_axis: int | Mapping[str, int] | None = None,
+    precision: str = "float32",
+    device: str | None = None,
+    jit: str = "auto",
+    verify: str = "first",
+) -> Explainer:
+    """Read a model and decide how it is explained. Cheap: TensorFlow is not imported before the first run.
+
+    Args:
+        model: path of a ``.onnx`` file, its bytes, or a ``ModelProto``.
+        rule: "epsilon" (Bach et al. 2015, eq. 58).
+        epsilon: stabilizer ε ≥ 0.
+        bias_factor: share δ in [0, 1] of bias and stabilizer that goes evenly to the lower units (Arras et al. 2017).
+        gates: "all": the signal of a gated product takes all its relevance (Arras et al. 2017).
+        at: internal float tensor(s) to attribute to, instead of the inputs.
+        output: the graph output to explain; default: the first float one that depends on the inputs.
+        from_probabilities: start behind a final softmax or sigmoid instead of before it.
+        batch_axis: axis of the samples (of the first input, or by input name), where the file leaves it open.
+        precision: "float32" or "float64", of everything the engine computes.
+        device: TensorFlow device such as "/GPU:0"; default: TensorFlow's own placement.
+        jit: "graph", "xla", "eager", or "auto".
+        verify: compare the forward pass with onnxruntime's on the "first" batch, "always" or "never".
+
+    Raises:
+        ModelError: the model can't be read or explained.
+        RuleError: a rule or its parameters don't exist.
+        InputError: another option doesn't fit this model.
+    """
+    if rule != "epsilon":
+        raise RuleError(f"rule {rule!r} does not exist; there is: epsilon")
+    if gates not in GATE_RULES:
+        raise RuleError(f"gate rule {gates!r} does not exist; there is: {', '.join(GATE_RULES)}")
+    for name, value, known in (("precision", precision, PRECISIONS), ("jit", jit, JITS), ("verify", verify, VERIFY)):
+        if value not in known:
+            raise InputError(f"{name}={value!r} does not exist; one of {', '.join(known)}")
+    graph = load_graph(model)
+    plan = make_plan(graph, at=at, output=output, from_probabilities=from_probabilities, batch_axis=batch_axis)
+    return Explainer(
+        graph, plan, rule=Epsilon(epsilon, bias_factor), precision=precision, device=device, jit=jit, verify=verify
+    )
+
+
+def explain(model: Model, inputs: Any, target: Any = None, **options: Any) -> Explanation:
+    """:func:`load` and :meth:`Explainer.explain` in one call."""
+    return load(model, **options).explain(inputs, target)
+
+
+class Explainer:
+    """A model made ready to be explained; made by :func:`load`."""
+
+    def __init__(
+        self, graph: Graph, plan: Plan, *, rule: Epsilon, precision: str, device: str | None, jit: str, verify: str
+    ) -> None:
+        self._graph = graph
+        self._plan = plan
+        self._rule = rule
+        self._precision = precision
+        self._device = device
+        self._jit = jit
+        self._verify = verify
+        self._verified = False
+        self._runtime = Runtime(graph)
+
+    @functools.cached_property
+    def _program(self) -> Program:
+        jit = "graph" if self._jit == "auto" else self._jit
+        return Program(self._plan, rule=self._rule, precision=self._precision, jit=jit, device=self._device)
+
+    @property
+    def inputs(self) -> tuple[Value, ...]:
+        """The graph inputs to pass."""
+        return self._graph.inputs
+
+    def summary(self) -> Summary:
+        """What was read: layers, shapes, axes, attribution points, decisions. Needs no TensorFlow."""
+        return summarize(self._plan, self._rule, self._precision)
+
+    def weights(self) -> dict[str, dict[str, np.ndarray]]:
+        """Canonical weights by layer, gates in the order i, f, c, o. Needs no TensorFlow."""
+        return canonical_weights(self._plan)
+
+    def predict(self, inputs: Any) -> dict[str, np.ndarray]:
+        """Forward pass alone.
+
+        Args:
+            inputs: an array, or arrays by graph input name.
+
+        Returns:
+            every graph output by name, in the model's dtypes.
+        """
+        feeds = prepare_inputs(inputs, self._plan)
+        return self._chunks(feeds, Target("forward"), lambda result, feeds: self._outputs(result, feeds))
+
+    def explain(self, inputs: Any, target: Any = None) -> Explanation:
+        """Explain a batch.
+
+        Args:
+            inputs: anything ``np.asarray`` takes if the model has one required input, else ``{graph input: array}``.
+            target: None (each sample's predicted class), a class index, or (B,) indices; for a score at every position
+                also indices of the positions' shape.
+
+        Returns:
+            the :class:`Explanation`; its relevance has the shape of the attribution points.
+
+        Raises:
+            InputError: inputs or target don't fit the model.
+            ParityError: the forward pass is not onnxruntime's (see ``verify``).
+        """
+        feeds = prepare_inputs(inputs, self._plan)
+        plan = self._plan
+        shape = plan.vars[plan.explained].shape
+        if shape is None:
+            raise InputError(f"the rank of {plan.explained!r} is unknown, so no class can be chosen in it")
+        spec = prepare(target, shape, plan.class_axis, plan.batch_axis(plan.explained))
+        batch = self._batch(feeds)
+        if spec.value is not None and spec.value.size not in (1, batch) and np.ndim(target) == 1:
+            raise InputError(f"target has {spec.value.size} entries for {batch} samples")
+        raw = self._chunks(feeds, spec, lambda result, part: {**result, "outputs": self._outputs(result, part)})
+        absorbed: dict[str, np.ndarray] = {}
+        ledger: dict[str, dict[str, np.ndarray]] = {}
+        for key, amount in raw["absorbed"].items():
+            layer, kind = key.rsplit("|", 1)
+            absorbed[kind] = absorbed.get(kind, 0) + np.asarray(amount)
+            ledger.setdefault(layer, {})[kind] = np.asarray(amount)
+        sums = {p: self._sums(p, r) for p, r in raw["relevance"].items()}
+        seed = raw["seed"]
+        residual = seed.astype(np.float64) - sum(sums.values()) - sum(np.asarray(a, np.float64) for a in absorbed.values())
+        index = raw["index"]
+        axes = {p: (plan.batch_axis(p), plan.time_axis(p)) for p in plan.points}
+        return Explanation(
+            relevance=raw["relevance"],
+            inputs=feeds,
+            outputs=raw["outputs"],
+            target=index,
+            seed=seed,
+            absorbed=absorbed,
+            ledger=ledger,
+            residual=residual,
+            axes=axes,
+            origins=dict(plan.origins),
+            explained=plan.output,
+            settings={
+                "rule": "epsilon",
+                "epsilon": self._rule.epsilon,
+                "bias_factor": self._rule.bias_factor,
+                "gates": "all",
+                "precision": self._precision,
+                "from_probabilities": bool(plan.options.get("from_probabilities")),
+            },
+        )
+
+    def _batch(self, feeds: Mapping[str, np.ndarray]) -> int:
+        for name, array in feeds.items():
+            dims = self._plan.vars[name].dims or ()
+            for axis, dim in enumerate(dims):
+                if self._plan.batch is not None and dim.roots == (self._plan.batch.root,):
+                    return int(array.shape[axis])
+        return 1
+
+    def _sums(self, point: str, relevance: np.ndarray) -> np.ndarray:
+        axis = self._plan.batch_axis(point)
+        array = relevance.astype(np.float64)
+        if axis is None:
+            return array.sum().reshape(1)
+        return array.sum(axis=tuple(a for a in range(array.ndim) if a != axis))
+
+    def _chunks(self, feeds: dict[str, np.ndarray], target: Target, finish: Any) -> Any:
+        """Run; a model exported for a batch of one is run sample by sample."""
+        if self._plan.fixed_batch != 1 or self._batch(feeds) == 1:
+            return finish(self._run(feeds, target), feeds)
+        parts = []
+        axes = {n: self._plan.batch_axis(n) for n in feeds}
+        for k in range(self._batch(feeds)):
+            part = {n: a if axes[n] is None else np.take(a, [k], axes[n]) for n, a in feeds.items()}
+            value = target.value
+            if value is not None and value.size > 1:
+                at = next(i for i, n in enumerate(value.shape) if n == self._batch(feeds))
+                value = np.take(value, [k], at)
+            parts.append(finish(self._run(part, Target(target.mode, value)), part))
+        return self._joined(parts)
+
+    def _joined(self, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        def join(name: str, arrays: Sequence[Any]) -> Any:
+            if name in self._plan.vars:
+                axis = self._plan.batch_axis(name)
+                return np.concatenate(arrays, axis) if axis is not None else np.stack(arrays)
+            return np.concatenate([np.asarray(a) for a in arrays], 0)
+
+        if "outputs" not in parts[0]:
+            return {n: join(n, [p[n] for p in parts]) for n in parts[0]}
+        return {
+            "outputs": {n: join(n, [p["outputs"][n] for p in parts]) for n in parts[0]["outputs"]},
+            "relevance": {n: join(n, [p["relevance"][n] for p in parts]) for n in parts[0]["relevance"]},
+            "absorbed": {n: np.concatenate([p["absorbed"][n] for p in parts]) for n in parts[0]["absorbed"]},
+            "seed": np.concatenate([p["seed"] for p in parts]),
+            "index": np.concatenate([np.atleast_1d(p["index"]) for p in parts]),
+        }
+
+    def _run(self, feeds: Mapping[str, np.ndarray], target: Target) -> dict[str, Any]:
+        plan = self._plan
+        before = self._runtime.prefix(plan.prefix, feeds) if plan.prefix else {}
+        given = {n: before[n] if n in before else feeds[n] for n in plan.feeds}
+        result = self._program(given, target.mode, target.value)
+        result["outputs"].update({n: before[n] for n in plan.outputs if n in before})
+        if self._verify == "always" or (self._verify == "first" and not self._verified):
+            self._check(feeds, result["outputs"])
+            self._verified = True
+        self._finite(result)
+        return result
+
+    def _finite(self, result: Mapping[str, Any]) -> None:
+        for name, array in {**result["outputs"], **result.get("relevance", {})}.items():
+            if isinstance(array, np.ndarray) and array.dtype.kind == "f" and not np.all(np.isfinite(array)):
+                raise ParityError(f"{name!r} is not finite although the inputs are: the model overflows on them")
+
+    def _outputs(self, result: Mapping[str, Any], feeds: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """Outputs in the model's order and dtypes."""
+        dtypes = {v.name: v.dtype for v in self._graph.outputs}
+        out: dict[str, Any] = {}
+        for name in self._plan.outputs:
+            array = result["outputs"].get(name)
+            if array is None:
+                continue
+            dtype = dtypes.get(name)
+            out[name] = array.astype(dtype) if isinstance(array, np.ndarray) and is_float(dtype) else array
+        return out
+
+    def _check(self, feeds: Mapping[str, np.ndarray], outputs: Mapping[str, Any]) -> None:
+        """The forward pass against onnxruntime's."""
+        expected = self._runtime.forward(feeds)
+        if expected is None:
+            return
+        halves = any(v.dtype.name == "float16" for v in self._plan.vars.values())
+        tolerance = 2e-2 if halves else 1e-3
+        for name, want in expected.items():
+            got = outputs.get(name)
+            if not isinstance(want, np.ndarray) or not isinstance(got, np.ndarray) or want.dtype.kind not in "fiub":
+                continue
+            if got.shape != want.shape:
+                raise ParityError(f"output {name!r}: shape {got.shape}, onnxruntime's is {want.shape}")
+            if want.dtype.kind != "f" or not want.size:
+                continue
+            scale = max(float(np.abs(want.astype(np.float64)).max()), 1e-6)
+            error = float(np.abs(got.astype(np.float64) - want.astype(np.float64)).max()) / scale
+            if not error <= tolerance:
+                raise ParityError(
+                    f"output {name!r} differs from onnxruntime's by {error:.1e} of its largest value (tolerance {tolerance:g}); "
+                    "the explanation would be of another function. verify='never' explains all the same"
+                )

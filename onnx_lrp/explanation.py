@@ -1,0 +1,259 @@
+"""Explanation: relevances and their books, as plain numpy."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import InputError
+
+__all__ = ["Explanation", "Relevance"]
+
+SCHEMA = 1
+
+
+class Relevance(Mapping[str, np.ndarray]):
+    """Relevance by attribution point; also answers to the graph input a point comes from, if that is one point alone."""
+
+    def __init__(self, arrays: Mapping[str, np.ndarray], origins: Mapping[str, tuple[str, ...]]) -> None:
+        self._arrays = dict(arrays)
+        self._origins = dict(origins)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name in self._arrays:
+            return self._arrays[name]
+        points = [p for p, inputs in self._origins.items() if name in inputs and p in self._arrays]
+        if len(points) == 1:
+            return self._arrays[points[0]]
+        raise KeyError(f"{name}: attribution points are {', '.join(self._arrays)}")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __repr__(self) -> str:
+        return "Relevance(" + ", ".join(f"{k!r}: {v.dtype} {v.shape}" for k, v in self._arrays.items()) + ")"
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """The explanation of one batch; B samples.
+
+    Attributes:
+        relevance: {attribution point: array of that tensor's shape}; positive raises the explained score.
+        inputs, outputs: {name: array}, shapes and dtypes of the model.
+        target: explained class, (B,) or one a position.
+        seed: (B,) relevance started from.
+        absorbed: {kind: (B,)} relevance that ended in a bias, the stabilizer, an initial state or a constant.
+        ledger: {layer: {kind: (B,)}}, the same per layer.
+        residual: (B,) seed - Σ relevance - Σ absorbed, in float64.
+        axes: {attribution point: (batch axis, time axis)}, None where there is none.
+        explained: the graph output that was explained.
+        settings: rule, epsilon, precision and the rest of what made these numbers.
+    """
+
+    relevance: Mapping[str, np.ndarray]
+    inputs: Mapping[str, np.ndarray]
+    outputs: Mapping[str, Any]
+    target: np.ndarray
+    seed: np.ndarray
+    absorbed: Mapping[str, np.ndarray]
+    ledger: Mapping[str, Mapping[str, np.ndarray]]
+    residual: np.ndarray
+    axes: Mapping[str, tuple[int | None, int | None]]
+    origins: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    explained: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "relevance", Relevance(self.relevance, self.origins))
+
+    def __repr__(self) -> str:
+        return f"Explanation(output {self.explained!r}, {len(self.seed)} sample(s), {self.relevance!r})"
+
+    def _point(self, point: str | None) -> str:
+        if point is None:
+            if len(self.relevance) != 1:
+                raise InputError(f"there are several attribution points, name one: {', '.join(self.relevance)}")
+            return next(iter(self.relevance))
+        if point in set(self.relevance):
+            return point
+        found = [p for p, inputs in self.origins.items() if point in inputs]
+        if len(found) != 1:
+            raise InputError(f"{point!r} is no attribution point; there are: {', '.join(self.relevance)}")
+        return found[0]
+
+    def per_step(self, point: str | None = None) -> np.ndarray:
+        """Relevance summed over features, (B, T).
+
+        Args:
+            point: attribution point or the graph input it comes from; may be left out if there is one.
+
+        Raises:
+            InputError: no such point, or several and none named.
+        """
+        name = self._point(point)
+        array = self.relevance[name]
+        batch, time = self.axes[name]
+        if time is None and array.ndim > 1:
+            time = next((a for a in range(array.ndim) if a != batch), None)
+        kept = [a for a in (batch, time) if a is not None]
+        summed = array.sum(axis=tuple(a for a in range(array.ndim) if a not in kept))
+        if batch is None:
+            return summed.reshape(1, -1)
+        if time is None:
+            return summed[:, None]
+        return summed if batch < time else summed.T
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as lists and numbers, ready for JSON."""
+
+        def plain(value: Any) -> Any:
+            if isinstance(value, np.ndarray):
+                return value.astype(np.float64).tolist() if value.dtype.kind == "f" else value.tolist()
+            if isinstance(value, Mapping):
+                return {str(k): plain(v) for k, v in value.items()}
+            if isinstance(value, list | tuple):
+                return [plain(v) for v in value]
+            return value.item() if isinstance(value, np.generic) else value
+
+        return {"schema": SCHEMA, **{name: plain(getattr(self, name)) for name in FIELDS}}
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write as ``.npz`` (exact, no pickle) or ``.json``.
+
+        Raises:
+            InputError: another suffix.
+            OSError: the file can't be written.
+        """
+        file = Path(path)
+        if file.suffix == ".json":
+            dtypes = {
+                f"{part}/{name}": str(array.dtype)
+                for part in ("relevance", "inputs", "outputs")
+                for name, array in getattr(self, part).items()
+                if isinstance(array, np.ndarray)
+            }
+            file.write_text(json.dumps({**self.to_dict(), "dtypes": dtypes}))
+            return
+        if file.suffix != ".npz":
+            raise InputError(f"{file.name}: an explanation is saved as .npz or .json")
+        arrays: dict[str, Any] = {}
+        parts: dict[str, list[str]] = {}
+        for part in ("relevance", "inputs", "outputs", "absorbed"):
+            values = {k: v for k, v in getattr(self, part).items() if isinstance(v, np.ndarray) and v.dtype != object}
+            parts[part] = list(values)
+            arrays.update({f"{part}.{i}": v for i, v in enumerate(values.values())})
+        rows = [(layer, kind, amount) for layer, kinds in self.ledger.items() for kind, amount in kinds.items()]
+        arrays.update({f"ledger.{i}": amount for i, (_, _, amount) in enumerate(rows)})
+        arrays.update(target=self.target, seed=self.seed, residual=self.residual)
+        meta = {
+            "schema": SCHEMA,
+            "parts": parts,
+            "ledger": [(layer, kind) for layer, kind, _ in rows],
+            "axes": self.axes,
+            "origins": self.origins,
+            "explained": self.explained,
+            "settings": self.settings,
+        }
+        with file.open("wb") as stream:
+            np.savez_compressed(stream, meta=np.asarray(json.dumps(meta)), **arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Explanation:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            InputError: missing, not an explanation, or of a newer schema.
+        """
+        file = Path(path)
+        try:
+            return _from_json(json.loads(file.read_text())) if file.suffix == ".json" else _from_npz(file)
+        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{file}: not a saved explanation: {error}") from error
+
+
+FIELDS = (
+    "relevance",
+    "inputs",
+    "outputs",
+    "target",
+    "seed",
+    "absorbed",
+    "ledger",
+    "residual",
+    "axes",
+    "origins",
+    "explained",
+    "settings",
+)
+
+
+def _known(schema: Any) -> None:
+    if schema != SCHEMA:
+        raise InputError(f"saved with schema {schema}, this version reads {SCHEMA}")
+
+
+def _axes(raw: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) for k, v in raw.items()}
+
+
+def _from_npz(file: Path) -> Explanation:
+    with np.load(file, allow_pickle=False) as archive:
+        meta = json.loads(str(archive["meta"]))
+        _known(meta["schema"])
+        parts = {
+            part: {name: archive[f"{part}.{i}"] for i, name in enumerate(names)} for part, names in meta["parts"].items()
+        }
+        ledger: dict[str, dict[str, np.ndarray]] = {}
+        for i, (layer, kind) in enumerate(meta["ledger"]):
+            ledger.setdefault(layer, {})[kind] = archive[f"ledger.{i}"]
+        return Explanation(
+            relevance=parts["relevance"],
+            inputs=parts["inputs"],
+            outputs=parts["outputs"],
+            target=archive["target"],
+            seed=archive["seed"],
+            absorbed=parts["absorbed"],
+            ledger=ledger,
+            residual=archive["residual"],
+            axes=_axes(meta["axes"]),
+            origins=_axes(meta["origins"]),
+            explained=meta["explained"],
+            settings=meta["settings"],
+        )
+
+
+def _from_json(raw: dict[str, Any]) -> Explanation:
+    _known(raw["schema"])
+    dtypes = raw["dtypes"]
+
+    def arrays(part: str) -> dict[str, Any]:
+        return {
+            k: np.asarray(v, np.dtype(dtypes[f"{part}/{k}"])) if f"{part}/{k}" in dtypes else v for k, v in raw[part].items()
+        }
+
+    return Explanation(
+        relevance=arrays("relevance"),
+        inputs=arrays("inputs"),
+        outputs=arrays("outputs"),
+        target=np.asarray(raw["target"]),
+        seed=np.asarray(raw["seed"]),
+        absorbed={k: np.asarray(v) for k, v in raw["absorbed"].items()},
+        ledger={layer: {k: np.asarray(v) for k, v in kinds.items()} for layer, kinds in raw["ledger"].items()},
+        residual=np.asarray(raw["residual"]),
+        axes=_axes(raw["axes"]),
+        origins=_axes(raw["origins"]),
+        explained=raw["explained"],
+        settings=raw["settings"],
+    )

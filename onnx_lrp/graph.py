@@ -1,0 +1,429 @@
+""".onnx → :class:`Graph`: loaded safely, functions inlined, nodes sorted, constants folded.
+
+Nothing here knows about relevance; everything that is constant is an ndarray afterwards, whatever ops it was spelled with.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from .errors import InvalidModel
+from .fold import RANDOM, evaluate
+
+__all__ = ["Graph", "Node", "Value", "load_graph"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Value:
+    """A declared graph input or output: name, numpy dtype (None: not a tensor) and shape (names for symbolic sizes)."""
+
+    name: str
+    dtype: np.dtype[Any] | None
+    shape: tuple[int | str | None, ...] | None
+
+    def __str__(self) -> str:
+        shape = "(?)" if self.shape is None else "(" + ", ".join("?" if s is None else str(s) for s in self.shape) + ")"
+        return f"{self.name} {self.dtype if self.dtype is not None else 'no tensor'} {shape}"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Node:
+    """One ONNX node; attributes are Python values, ndarrays or :class:`Graph`; ``version`` is its domain's opset."""
+
+    name: str
+    op: str
+    domain: str
+    version: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any]
+    proto: onnx.NodeProto
+
+    @property
+    def label(self) -> str:
+        """How messages name it: op, domain unless standard, and name."""
+        return f"{self.domain}:{self.op} {self.name!r}" if self.domain else f"{self.op} {self.name!r}"
+
+    @property
+    def graphs(self) -> list[Graph]:
+        return [a for a in self.attributes.values() if isinstance(a, Graph)]
+
+    def reads(self) -> set[str]:
+        """Names of all tensors it needs from outside, those its sub-graphs capture included."""
+        names = {name for name in self.inputs if name}
+        for graph in self.graphs:
+            names |= graph.captured()
+        return names
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Graph:
+    """A graph in topological order. ``constants`` holds every tensor that depends on nothing but the file."""
+
+    nodes: tuple[Node, ...]
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    constants: Mapping[str, np.ndarray]
+    opsets: Mapping[str, int]
+    model: onnx.ModelProto | None = None
+    path: Path | None = None
+    defaults: frozenset[str] = frozenset()
+    value_info: Mapping[str, Value] = dataclasses.field(default_factory=dict)
+
+    @functools.cached_property
+    def producers(self) -> dict[str, Node]:
+        return {name: node for node in self.nodes for name in node.outputs if name}
+
+    @functools.cached_property
+    def readers(self) -> dict[str, list[Node]]:
+        readers: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            for name in node.reads():
+                readers.setdefault(name, []).append(node)
+        return readers
+
+    def captured(self) -> set[str]:
+        """Tensors that this (sub-)graph reads from the graphs around it."""
+        own = {v.name for v in self.inputs} | set(self.constants)
+        needed: set[str] = set()
+        for node in self.nodes:
+            needed |= node.reads() - own
+            own |= set(node.outputs)
+        return needed | ({v.name for v in self.outputs} - own)
+
+    def ancestors(self, names: Iterable[str]) -> set[str]:
+        """All tensors that the named ones depend on, themselves included."""
+        seen: set[str] = set()
+        stack = list(names)
+        while stack:
+            name = stack.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            node = self.producers.get(name)
+            if node is not None:
+                stack.extend(node.reads())
+        return seen
+
+
+def load_graph(model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> Graph:
+    """Read a model.
+
+    Args:
+        model: path to a ``.onnx`` file, its bytes, or a ``ModelProto``.
+
+    Raises:
+        InvalidModel: missing, not ONNX, truncated, external data missing, cycles, doubled or undefined names.
+    """
+    path: Path | None = None
+    if isinstance(model, onnx.ModelProto):
+        proto = model
+    elif isinstance(model, bytes | bytearray | memoryview):
+        proto = _parse(bytes(model), "the bytes given")
+    else:
+        path = Path(model)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise InvalidModel(f"{path}: can't be read: {error.strerror or error}") from error
+        proto = _parse(data, str(path))
+    proto = _inline_functions(proto)
+    opsets = {o.domain if o.domain != "ai.onnx" else "": o.version for o in proto.opset_import}
+    opsets.setdefault("", 1)
+    reader = _Reader(opsets, path)
+    return dataclasses.replace(reader.graph(proto.graph, {}), model=proto, path=path)
+
+
+def _parse(data: bytes, where: str) -> onnx.ModelProto:
+    try:
+        proto = onnx.load_model_from_string(data)
+    except Exception as error:
+        raise InvalidModel(f"{where}: not an ONNX model, or a damaged one ({len(data)} bytes can't be parsed)") from error
+    if not proto.ir_version or not proto.HasField("graph") or not (proto.graph.node or proto.graph.output):
+        raise InvalidModel(f"{where}: not an ONNX model ({len(data)} bytes without a graph)")
+    return proto
+
+
+def _inline_functions(proto: onnx.ModelProto) -> onnx.ModelProto:
+    if not proto.functions:
+        return proto
+    from onnx import inliner
+
+    try:
+        return inliner.inline_local_functions(proto)
+    except Exception as error:
+        raise InvalidModel(f"local functions can't be inlined: {error}") from error
+
+
+class _Reader:
+    """Turns GraphProtos into Graphs; one per model."""
+
+    def __init__(self, opsets: Mapping[str, int], path: Path | None) -> None:
+        self.opsets = opsets
+        self.path = path
+        self.inlined = 0
+
+    def tensor(self, proto: onnx.TensorProto) -> np.ndarray:
+        name = proto.name or "unnamed"
+        if proto.data_location == onnx.TensorProto.EXTERNAL:
+            return self._external(proto, name)
+        try:
+            array = numpy_helper.to_array(proto)
+        except Exception as error:
+            raise InvalidModel(f"tensor {name!r}: its data don't fit its shape {tuple(proto.dims)}: {error}") from error
+        return array
+
+    def _external(self, proto: onnx.TensorProto, name: str) -> np.ndarray:
+        entries = {e.key: e.value for e in proto.external_data}
+        location = entries.get("location", "")
+        if self.path is None:
+            raise InvalidModel(f"tensor {name!r} lies in the external file {location!r}: load the model by its path")
+        folder = self.path.resolve().parent
+        file = folder / location
+        try:
+            inside = file.resolve().is_relative_to(folder)
+        except (OSError, ValueError):
+            inside = False
+        if not location or Path(location).is_absolute() or not inside:
+            raise InvalidModel(f"tensor {name!r}: external data {location!r} lies outside the model's folder")
+        if not file.is_file():
+            raise InvalidModel(f"tensor {name!r}: external data file {location!r} is missing beside {self.path.name}")
+        dtype = helper.tensor_dtype_to_np_dtype(proto.data_type)
+        count = int(np.prod(proto.dims, dtype=np.int64))
+        filled = onnx.TensorProto()
+        filled.CopyFrom(proto)
+        filled.ClearField("external_data")
+        filled.data_location = onnx.TensorProto.DEFAULT
+        offset = int(entries.get("offset", 0))
+        size = file.stat().st_size
+        length = int(entries.get("length", size - offset))
+        if offset < 0 or length < 0 or offset + length > size or count * dtype.itemsize > 8 * max(length, 1):
+            raise InvalidModel(
+                f"tensor {name!r}: needs bytes {offset} to {offset + length} of {location!r}, which has {size}: the file is truncated"
+            )
+        with file.open("rb") as stream:
+            stream.seek(offset)
+            filled.raw_data = stream.read(length)
+        try:
+            return numpy_helper.to_array(filled)
+        except Exception as error:
+            raise InvalidModel(f"tensor {name!r}: {location!r} holds {length} bytes, not shape {tuple(proto.dims)}") from error
+
+    def value(self, proto: onnx.ValueInfoProto) -> Value:
+        if not proto.type.HasField("tensor_type"):
+            return Value(proto.name, None, None)
+        tensor = proto.type.tensor_type
+        dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type) if tensor.elem_type else None
+        if not tensor.HasField("shape"):
+            return Value(proto.name, dtype, None)
+        shape = tuple(
+            d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else (d.dim_param or None) for d in tensor.shape.dim
+        )
+        return Value(proto.name, dtype, shape)
+
+    def attribute(self, proto: onnx.AttributeProto, constants: Mapping[str, np.ndarray]) -> Any:
+        kind = onnx.AttributeProto
+        if proto.type == kind.TENSOR:
+            return self.tensor(proto.t)
+        if proto.type == kind.GRAPH:
+            return self.graph(proto.g, constants)
+        if proto.type == kind.SPARSE_TENSOR:
+            return proto.sparse_tensor
+        value = helper.get_attribute_value(proto)
+        if isinstance(value, bytes):
+            return value.decode("utf-8", "replace")
+        if proto.type == kind.STRINGS:
+            return [v.decode("utf-8", "replace") for v in value]
+        if proto.type in (kind.INTS, kind.FLOATS):
+            return list(value)
+        return value
+
+    def graph(self, proto: onnx.GraphProto, outer: Mapping[str, np.ndarray]) -> Graph:
+        constants: dict[str, np.ndarray] = {}
+        for tensor in proto.initializer:
+            constants[tensor.name] = self.tensor(tensor)
+        for sparse in proto.sparse_initializer:
+            constants[sparse.values.name] = self._sparse(sparse)
+        defaults = frozenset(v.name for v in proto.input if v.name in constants)
+        inputs = tuple(self.value(v) for v in proto.input if v.name not in constants)
+        nodes = _sorted(proto, {v.name for v in inputs} | set(constants), nested=bool(outer) or proto.name == "")
+        scope = {**outer, **constants}
+        kept: list[Node] = []
+        for index, node in enumerate(nodes):
+            self._node(node, index, scope, constants, kept)
+        return Graph(
+            nodes=tuple(kept),
+            inputs=inputs,
+            outputs=tuple(self.value(v) for v in proto.output),
+            constants=constants,
+            opsets=self.opsets,
+            defaults=defaults,
+            value_info={v.name: self.value(v) for v in proto.value_info},
+        )
+
+    def _node(
+        self,
+        proto: onnx.NodeProto,
+        index: int,
+        scope: dict[str, np.ndarray],
+        constants: dict[str, np.ndarray],
+        kept: list[Node],
+    ) -> None:
+        domain = "" if proto.domain == "ai.onnx" else proto.domain
+        attributes = {a.name: self.attribute(a, scope) for a in proto.attribute}
+        node = Node(
+            name=proto.name or next((o for o in proto.output if o), f"{proto.op_type}_{index}"),
+            op=proto.op_type,
+            domain=domain,
+            version=self.opsets.get(domain, 1),
+            inputs=tuple(proto.input),
+            outputs=tuple(proto.output),
+            attributes=attributes,
+            proto=proto,
+        )
+        if node.op == "Constant" and not domain:
+            results = [_constant(attributes)]
+        elif node.op == "If" and not domain and node.inputs[0] in scope:
+            taken = bool(np.asarray(scope[node.inputs[0]]).reshape(-1)[0])
+            self._inline(attributes["then_branch" if taken else "else_branch"], node, scope, constants, kept)
+            return
+        elif node.op not in RANDOM and node.reads() and node.reads() <= scope.keys() and _foldable(node):
+            results = evaluate(node, [scope[n] if n else None for n in node.inputs], self.opsets)
+        else:
+            kept.append(node)
+            return
+        for name, result in zip(node.outputs, results, strict=False):
+            if name:
+                constants[name] = scope[name] = result
+
+    def _inline(
+        self, branch: Graph, node: Node, scope: dict[str, np.ndarray], constants: dict[str, np.ndarray], kept: list[Node]
+    ) -> None:
+        """Put the branch that an If on a constant takes in its place; inner names get a prefix, as both branches may share them."""
+        self.inlined += 1
+        prefix = f"{node.name}/{self.inlined}/"
+        own = {name for n in branch.nodes for name in n.outputs if name} | set(branch.constants)
+        rename = {name: prefix + name for name in own}
+        for name, array in branch.constants.items():
+            constants[rename[name]] = scope[rename[name]] = array
+        for inner in branch.nodes:
+            kept.append(_renamed(inner, rename))
+        for name, value in zip(node.outputs, branch.outputs, strict=True):
+            if not name:
+                continue
+            source = rename.get(value.name, value.name)
+            if source in scope:
+                constants[name] = scope[name] = scope[source]
+            else:
+                proto = helper.make_node("Identity", [source], [name], name=f"{node.name}/{name}")
+                kept.append(Node(proto.name, "Identity", "", self.opsets[""], (source,), (name,), {}, proto))
+
+    @staticmethod
+    def _sparse(sparse: onnx.SparseTensorProto) -> np.ndarray:
+        values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
+        dense = np.zeros(tuple(sparse.dims), values.dtype)
+        if indices.ndim == 1:
+            dense.reshape(-1)[indices] = values
+        else:
+            dense[tuple(indices.T)] = values
+        return dense
+
+
+def _foldable(node: Node) -> bool:
+    # Sub-graphs may capture constants that a one-node model would lack; sequences and optionals are no arrays.
+    return not node.graphs and node.op not in {"SequenceConstruct", "SequenceEmpty", "SplitToSequence", "Optional"}
+
+
+def _renamed(node: Node, rename: Mapping[str, str]) -> Node:
+    proto = onnx.NodeProto()
+    proto.CopyFrom(node.proto)
+    inputs = tuple(rename.get(n, n) for n in node.inputs)
+    outputs = tuple(rename.get(n, n) for n in node.outputs)
+    del proto.input[:], proto.output[:]
+    proto.input.extend(inputs)
+    proto.output.extend(outputs)
+    attributes = {k: _renamed_graph(v, rename) if isinstance(v, Graph) else v for k, v in node.attributes.items()}
+    return dataclasses.replace(node, inputs=inputs, outputs=outputs, proto=proto, attributes=attributes)
+
+
+def _renamed_graph(graph: Graph, rename: Mapping[str, str]) -> Graph:
+    outputs = tuple(dataclasses.replace(v, name=rename.get(v.name, v.name)) for v in graph.outputs)
+    return dataclasses.replace(graph, nodes=tuple(_renamed(n, rename) for n in graph.nodes), outputs=outputs)
+
+
+def _constant(attributes: Mapping[str, Any]) -> np.ndarray:
+    for key, dtype in (
+        ("value", None),
+        ("value_float", np.float32),
+        ("value_floats", np.float32),
+        ("value_int", np.int64),
+        ("value_ints", np.int64),
+        ("value_string", object),
+        ("value_strings", object),
+    ):
+        if key in attributes:
+            return np.asarray(attributes[key], dtype)
+    if "sparse_value" in attributes:
+        return _Reader._sparse(attributes["sparse_value"])
+    raise InvalidModel(f"a Constant node has none of the value attributes, only {sorted(attributes)}")
+
+
+def _needs(proto: onnx.NodeProto) -> set[str]:
+    names = {n for n in proto.input if n}
+    for attribute in proto.attribute:
+        for graph in [attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else []:
+            own = {v.name for v in graph.input} | {t.name for t in graph.initializer}
+            made = {o for n in graph.node for o in n.output}
+            inner = set().union(*(_needs(n) for n in graph.node), {v.name for v in graph.output}) if graph.node else {
+                v.name for v in graph.output
+            }
+            names |= inner - own - made
+    return names
+
+
+def _sorted(proto: onnx.GraphProto, given: set[str], *, nested: bool) -> Sequence[onnx.NodeProto]:
+    """Topological order; files need not be sorted, but each name has one producer and no cycle."""
+    made: dict[str, int] = {}
+    for index, node in enumerate(proto.node):
+        for name in node.output:
+            if not name:
+                continue
+            if name in made or name in given:
+                raise InvalidModel(f"tensor {name!r} is produced twice, again by {node.op_type} {node.name!r}")
+            made[name] = index
+    waiting = [{made[n] for n in _needs(node) if n in made} for node in proto.node]
+    readers: dict[int, list[int]] = {}
+    for index, needs in enumerate(waiting):
+        for need in needs:
+            readers.setdefault(need, []).append(index)
+    if not nested:
+        for node in proto.node:
+            lost = sorted(n for n in _needs(node) if n not in made and n not in given)
+            if lost:
+                raise InvalidModel(f"{node.op_type} {node.name!r} reads {lost[0]!r}, which nothing produces")
+    import heapq
+
+    ready = [i for i, needs in enumerate(waiting) if not needs]
+    heapq.heapify(ready)
+    order: list[int] = []
+    left = [len(needs) for needs in waiting]
+    while ready:
+        index = heapq.heappop(ready)
+        order.append(index)
+        for reader in readers.get(index, ()):
+            left[reader] -= 1
+            if not left[reader]:
+                heapq.heappush(ready, reader)
+    if len(order) < len(proto.node):
+        stuck = next(proto.node[i] for i in range(len(proto.node)) if left[i])
+        raise InvalidModel(f"the graph has a cycle through {stuck.op_type} {stuck.name!r}")
+    return [proto.node[i] for i in order]

@@ -1,0 +1,119 @@
+"""What callers pass in, made into arrays of the model's dtypes, or refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .errors import InputError
+from .graph import Value
+from .plan import Plan
+from .registry import is_float
+
+__all__ = ["prepare_inputs"]
+
+
+def prepare_inputs(inputs: Any, plan: Plan) -> dict[str, np.ndarray]:
+    """Arrays by graph input name, checked.
+
+    Raises:
+        InputError: unknown or missing names, wrong rank or sizes, NaN or infinity, an array that can't be cast, an empty axis.
+    """
+    values = plan.graph.inputs
+    if isinstance(inputs, Mapping) or (hasattr(inputs, "files") and hasattr(inputs, "keys")):
+        given = {str(k): inputs[k] for k in inputs.keys()}  # noqa: SIM118  (an NpzFile is no dict)
+    elif len(values) == 1:
+        given = {values[0].name: inputs}
+    else:
+        raise InputError(f"this model has {len(values)} inputs: pass {{name: array}} with {', '.join(v.name for v in values)}")
+    names = [v.name for v in values]
+    unknown = sorted(set(given) - set(names))
+    if unknown:
+        raise InputError(f"unknown input {unknown[0]!r}; this model takes {', '.join(str(v) for v in values)}")
+    missing = [n for n in names if n not in given]
+    if missing:
+        raise InputError(f"input {missing[0]!r} is missing; this model takes {', '.join(str(v) for v in values)}")
+    feeds = {v.name: _array(given[v.name], v) for v in values}
+    _sizes(feeds, plan)
+    return feeds
+
+
+def _array(given: Any, value: Value) -> np.ndarray:
+    name = value.name
+    try:
+        array = np.asarray(given)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"input {name!r}: not an array: {error}") from error
+    if value.dtype is None:
+        raise InputError(f"input {name!r} is no tensor in this model; that can't be fed")
+    if array.dtype.kind not in "fiub" and array.dtype != value.dtype:
+        raise InputError(f"input {name!r}: can't make {value.dtype} of {array.dtype} data")
+    if array.dtype.kind == "f" and not np.all(np.isfinite(array)):
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise InputError(f"input {name!r}: {array[where]} at {where}; inputs must be finite")
+    if value.shape is not None and array.ndim != len(value.shape):
+        raise InputError(f"input {name!r}: got shape {array.shape}, expected {len(value.shape)} axes as in {value}")
+    for axis, size in enumerate(array.shape):
+        if size == 0:
+            raise InputError(f"input {name!r}: axis {axis} of shape {array.shape} is empty; there is nothing to explain")
+    return _cast(array, value)
+
+
+def _cast(array: np.ndarray, value: Value) -> np.ndarray:
+    want = value.dtype
+    assert want is not None
+    if array.dtype == want:
+        return array
+    if is_float(want):
+        cast = array.astype(want)
+        if array.dtype.kind == "f" and not np.all(np.isfinite(cast.astype(np.float64))):
+            raise InputError(f"input {value.name!r}: values up to {np.abs(array).max():g} overflow {want}")
+        return cast
+    if array.dtype.kind == "f":
+        if not np.all(array == np.round(array)):
+            raise InputError(f"input {value.name!r}: expected {want}, got {array.dtype} with fractions")
+    if want.kind in "iu" and array.size:
+        limits = np.iinfo(want)
+        if array.min() < limits.min or array.max() > limits.max:
+            raise InputError(f"input {value.name!r}: values {array.min()} to {array.max()} don't fit {want}")
+    return array.astype(want)
+
+
+def _sizes(feeds: Mapping[str, np.ndarray], plan: Plan) -> None:
+    seen: dict[Any, tuple[int, str]] = {}
+    batch = plan.batch.root if plan.batch is not None else None
+    for value in plan.graph.inputs:
+        array = feeds[value.name]
+        for axis, (dim, size) in enumerate(zip(plan.vars[value.name].dims or (), array.shape, strict=False)):
+            label = dim.roots[0] if len(dim.labels) == 1 else None
+            fixed = value.shape[axis] if value.shape is not None else None
+            if label is not None and label is batch:
+                if isinstance(fixed, int) and fixed not in (1, size):
+                    raise InputError(
+                        f"input {value.name!r}: batch {size}, but the file was exported for batches of {fixed}; export it with a "
+                        "dynamic batch axis (PyTorch: dynamic_shapes or dynamic_axes; tf2onnx: None in the input signature)"
+                    )
+                fixed = None
+            if isinstance(fixed, int) and fixed != size:
+                what = f"length {size}" if label in plan.times else f"size {size}"
+                raise InputError(f"input {value.name!r}: axis {axis} has {what}, expected {fixed} ({value}; got {array.shape})")
+            if label is not None:
+                before = seen.setdefault(label, (size, value.name))
+                if before[0] != size:
+                    raise InputError(f"input {value.name!r}: axis {axis} has size {size}, but input {before[1]!r} has {before[0]} there")
+    ranges(feeds, plan)
+
+
+def ranges(feeds: Mapping[str, np.ndarray], plan: Plan) -> None:
+    """Token ids must lie inside the embedding they index."""
+    for step in plan.steps:
+        slots = getattr(step.layer, "slots", ())
+        if step.layer.title != "Embedding" or not step.inputs or step.inputs[-1] not in feeds:
+            continue
+        ids = feeds[step.inputs[-1]]
+        count = step.layer.parameters[slots[0]].shape[getattr(step.layer, "axis", 0)]
+        if ids.size and (ids.min() < -count or ids.max() >= count):
+            wrong = int(ids.max()) if ids.max() >= count else int(ids.min())
+            raise InputError(f"input {step.inputs[-1]!r}: id {wrong} is outside the embedding of {count} rows ({step.node.label})")

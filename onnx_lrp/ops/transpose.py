@@ -1,0 +1,45 @@
+"""Transpose: relevance follows the inverse permutation."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .._lazy import tf
+from ..layer import Routing, Trace
+from ..registry import Var, importer
+
+__all__ = ["Transpose"]
+
+Tensor = Any
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Transpose(Routing):
+    """``perm``: output axis k is input axis perm[k]; None reverses all axes."""
+
+    perm: tuple[int, ...] | None
+
+    def _order(self, rank: int) -> Sequence[int]:
+        return self.perm if self.perm is not None else tuple(range(rank))[::-1]
+
+    def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
+        (x,) = xs
+        dims = None if x.dims is None else tuple(x.dims[a] for a in self._order(len(x.dims)))
+        return [dataclasses.replace(x, dims=dims, value=None, origin=frozenset())]
+
+    def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
+        return Trace(xs, [tf.transpose(xs[0], self._order(xs[0].shape.rank))], p)
+
+    def route(self, trace: Trace, rs: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+        order = self._order(trace.inputs[0].shape.rank)
+        return [tf.transpose(rs[0], [int(a) for a in np.argsort(order)])]
+
+
+@importer("Transpose")
+def transpose(data: Any, *, perm: Any = None) -> Any:
+    return Transpose(perm=None if perm is None else tuple(perm)), (data,)

@@ -1,0 +1,335 @@
+"""The engine: layers in topological order as one TensorFlow program, forward and backward by rules."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ._lazy import tf
+from .affine import Role
+from .dims import split_axis
+from .layer import Affine, Opaque, PerSample, Routing, Share, Trace
+from .plan import Plan, Step
+from .registry import is_float
+from .rules import Epsilon
+from .targets import seed as make_seed
+
+__all__ = ["Program"]
+
+Tensor = Any
+
+
+def _add(into: dict[str, Tensor], name: str, value: Tensor | None) -> None:
+    if value is not None:
+        into[name] = into[name] + value if name in into else value
+
+
+class Program:
+    """A plan under one rule and precision, traced at most once a signature.
+
+    Args:
+        plan: what to run.
+        rule: the rule of every affine block.
+        precision: "float32" or "float64".
+        jit: "graph" (tf.function), "xla" (compiled, one program a shape) or "eager".
+        device: a TensorFlow device name, None: TensorFlow's own placement.
+    """
+
+    def __init__(self, plan: Plan, *, rule: Epsilon, precision: str, jit: str, device: str | None = None) -> None:
+        self.plan = plan
+        self.rule = rule
+        self.dtype = np.dtype(precision)
+        self.device = device
+        with self._placed():
+            self.parameters = [
+                {k: tf.constant(self._cast(v)) for k, v in step.layer.parameters.items()} for step in plan.steps
+            ]
+            self.constants = {
+                name: tf.constant(self._cast(plan.graph.constants[name]))
+                for name in plan.outputs
+                if name in plan.graph.constants
+            }
+        self._modes: dict[Any, Any] = {}
+        self._jit = jit
+
+    def _placed(self) -> Any:
+        return tf.device(self.device) if self.device else contextlib.nullcontext()
+
+    def _cast(self, array: np.ndarray) -> np.ndarray:
+        return array.astype(self.dtype) if is_float(array.dtype) else array
+
+    def __call__(self, feeds: Mapping[str, np.ndarray], mode: str, value: np.ndarray | None) -> dict[str, Any]:
+        """Run forward and backward.
+
+        Args:
+            feeds: every tensor of ``plan.feeds``; float ones are cast to the precision.
+            mode, value: a :class:`onnx_lrp.targets.Target`, or mode "forward" for the outputs alone.
+
+        Returns:
+            outputs {name: array}, and unless "forward" relevance {point: array}, absorbed {(layer, kind): (B,)}, seed
+            (B,), index.
+        """
+        with self._placed():
+            tensors = {n: tf.constant(self._cast(np.asarray(v))) for n, v in feeds.items()}
+            extra = None if value is None else tf.constant(self._cast(value))
+            result = self._function(mode, tensors, extra)(tensors, extra)
+        return tf.nest.map_structure(lambda t: t.numpy(), result)
+
+    def _function(self, mode: str, tensors: Mapping[str, Tensor], extra: Tensor | None) -> Any:
+        if self._jit == "eager":
+            return lambda feeds, value: self._run(feeds, mode, value)
+        rank = None if extra is None else extra.shape.rank
+        key = (mode, rank, tuple(t.shape.rank for t in tensors.values()))
+        if key not in self._modes:
+            function = tf.function(
+                lambda feeds, value: self._run(feeds, mode, value), jit_compile=self._jit == "xla", autograph=False
+            )
+            if self._jit != "xla":
+                specs = {n: tf.TensorSpec(self._open(n, t), t.dtype) for n, t in tensors.items()}
+                spec = None if extra is None else tf.TensorSpec([None] * extra.shape.rank, extra.dtype)
+                function = function.get_concrete_function(specs, spec)
+            self._modes[key] = function
+        return self._modes[key]
+
+    def _open(self, name: str, tensor: Tensor) -> list[int | None]:
+        """The shape a graph is traced for: sizes are fixed only where the file says so and nothing may vary them."""
+        dims = self.plan.vars[name].dims
+        if dims is None or len(dims) != tensor.shape.rank:
+            return [None] * tensor.shape.rank
+        batch = self.plan.batch
+        return [None if d.size is None or d.has(batch) or d.size != n else d.size for d, n in zip(dims, tensor.shape, strict=True)]
+
+    def _run(self, feeds: Mapping[str, Tensor], mode: str, value: Tensor | None) -> dict[str, Any]:
+        return _Run(self.plan, self.rule, self.parameters, {**self.constants, **feeds}).result(mode, value)
+
+
+class _Run:
+    """One pass, forward at construction: tensors by name, traces by step, and what is absorbed on the way back."""
+
+    def __init__(self, plan: Plan, rule: Epsilon, parameters: Any, feeds: Mapping[str, Tensor]) -> None:
+        self.plan = plan
+        self.rule = rule
+        self.env: dict[str, Tensor] = dict(feeds)
+        self.traces: list[Trace] = []
+        self.r: dict[str, Tensor] = {}  # relevance that has arrived
+        self.s: dict[str, Tensor] = {}  # cotangents inside blocks
+        self.q: dict[str, Tensor] = {}  # even shares of a bias factor, inside blocks
+        self.absorbed: dict[str, Tensor] = {}
+        self.counts: dict[str, Tensor] = {}
+        self.offsets: dict[str, Tensor] = {}
+        for step, tensors in zip(plan.steps, parameters, strict=True):
+            trace = step.layer.run([self.env[n] for n in step.inputs], tensors)
+            self.traces.append(trace)
+            for name, tensor in zip(step.outputs, trace.outputs, strict=False):
+                if name and name not in feeds:
+                    self.env[name] = tensor
+
+    def result(self, mode: str, value: Tensor | None) -> dict[str, Any]:
+        plan, env = self.plan, self.env
+        result: dict[str, Any] = {"outputs": {n: env[n] for n in plan.outputs if n in env}}
+        if mode == "forward":
+            return result
+        start, index = make_seed(mode, value, env[plan.explained], plan.class_axis)
+        start = self.unpadded(start)
+        if self.rule.bias_factor:
+            self.measure()
+        self.backward(start)
+        seed = self.per_sample(start, plan.explained)
+        zero = tf.zeros_like(seed)
+        result["relevance"] = {p: self.r.get(p, tf.zeros_like(env[p])) for p in plan.points}
+        result["absorbed"] = {k: v + zero for k, v in self.absorbed.items()}
+        result["seed"] = seed
+        result["index"] = index
+        return result
+
+    def unpadded(self, start: Tensor) -> Tensor:
+        """The seed, zero where a position is padding."""
+        plan = self.plan
+        if plan.lengths is None:
+            return start
+        batch, time = plan.batch_axis(plan.explained), plan.time_axis(plan.explained)
+        if batch is None or time is None or batch == time:
+            return start
+        shape = tf.shape(start)
+        valid = tf.sequence_mask(tf.cast(self.env[plan.lengths], tf.int32), shape[time], dtype=start.dtype)  # (B, T)
+        if batch > time:
+            valid = tf.transpose(valid)
+        sizes = [shape[a] if a in (batch, time) else 1 for a in range(start.shape.rank)]
+        return start * tf.reshape(valid, tf.stack(sizes))
+
+    def batch_size(self) -> Tensor:
+        """B, from a tensor whose batch axis is not merged with another."""
+        for name, tensor in self.env.items():
+            for axis, dim in enumerate(self.plan.vars[name].dims or () if name in self.plan.vars else ()):
+                if dim.roots == (self.plan.batch.root if self.plan.batch else None,):
+                    return tf.shape(tensor)[axis]
+        raise AssertionError("no tensor has the batch as an axis of its own")
+
+    def per_sample(self, x: Tensor, name: str) -> Tensor:
+        """Sum a tensor with the axes of ``name`` to shape (B,)."""
+        place = split_axis(self.plan.vars[name].dims or (), self.plan.batch)
+        if place is None:
+            return tf.reshape(tf.reduce_sum(x), [1])
+        axis, inner, outer = place
+        whole = tf.reduce_sum(x, [a for a in range(x.shape.rank) if a != axis])
+        if not outer and inner == 1:
+            return whole
+        if not outer:
+            return tf.reduce_sum(tf.reshape(whole, [self.batch_size(), -1]), 1)
+        return tf.reduce_sum(tf.reshape(whole, [-1, self.batch_size(), inner or 1]), [0, 2])
+
+    def absorb(self, step: Step, kind: str, amount: Tensor | PerSample, name: str) -> None:
+        total = amount.amount if isinstance(amount, PerSample) else self.per_sample(amount, name)
+        _add(self.absorbed, f"{step.name}|{kind}", total)
+
+    def settle(self, name: str) -> None:
+        """A branch of a block ends at this tensor: what arrived as s and as an even share becomes relevance."""
+        if name in self.s:
+            _add(self.r, name, self.env[name] * self.s.pop(name))
+        if name in self.q:
+            _add(self.r, name, self.q.pop(name))
+
+    def backward(self, start: Tensor) -> None:
+        """Relevance from the explained tensor to the attribution points; everything else ends in ``absorbed``."""
+        self.r[self.plan.explained] = start
+        for step, trace in zip(reversed(self.plan.steps), reversed(self.traces), strict=True):
+            outputs = [o for o in step.outputs if o in self.plan.path and o not in self.plan.points]
+            if not any(o in d for o in outputs for d in (self.r, self.s, self.q)):
+                continue
+            if isinstance(step.layer, Routing):
+                self.route(step, trace, outputs)
+            elif isinstance(step.layer, Affine):
+                self.affine(step, trace, outputs[0])
+            else:
+                for output in outputs:
+                    self.settle(output)
+                rs = [self.r.get(o) if o in outputs else None for o in step.outputs]
+                rs += [None] * (len(trace.outputs) - len(rs))  # outputs the file leaves out
+                if isinstance(step.layer, Opaque):
+                    share = step.layer.relevance(self.rule, trace, rs)
+                else:  # elementwise: unchanged
+                    share = Share([rs[0]])
+                self.hand(step, share.inputs, self.r)
+                for kind, amount in share.absorbed.items():
+                    self.absorb(step, kind, amount, outputs[0])
+        for point in self.plan.points:
+            self.settle(point)
+
+    def hand(self, step: Step, parts: Sequence[Tensor | None], into: dict[str, Tensor]) -> None:
+        """Give every input its part; at an input off the path relevance ends."""
+        for index, (name, part) in enumerate(zip(step.inputs, parts, strict=False)):
+            if part is None:
+                continue
+            if name in self.plan.path:
+                _add(into, name, part)
+            elif into is self.s:
+                self.absorb(step, *self.constant_share(name, part), name)
+            elif into is self.r:
+                kind = step.layer.lost_as(index) if isinstance(step.layer, Opaque) else "constant"
+                self.absorb(step, kind, part, name)
+
+    def constant_share(self, name: str, part: Tensor) -> tuple[str, Tensor]:
+        """Kind and amount of what a block's cotangent leaves at a computed term that carries no relevance."""
+        kind = "constant" if self.plan.batch_axis(name) is not None else "bias"
+        return kind, (1 - self.rule.bias_factor) * self.env[name] * part
+
+    def route(self, step: Step, trace: Trace, outputs: Sequence[str]) -> None:
+        layer: Any = step.layer
+        for part in (self.r, self.s, self.q):
+            rs = [part.get(o) if o in outputs else None for o in step.outputs]
+            if all(r is None for r in rs):
+                continue
+            self.hand(step, layer.route(trace, rs), part)
+            if part is not self.q:
+                for constant, r in layer.lost(trace, rs):
+                    kind, amount = ("bias", (1 - self.rule.bias_factor) * constant * r) if part is self.s else ("constant", r)
+                    self.absorb(step, kind, amount, step.outputs[0])
+
+    def affine(self, step: Step, trace: Trace, name: str) -> None:
+        layer: Any = step.layer
+        rule, linear = self.rule, layer.linear(trace)
+        role = self.plan.roles[name]
+        if role is Role.PASS:
+            self.settle(name)
+            self.hand(step, linear.mapped(tf.ones_like).pull(self.r[name]), self.r)
+            return
+        if role is Role.ROOT:
+            self.settle(name)
+            s, stabilizer = rule.ratio(self.env[name], self.r[name])
+            self.absorb(step, "stabilizer", (1 - rule.bias_factor) * stabilizer, name)
+            q = None
+            if rule.bias_factor:
+                q = self.even(rule.bias_factor * (stabilizer + self.offsets[name] * s), name)
+        else:
+            s, q = self.s[name], self.q.get(name)
+        bias = layer.bias(trace)
+        if bias is not None:
+            self.absorb(step, "bias", (1 - rule.bias_factor) * bias * s, name)
+        self.end_branches(step, linear.pull(s))
+        if q is not None:
+            for index, part in enumerate(linear.mapped(tf.ones_like).pull(q)):
+                if part is not None and step.inputs[index] in self.plan.path:
+                    _add(self.r if index in layer.operands else self.q, step.inputs[index], part)
+
+    def end_branches(self, step: Step, pulled: Sequence[Tensor | None]) -> None:
+        """Cotangents of an affine layer's inputs: relevance at operands of weights, cotangents elsewhere."""
+        layer: Any = step.layer
+        operands = set(layer.operands)
+        self.hand(step, [None if i in operands else part for i, part in enumerate(pulled)], self.s)
+        for index in operands:
+            part = pulled[index]
+            if part is not None:
+                name = step.inputs[index]
+                if name in self.plan.path:
+                    _add(self.r, name, self.env[name] * part)
+                else:
+                    self.absorb(step, *self.constant_share(name, part), name)
+
+    # bias_factor: shares go evenly to the lower units of a block (Arras et al. 2017). The block with all weights 1 counts
+    # the units that feed a position, and its transpose spreads a share over them.
+
+    def measure(self) -> None:
+        """For every tensor inside a block: how many lower units feed each entry, and its constant part."""
+        inside = (Role.INLINE, Role.ROUTE)
+        plan = self.plan
+
+        def inner(name: str, index: int, layer: Any) -> bool:
+            return name in self.counts and plan.roles.get(name) in inside and index not in getattr(layer, "operands", ())
+
+        for step, trace in zip(plan.steps, self.traces, strict=True):
+            layer: Any = step.layer
+            for position, name in enumerate(step.outputs):
+                if name not in plan.path or name in plan.points or not isinstance(layer, Affine | Routing):
+                    continue
+                counts, offsets = [], []
+                for index, source in enumerate(step.inputs):
+                    x = self.env[source]
+                    if inner(source, index, layer):
+                        counts.append(self.counts[source])
+                        offsets.append(self.offsets[source])
+                    elif not x.dtype.is_floating:
+                        counts.append(x)
+                        offsets.append(x)
+                    else:
+                        on_path = source in plan.path
+                        counts.append(tf.ones_like(x) if on_path else tf.zeros_like(x))
+                        offsets.append(tf.zeros_like(x) if on_path else x)
+                if isinstance(layer, Affine):
+                    linear = layer.linear(trace)
+                    bias = layer.bias(trace)
+                    shape = tf.shape(self.env[name])
+                    self.counts[name] = tf.broadcast_to(linear.mapped(tf.ones_like).call(counts), shape)
+                    self.offsets[name] = tf.broadcast_to(linear.call(offsets) + (0 if bias is None else bias), shape)
+                else:
+                    self.counts[name] = layer.move(trace, counts, constants=False)[position]
+                    self.offsets[name] = layer.move(trace, offsets, constants=True)[position]
+
+    def even(self, share: Tensor, name: str) -> Tensor:
+        """A root's shares, averaged over its last axis unless that is the batch, per lower unit."""
+        dims = self.plan.vars[name].dims or ()
+        if dims and not dims[-1].has(self.plan.batch):
+            share = tf.zeros_like(share) + tf.reduce_mean(share, -1, keepdims=True)
+        return tf.math.divide_no_nan(share, self.counts[name])

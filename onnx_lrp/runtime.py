@@ -1,0 +1,94 @@
+"""onnxruntime, for what it is best at: the prefix of a model, and the forward pass everything is compared with."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from .errors import MissingExtra, UnsupportedModel
+from .graph import Graph
+
+__all__ = ["Runtime"]
+
+
+def _onnxruntime(purpose: str) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingExtra("onnxruntime", extra="cpu", purpose=purpose) from error
+    return onnxruntime
+
+
+class Runtime:
+    """Sessions of one model; built at their first use."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+
+    def _session(self, source: Any) -> Any:
+        ort = _onnxruntime("running a model's forward pass")
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+    @functools.cached_property
+    def reference(self) -> tuple[Any, str]:
+        """(session of the whole model or None, why there is none)."""
+        _onnxruntime("checking the forward pass against onnxruntime (or pass verify='never')")
+        graph = self.graph
+        try:
+            if graph.path is not None:
+                return self._session(str(graph.path)), ""
+            assert graph.model is not None
+            return self._session(graph.model.SerializeToString()), ""
+        except MissingExtra:
+            raise
+        except Exception as error:
+            return None, str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+
+    def forward(self, inputs: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
+        """All graph outputs, or None where onnxruntime can't load the model."""
+        session, _ = self.reference
+        if session is None:
+            return None
+        names = [o.name for o in session.get_outputs()]
+        return dict(zip(names, session.run(None, dict(inputs)), strict=True))
+
+    @functools.lru_cache(maxsize=8)  # noqa: B019  (one Runtime a model, freed with it)
+    def _prefix(self, names: tuple[str, ...]) -> tuple[Any, tuple[str, ...]]:
+        graph = self.graph
+        wanted = graph.ancestors(names)
+        nodes = [n for n in graph.nodes if any(o in wanted for o in n.outputs)]
+        needed = set(names).union(*(n.reads() for n in nodes)) if nodes else set(names)
+        given = [v for v in graph.inputs if v.name in needed]
+        initializers = [numpy_helper.from_array(graph.constants[n], n) for n in sorted(needed) if n in graph.constants]
+        assert graph.model is not None
+        protos = {v.name: v for v in graph.model.graph.input}
+        subgraph = helper.make_graph(
+            [n.proto for n in nodes],
+            "prefix",
+            [protos[v.name] for v in given],
+            [onnx.ValueInfoProto(name=n) for n in names],
+            initializers,
+        )
+        imports = [helper.make_opsetid(d, v) for d, v in graph.opsets.items()]
+        model = helper.make_model(subgraph, opset_imports=imports, ir_version=max(graph.model.ir_version, 4))
+        try:
+            return self._session(model.SerializeToString()), tuple(v.name for v in given)
+        except MissingExtra:
+            raise
+        except Exception as error:
+            reason = str(error).splitlines()[0][:200]
+            raise UnsupportedModel(f"onnxruntime can't compute {', '.join(names)}: {reason}") from error
+
+    def prefix(self, names: Sequence[str], inputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """Any tensors of the graph, computed from its inputs by a sub-model."""
+        if not names:
+            return {}
+        session, given = self._prefix(tuple(names))
+        return dict(zip(names, session.run(list(names), {n: inputs[n] for n in given}), strict=True))

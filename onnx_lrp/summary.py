@@ -1,0 +1,143 @@
+"""What was read of a model, for people: layers, shapes, axes, decisions. And the canonical weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from .affine import Role
+from .layer import Layer
+from .plan import Plan
+from .rules import Epsilon
+
+__all__ = ["Row", "Summary", "canonical_weights", "summarize"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One layer on the relevance path."""
+
+    name: str
+    op: str
+    layer: str
+    output: str
+    shape: str
+    role: str
+    weights: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What :meth:`Explainer.summary` returns; prints as text."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    explained: str
+    points: tuple[str, ...]
+    axes: Mapping[str, Any]
+    rows: tuple[Row, ...]
+    rule: str
+    prefix: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As lists and strings, ready for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        lines = [
+            f"inputs              {', '.join(self.inputs)}",
+            f"outputs             {', '.join(self.outputs)}",
+            f"explained           {self.explained}",
+            f"attribution points  {', '.join(self.points)}",
+            f"axes                batch {self.axes['batch']}, time {self.axes['time']}, class {self.axes['class']}",
+            f"rule                {self.rule}",
+        ]
+        if self.prefix:
+            lines.append(f"by onnxruntime      {', '.join(self.prefix)}")
+        lines += [f"note                {n}" for n in self.notes]
+        widths = [max(len(getattr(r, c)) for r in self.rows) if self.rows else 0 for c in ("layer", "shape", "role")]
+        lines.append("")
+        for row in self.rows:
+            cells = (row.layer.ljust(widths[0]), row.shape.ljust(widths[1]), row.role.ljust(widths[2]))
+            lines.append("  ".join((*cells, row.weights or row.name)).rstrip())
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        import html
+
+        return f"<pre>{html.escape(str(self))}</pre>"
+
+
+def _shape(plan: Plan, name: str) -> str:
+    dims = plan.vars[name].dims
+    if dims is None:
+        return "(?)"
+    out = []
+    for dim in dims:
+        parts = []
+        for root in dim.roots:
+            letter = "B" if plan.batch is not None and root is plan.batch.root else "T" if root in plan.times else ""
+            parts.append(letter or (str(root.size) if root.size is not None else root.name or "?"))
+        out.append("*".join(parts) or "1")
+    return "(" + ", ".join(out) + ")"
+
+
+ROLES = {
+    Role.ROUTE: "routing",
+    Role.ROOT: "affine block",
+    Role.PASS: "passes",
+    Role.INLINE: "in a block",
+    Role.LAYER: "own",
+    Role.END: "attribution point",
+}
+
+
+def _weights(layer: Layer) -> str:
+    kept = {k: v for k, v in layer.parameters.items() if v.dtype.kind == "f" and v.ndim > 1}
+    text = ", ".join(f"{k} {'x'.join(map(str, v.shape))}" for k, v in kept.items())
+    if type(layer).__name__ == "LSTM":
+        text += " (gates i, f, c, o)"
+    return text
+
+
+def summarize(plan: Plan, rule: Epsilon, precision: str) -> Summary:
+    """The summary of a plan."""
+    rows = []
+    for step in plan.steps:
+        for output in step.outputs:
+            if output in plan.path:
+                role = ROLES[plan.roles[output]]
+                rows.append(
+                    Row(step.name, step.node.op, step.layer.title, output, _shape(plan, output), role, _weights(step.layer))
+                )
+    names = {p: plan.origins[p] for p in plan.points}
+    points = tuple(
+        f"{p} {_shape(plan, p)}" + (f" from {', '.join(names[p])}" if names[p] and names[p] != (p,) else "") for p in plan.points
+    )
+    batch = "none (one sample)" if plan.batch is None else "fixed at " + str(plan.fixed_batch) if plan.fixed_batch else "any"
+    return Summary(
+        inputs=tuple(str(v) for v in plan.graph.inputs),
+        outputs=tuple(str(v) for v in plan.graph.outputs),
+        explained=f"{plan.explained} {_shape(plan, plan.explained)}"
+        + (f", before output {plan.output!r}" if plan.explained != plan.output else ""),
+        points=points,
+        axes={"batch": batch, "time": "yes" if plan.times else "none", "class": plan.class_axis},
+        rows=tuple(rows),
+        rule=f"epsilon {rule.epsilon:g}, bias_factor {rule.bias_factor:g}, gates all, {precision}",
+        prefix=plan.prefix,
+        notes=plan.notes,
+    )
+
+
+def canonical_weights(plan: Plan) -> dict[str, dict[str, np.ndarray]]:
+    """{layer name: {parameter: array}} of every layer with weights; gates in canonical order."""
+    out: dict[str, dict[str, np.ndarray]] = {}
+    for step in plan.steps:
+        kept = {k: v.copy() for k, v in step.layer.parameters.items() if v.dtype.kind == "f" and v.ndim}
+        if kept and step.layer.title != "Concat":
+            out[step.name] = kept
+    return out
