@@ -60,12 +60,12 @@ def roles(
             if name not in on_path or name in ends:
                 continue
             inputs = [vars[n] for n in step.inputs]
-            signals = [step.inputs[i] for i in step.layer.signals(inputs) if step.inputs[i] in on_path]
+            sources = [step.inputs[i] for i in step.layer.signals(inputs) if step.inputs[i] in on_path]
             if isinstance(step.layer, Routing):
                 found[name] = Role.ROUTE
-                summed[name] = any(below(n) for n in signals)
+                summed[name] = any(below(n) for n in sources)
             elif isinstance(step.layer, Affine):
-                summed[name] = step.layer.sums(inputs) or any(below(n) for n in signals)
+                summed[name] = step.layer.sums(inputs) or any(below(n) for n in sources)
                 if name not in taken:
                     found[name] = Role.INLINE
                 else:

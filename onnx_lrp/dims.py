@@ -50,6 +50,7 @@ class Dim:
 
     @property
     def roots(self) -> tuple[Label, ...]:
+        """The labels as they stand after all unifications."""
         return tuple(label.root for label in self.labels)
 
     @property

@@ -1,13 +1,13 @@
 """The errors of onnx-lrp: every message says what, where, expected and got, and what to do.
 
-    OnnxLrpError
-    ├── ModelError                 the model, exit code 3
-    │   ├── InvalidModel           not ONNX, damaged, or contradicting itself
-    │   ├── UnsupportedModel       sound, but with nodes on the relevance path that nothing here reads
-    │   └── ParityError            the engine's forward pass differs from onnxruntime's
-    ├── InputError (ValueError)    what was passed in: arrays, names, targets, files; exit code 4
-    ├── RuleError (ValueError)     rules, epsilon, gate rules
-    └── MissingExtra (ImportError) an optional dependency; carries the pip command
+OnnxLrpError
+├── ModelError                 the model, exit code 3
+│   ├── InvalidModel           not ONNX, damaged, or contradicting itself
+│   ├── UnsupportedModel       sound, but with nodes on the relevance path that nothing here reads
+│   └── ParityError            the engine's forward pass differs from onnxruntime's
+├── InputError (ValueError)    what was passed in: arrays, names, targets, files; exit code 4
+├── RuleError (ValueError)     rules, epsilon, gate rules
+└── MissingExtra (ImportError) an optional dependency; carries the pip command
 """
 
 from __future__ import annotations

@@ -212,9 +212,7 @@ def _from_npz(file: Path) -> Explanation:
     with np.load(file, allow_pickle=False) as archive:
         meta = json.loads(str(archive["meta"]))
         _known(meta["schema"])
-        parts = {
-            part: {name: archive[f"{part}.{i}"] for i, name in enumerate(names)} for part, names in meta["parts"].items()
-        }
+        parts = {part: {name: archive[f"{part}.{i}"] for i, name in enumerate(names)} for part, names in meta["parts"].items()}
         ledger: dict[str, dict[str, np.ndarray]] = {}
         for i, (layer, kind) in enumerate(meta["ledger"]):
             ledger.setdefault(layer, {})[kind] = archive[f"ledger.{i}"]
@@ -239,9 +237,7 @@ def _from_json(raw: dict[str, Any]) -> Explanation:
     dtypes = raw["dtypes"]
 
     def arrays(part: str) -> dict[str, Any]:
-        return {
-            k: np.asarray(v, np.dtype(dtypes[f"{part}/{k}"])) if f"{part}/{k}" in dtypes else v for k, v in raw[part].items()
-        }
+        return {k: np.asarray(v, np.dtype(dtypes[f"{part}/{k}"])) if f"{part}/{k}" in dtypes else v for k, v in raw[part].items()}
 
     return Explanation(
         relevance=arrays("relevance"),

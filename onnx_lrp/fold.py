@@ -39,9 +39,7 @@ def _unsqueeze(x: np.ndarray, axes: Any = None, **attributes: Any) -> np.ndarray
     return np.expand_dims(x, tuple(int(a) % (x.ndim + len(axes)) for a in axes))
 
 
-def slices(
-    rank: int, starts: Any, ends: Any, axes: Any = None, steps: Any = None
-) -> tuple[slice, ...]:
+def slices(rank: int, starts: Any, ends: Any, axes: Any = None, steps: Any = None) -> tuple[slice, ...]:
     """ONNX's Slice as Python slices: both clamp, but an end below -size means "before the first" only when stepping back."""
     starts, ends = np.atleast_1d(starts), np.atleast_1d(ends)
     axes = range(len(starts)) if axes is None else _axes(axes, rank)

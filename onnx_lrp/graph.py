@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import heapq
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -208,7 +209,7 @@ class _Reader:
         length = int(entries.get("length", size - offset))
         if offset < 0 or length < 0 or offset + length > size or count * dtype.itemsize > 8 * max(length, 1):
             raise InvalidModel(
-                f"tensor {name!r}: needs bytes {offset} to {offset + length} of {location!r}, which has {size}: the file is truncated"
+                f"tensor {name!r}: needs bytes {offset} to {offset + length} of {location!r}, which has {size}: truncated"
             )
         with file.open("rb") as stream:
             stream.seek(offset)
@@ -380,13 +381,11 @@ def _constant(attributes: Mapping[str, Any]) -> np.ndarray:
 def _needs(proto: onnx.NodeProto) -> set[str]:
     names = {n for n in proto.input if n}
     for attribute in proto.attribute:
-        for graph in [attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else []:
-            own = {v.name for v in graph.input} | {t.name for t in graph.initializer}
-            made = {o for n in graph.node for o in n.output}
-            inner = set().union(*(_needs(n) for n in graph.node), {v.name for v in graph.output}) if graph.node else {
-                v.name for v in graph.output
-            }
-            names |= inner - own - made
+        if attribute.type != onnx.AttributeProto.GRAPH:
+            continue
+        graph = attribute.g
+        own = {v.name for v in graph.input} | {t.name for t in graph.initializer} | {o for n in graph.node for o in n.output}
+        names |= {v.name for v in graph.output}.union(*(_needs(n) for n in graph.node)) - own
     return names
 
 
@@ -410,8 +409,6 @@ def _sorted(proto: onnx.GraphProto, given: set[str], *, nested: bool) -> Sequenc
             lost = sorted(n for n in _needs(node) if n not in made and n not in given)
             if lost:
                 raise InvalidModel(f"{node.op_type} {node.name!r} reads {lost[0]!r}, which nothing produces")
-    import heapq
-
     ready = [i for i, needs in enumerate(waiting) if not needs]
     heapq.heapify(ready)
     order: list[int] = []

@@ -71,9 +71,8 @@ def _cast(array: np.ndarray, value: Value) -> np.ndarray:
         if array.dtype.kind == "f" and not np.all(np.isfinite(cast.astype(np.float64))):
             raise InputError(f"input {value.name!r}: values up to {np.abs(array).max():g} overflow {want}")
         return cast
-    if array.dtype.kind == "f":
-        if not np.all(array == np.round(array)):
-            raise InputError(f"input {value.name!r}: expected {want}, got {array.dtype} with fractions")
+    if array.dtype.kind == "f" and not np.all(array == np.round(array)):
+        raise InputError(f"input {value.name!r}: expected {want}, got {array.dtype} with fractions")
     if want.kind in "iu" and array.size:
         limits = np.iinfo(want)
         if array.min() < limits.min or array.max() > limits.max:
@@ -87,7 +86,7 @@ def _sizes(feeds: Mapping[str, np.ndarray], plan: Plan) -> None:
     for value in plan.graph.inputs:
         array = feeds[value.name]
         for axis, (dim, size) in enumerate(zip(plan.vars[value.name].dims or (), array.shape, strict=False)):
-            label = dim.roots[0] if len(dim.labels) == 1 else None
+            label = next(iter(dim.roots)) if len(dim.labels) == 1 else None
             fixed = value.shape[axis] if value.shape is not None else None
             if label is not None and label is batch:
                 if isinstance(fixed, int) and fixed not in (1, size):
@@ -102,7 +101,9 @@ def _sizes(feeds: Mapping[str, np.ndarray], plan: Plan) -> None:
             if label is not None:
                 before = seen.setdefault(label, (size, value.name))
                 if before[0] != size:
-                    raise InputError(f"input {value.name!r}: axis {axis} has size {size}, but input {before[1]!r} has {before[0]} there")
+                    raise InputError(
+                        f"input {value.name!r}: axis {axis} has size {size}, but input {before[1]!r} has {before[0]} there"
+                    )
     ranges(feeds, plan)
 
 

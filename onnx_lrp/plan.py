@@ -230,7 +230,7 @@ class _Reader:
         live = any(inputs[i].live for i in signals)
         masked = any(x.dtype == np.dtype(bool) for x in inputs)
         valued = any(x.valued for x in inputs) and node.op not in ("Shape", "Size") and not masked
-        names = [n for n in node.outputs]
+        names = list(node.outputs)
         step = Step(node, layer, tuple(x.name for x in inputs), tuple(names[: len(infos)]))
         for k, (name, info) in enumerate(zip(names, infos, strict=False)):
             if not name:
@@ -238,9 +238,7 @@ class _Reader:
             value = info.value if info.value is not None else self._value(node, operands, k, info)
             carries = valued and info.dtype.kind in "iu" and not isinstance(layer, Plain)
             dims = info.dims if info.dims is not None else self._dims(self._shape_of(name))
-            var = dataclasses.replace(
-                info, name=name, value=value, dims=dims, live=live and info.is_float, valued=carries
-            )
+            var = dataclasses.replace(info, name=name, value=value, dims=dims, live=live and info.is_float, valued=carries)
             if not (live and info.is_float):
                 var = self._maybe_source(var, valued and info.is_float)
             elif self.cut and name in self.cut:
@@ -463,9 +461,7 @@ class _Reader:
     def _axes(
         self, explained: str, path: set[str], points: Sequence[str], batch_axis: Any, notes: list[str]
     ) -> tuple[Label | None, frozenset[Label]]:
-        times = {
-            r for _, axes in self.evidence if "time" in axes for r in axes["time"].roots
-        }
+        times = {r for _, axes in self.evidence if "time" in axes for r in axes["time"].roots}
         candidates: list[Label] = []
         if batch_axis is not None:
             wanted = batch_axis if isinstance(batch_axis, Mapping) else {self.graph.inputs[0].name: batch_axis}
@@ -485,7 +481,7 @@ class _Reader:
             if not candidates and dims:
                 entering = {r for v in self.graph.inputs for d in (self.vars[v.name].dims or ()) for r in d.roots}
                 entering |= {r for p in points for d in (self.vars[p].dims or ()) for r in d.roots}
-                candidates = [r for r in dims[0].roots if r in entering][:1]
+                candidates = [r for r in dims[0].roots if r in entering and r not in times][:1]
         candidates = [c.root for c in candidates]
         dims = self.vars[explained].dims
         for candidate in candidates:
@@ -504,8 +500,9 @@ class _Reader:
         if not dims:
             return None
         for axis in range(len(dims) - 1, -1, -1):
-            free = [r for r in dims[axis].roots if r is not (batch.root if batch else None) and r not in times]
-            if free or not dims[axis].labels:
+            dim: Dim = dims[axis]
+            free = [r for r in dim.roots if r is not (batch.root if batch else None) and r not in times]
+            if free or not dim.labels:
                 return axis
         return None
 

@@ -44,13 +44,9 @@ class Program:
         self.dtype = np.dtype(precision)
         self.device = device
         with self._placed():
-            self.parameters = [
-                {k: tf.constant(self._cast(v)) for k, v in step.layer.parameters.items()} for step in plan.steps
-            ]
+            self.parameters = [{k: tf.constant(self._cast(v)) for k, v in step.layer.parameters.items()} for step in plan.steps]
             self.constants = {
-                name: tf.constant(self._cast(plan.graph.constants[name]))
-                for name in plan.outputs
-                if name in plan.graph.constants
+                name: tf.constant(self._cast(plan.graph.constants[name])) for name in plan.outputs if name in plan.graph.constants
             }
         self._modes: dict[Any, Any] = {}
         self._jit = jit
@@ -208,10 +204,8 @@ class _Run:
                     self.settle(output)
                 rs = [self.r.get(o) if o in outputs else None for o in step.outputs]
                 rs += [None] * (len(trace.outputs) - len(rs))  # outputs the file leaves out
-                if isinstance(step.layer, Opaque):
-                    share = step.layer.relevance(self.rule, trace, rs)
-                else:  # elementwise: unchanged
-                    share = Share([rs[0]])
+                # an elementwise layer passes relevance unchanged
+                share = step.layer.relevance(self.rule, trace, rs) if isinstance(step.layer, Opaque) else Share([rs[0]])
                 self.hand(step, share.inputs, self.r)
                 for kind, amount in share.absorbed.items():
                     self.absorb(step, kind, amount, outputs[0])

@@ -34,7 +34,12 @@ def directions(direction: str, node: Any) -> tuple[bool, ...]:
 
 
 def activations(
-    names: Sequence[str] | None, alphas: Sequence[float] | None, betas: Sequence[float] | None, defaults: Sequence[str], count: int, node: Any
+    names: Sequence[str] | None,
+    alphas: Sequence[float] | None,
+    betas: Sequence[float] | None,
+    defaults: Sequence[str],
+    count: int,
+    node: Any,
 ) -> tuple[tuple[tuple[str, dict[str, float]], ...], ...]:
     """Per direction the (name, parameters) of each activation; alpha and beta are consumed in order by those that take them."""
     listed = list(names) if names else list(defaults) * count
@@ -75,9 +80,7 @@ def scan(
     """
     steps = xs[0].shape[0] if xs[0].shape[0] is not None else tf.shape(xs[0])[0]
     dtype, batch = carry[0].dtype, carry[0].shape[0]
-    arrays = [
-        tf.TensorArray(x.dtype, size=steps, element_shape=x.shape[1:], clear_after_read=False).unstack(x) for x in xs
-    ]
+    arrays = [tf.TensorArray(x.dtype, size=steps, element_shape=x.shape[1:], clear_after_read=False).unstack(x) for x in xs]
     writes = tuple(tf.TensorArray(dtype, size=steps, element_shape=[batch, w]) for w in widths)
 
     def body(k: Tensor, state: Any, outs: Any) -> Any:

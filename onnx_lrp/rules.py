@@ -48,8 +48,5 @@ class Epsilon:
     def ratio(self, z: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
         """(s, the stabilizer's share ε·sign z · s); z = 0 with ε = 0 carries nothing, s = 0 there."""
         signed = self.signed(z)
-        if self.epsilon:
-            s = r / (z + signed)
-        else:
-            s = tf.math.divide_no_nan(r, z)
+        s = r / (z + signed) if self.epsilon else tf.math.divide_no_nan(r, z)
         return s, signed * s

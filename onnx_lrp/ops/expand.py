@@ -36,8 +36,10 @@ class Expand(Routing):
         data = self.parameters[first] if isinstance(first, str) else xs[first]
         dims = constant_dims(data) if isinstance(data, np.ndarray) else data.dims
         value = self.parameters[second] if isinstance(second, str) else xs[second].value
-        interval = (float(data.min()), float(data.max())) if isinstance(data, np.ndarray) and data.size else getattr(
-            data, "interval", (0.0, 0.0)
+        interval = (
+            (float(data.min()), float(data.max()))
+            if isinstance(data, np.ndarray) and data.size
+            else getattr(data, "interval", (0.0, 0.0))
         )
         out = None if dims is None or value is None else broadcast([dims, _entries(value)])
         return [Var("", data.dtype, out, interval=interval)]
@@ -102,5 +104,3 @@ class Tile(Routing):
 def tile(input: Any, repeats: Any) -> Any:
     slots, parameters, inputs = mixed(input, repeats)
     return Tile(parameters=parameters, slots=slots), inputs
-
-

@@ -49,7 +49,8 @@ class Gather(Routing):
         return Trace(xs, [tf.gather(data, indices, axis=self.axis)], p, {"indices": indices})
 
     def route(self, trace: Trace, rs: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
-        x, indices, r = trace.inputs[0], trace.saved["indices"], rs[0]
+        x, indices = trace.inputs[0], trace.saved["indices"]
+        r: Tensor = rs[0]
         rank, width = x.shape.rank, indices.shape.rank
         axis = self.axis % rank
         order = [*range(axis, axis + width), *range(axis), *range(axis + width, r.shape.rank)]

@@ -165,11 +165,11 @@ def gemm(
         x = A
     else:
         raise node.refuse("the weights stand on the left; write MatMul")
-    parameters = {"weight": weight * np.asarray(alpha, weight.dtype)}
+    parameters = {"weight": weight if alpha == 1 else weight.astype(np.float64) * alpha}
     if isinstance(C, Var):
         return Linear(parameters=parameters, addend=beta), (x, C)
     if C is not None and beta:
-        parameters["bias"] = C * np.asarray(beta, C.dtype)
+        parameters["bias"] = C if beta == 1 else C.astype(np.float64) * beta
     return Linear(parameters=parameters), (x,)
 
 

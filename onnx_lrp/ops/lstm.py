@@ -26,7 +26,6 @@ __all__ = ["LSTM"]
 
 Tensor = Any
 OPERANDS = ("x", "lens", "h0", "c0")
-STANDARD = (("Sigmoid", {}), ("Tanh", {}), ("Tanh", {}))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -99,7 +98,7 @@ class LSTM(Opaque):
         return tf.broadcast_to(state, [batch, self.hidden]) if state.shape[0] == 1 and batch is not None else state
 
     def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
-        x = self._operand("x", xs, p)
+        x: Tensor = self._operand("x", xs, p)
         lens = self._operand("lens", xs, p)
         if self.batch_first:
             x = tf.transpose(x, [1, 0, 2])
@@ -246,13 +245,13 @@ class LSTM(Opaque):
         what is left at the initial states, and what was absorbed.
         """
         p, valid = trace.parameters, trace.saved.get("valid")
-        h0, c0, hh, cc, ig, fc, zc = trace.saved[f"{d}"]
+        h0, _, hh, cc, ig, fc, zc = trace.saved[f"{d}"]
         size, delta = self.hidden, rule.bias_factor
         w = p["W_h"][d][:, 2 * size : 3 * size]
         b = p["b"][d][2 * size : 3 * size] if "b" in p else None
         one = tf.ones_like(cc)
         s_c, e_c = rule.ratio(cc, one)
-        s_z, e_z = rule.ratio(zc, one)
+        s_z, _ = rule.ratio(zc, one)
         keep, take = fc * s_c, ig * s_c * s_z
         before = tf.concat([h0[None], hh[:-1]], 0)
         zero = tf.zeros_like(h0)
@@ -345,7 +344,8 @@ def lstm(
         "W_h": pick(R.swapaxes(1, 2), order, size),
     }
     if B is not None and np.any(B):
-        parameters["b"] = pick(B[:, : 4 * size] + B[:, 4 * size :], order, size)
+        both = B.astype(np.float64)  # float16 biases must not be rounded again
+        parameters["b"] = pick(both[:, : 4 * size] + both[:, 4 * size :], order, size)
     if P is not None:
         parameters["P"] = pick(P, (0, 2, 1), size)  # i, o, f → i, f, o
     slots, constants, inputs = _slots(X, sequence_lens, initial_h, initial_c)
@@ -384,5 +384,3 @@ def _slots(X: Any, *others: Any) -> Any:
             slots.append(name)
             parameters[name] = np.asarray(operand)
     return tuple(slots), parameters, tuple(inputs)
-
-

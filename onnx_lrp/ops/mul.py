@@ -1,4 +1,4 @@
-"""Products. A factor that carries no relevance, lies in [0, 1] (a gate) or normalizes is a coefficient; the other one is the signal.
+"""Products. A factor that carries no relevance, lies in [0, 1] (a gate) or normalizes is a coefficient; the other is the signal.
 
 Gate rule ``all``: the signal takes all (Arras et al. 2017, section 2.2). Signal × signal: half each.
 """
@@ -98,7 +98,8 @@ class Product(Opaque):
         return Trace(xs, [xs[0] * xs[1]], p)
 
     def relevance(self, rule: Any, trace: Trace, rs: Sequence[Tensor | None]) -> Share:
-        half = rs[0] / 2
+        r: Tensor = rs[0]
+        half = r / 2
         return Share([unbroadcast(half, x) for x in trace.inputs])
 
 

@@ -41,18 +41,15 @@ class Slice(Routing):
                 size = dims[axis].size
                 start = None if starts[0] is None else int(starts[0][k])
                 end = None if ends[0] is None else int(ends[0][k])
-                whole = (start == 0 and step == 1 and end is not None and end >= 2**31 - 1) or (
-                    step == -1 and end is not None and end < -(2**31) + 2 and start is not None and (start == -1 or start >= 2**31 - 1)
-                )
-                if whole:
+                if start is not None and end is not None and _is_whole(start, end, step):
                     continue
                 if start is not None and end is not None and size is not None:
                     row = slices(1, [start], [end], [0], [step])[0]
-                    stop = None if step < 0 and row.stop is not None and row.stop < -size else row.stop
+                    stop = None if step < 0 and end < -size else row.stop
                     out[axis] = fresh(len(range(size)[slice(row.start, stop, row.step)]))
-                elif start == -1 and step == 1:
-                    out[axis] = Dim()
-                elif start is not None and end is not None and 0 <= start < end and end - start == 1:
+                elif (start == -1 and step == 1) or (
+                    start is not None and end is not None and 0 <= start < end and end - start == 1
+                ):
                     out[axis] = Dim()
                 else:
                     out[axis] = fresh(None)
@@ -94,6 +91,13 @@ class Slice(Routing):
     def route(self, trace: Trace, rs: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
         back = tf.raw_ops.StridedSliceGrad(shape=tf.shape(trace.inputs[0]), dy=rs[0], **trace.saved)
         return [back, *[None] * (len(trace.inputs) - 1)]
+
+
+def _is_whole(start: int, end: int, step: int) -> bool:
+    """All entries, possibly in reverse."""
+    if step == 1:
+        return start == 0 and end >= 2**31 - 1
+    return step == -1 and end < -(2**31) + 2 and (start == -1 or start >= 2**31 - 1)
 
 
 def _pack(bounds: Sequence[Any]) -> Tensor:
