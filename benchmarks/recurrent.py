@@ -78,13 +78,17 @@ def main() -> None:
 
     import onnx_lrp
 
-    rows = []
-    for i, h, c, t, b in (GRID[k] for k in options.rows):
+
+    def measure(i: int, h: int, c: int, t: int, b: int) -> tuple[float, float, float]:
         proto = model(i, h, c)
         session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
         x = np.random.default_rng(1).normal(size=(t, b, i)).astype(np.float32)
         explainer = onnx_lrp.load(proto, jit=options.jit)
-        ratio, ours, theirs = pairs(lambda: explainer.explain(x), lambda: session.run(None, {"x": x}), options.pairs)
+        return pairs(lambda: explainer.explain(x), lambda: session.run(None, {"x": x}), options.pairs)
+
+    rows = []
+    for i, h, c, t, b in (GRID[k] for k in options.rows):
+        ratio, ours, theirs = measure(i, h, c, t, b)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         rows.append({"I": i, "H": h, "C": c, "T": t, "B": b, "ratio": ratio, "explain_ms": 1e3 * ours, "forward_ms": 1e3 * theirs})
         rows[-1]["peak_mib"] = peak

@@ -49,7 +49,7 @@ class Dim:
     labels: tuple[Label, ...] = ()
 
     @property
-    def roots(self) -> tuple[Label, ...]:
+    def roots(self) -> Sequence[Label]:
         """The labels as they stand after all unifications."""
         return tuple(label.root for label in self.labels)
 
@@ -63,7 +63,7 @@ class Dim:
         return label is not None and label.root in self.roots
 
     def same(self, other: Dim) -> bool:
-        return self.roots == other.roots
+        return tuple(self.roots) == tuple(other.roots)
 
     def __str__(self) -> str:
         known = self.size
@@ -144,7 +144,7 @@ def _take(pool: list[Label], want: Dim | int, *, back: bool) -> tuple[Label, ...
     """Remove from one end of ``pool`` the labels that make up ``want``; None if they don't."""
     end = -1 if back else 0
     if isinstance(want, Dim):
-        labels = want.roots
+        labels = tuple(want.roots)
         if not labels:
             want = 1
         elif len(pool) >= len(labels):

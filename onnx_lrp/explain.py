@@ -191,7 +191,7 @@ class Explainer:
         for name, array in feeds.items():
             dims = self._plan.vars[name].dims or ()
             for axis, dim in enumerate(dims):
-                if self._plan.batch is not None and dim.roots == (self._plan.batch.root,):
+                if self._plan.batch is not None and tuple(dim.roots) == (self._plan.batch.root,):
                     return int(array.shape[axis])
         return 1
 

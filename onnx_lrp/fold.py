@@ -121,9 +121,17 @@ def _where(c: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.where(c, a, b)
 
 
+def _equal(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    if a.dtype != object and b.dtype != object:
+        return np.asarray(a == b)
+    # a symbolic size is never the -1 or 0 that exporters compare it with
+    pairs = np.broadcast(a, b)
+    return np.asarray([x is y or (isinstance(x, int) and isinstance(y, int) and x == y) for x, y in pairs]).reshape(pairs.shape)
+
+
 def _reduce_prod(x: np.ndarray, axes: Any = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0, **at: Any) -> np.ndarray:
     axes = at.get("axes", axes)
-    return np.asarray(np.multiply.reduce(x, axis=None if axes is None else _axes(axes, x.ndim), keepdims=bool(keepdims)))
+    return np.asarray(np.prod(x, axis=None if axes is None else _axes(axes, x.ndim), keepdims=bool(keepdims)))
 
 
 # Safe on object arrays of Dims as well: they only move, multiply, add or divide entries.
@@ -143,6 +151,8 @@ SYMBOLIC: dict[str, Kernel] = {
     "Mul": lambda a, b: a * b,
     "Div": _div,
     "ReduceProd": _reduce_prod,
+    "Equal": _equal,
+    "Where": _where,
 }
 
 NUMERIC: dict[str, Kernel] = {
@@ -150,10 +160,8 @@ NUMERIC: dict[str, Kernel] = {
     "Shape": lambda x, *, start=0, end=None: np.asarray(x.shape[slice(start, end)], np.int64),
     "ConstantOfShape": _constant_of_shape,
     "Expand": _expand,
-    "Where": _where,
     "Neg": lambda x: -x,
     "Not": np.logical_not,
-    "Equal": lambda a, b: np.asarray(a == b),
     "Less": lambda a, b: np.asarray(a < b),
     "Greater": lambda a, b: np.asarray(a > b),
     "Range": lambda start, limit, delta: np.arange(start, limit, delta, dtype=start.dtype),

@@ -110,7 +110,7 @@ def _sizes(feeds: Mapping[str, np.ndarray], plan: Plan) -> None:
 def ranges(feeds: Mapping[str, np.ndarray], plan: Plan) -> None:
     """Token ids must lie inside the embedding they index."""
     for step in plan.steps:
-        slots = getattr(step.layer, "slots", ())
+        slots: Any = getattr(step.layer, "slots", ())
         if step.layer.title != "Embedding" or not step.inputs or step.inputs[-1] not in feeds:
             continue
         ids = feeds[step.inputs[-1]]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .affine import Role, roles
+from .affine import Role, mixed_by_gates, roles
 from .dims import Dim, Label
 from .errors import InputError, ModelError, UnsupportedModel
 from .fold import plumbing
@@ -74,6 +74,7 @@ class Plan:
     outputs: tuple[str, ...]
     inputs: tuple[str, ...]
     lengths: str | None = None
+    selections: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -252,7 +253,7 @@ class _Reader:
 
     def _value(self, node: Node, operands: Sequence[Any], k: int, info: Var) -> np.ndarray | None:
         """Entries of a small integer tensor computed from shapes."""
-        if info.dtype.kind not in "iu":
+        if info.dtype.kind not in "iub":
             return None
         values = []
         for operand in operands:
@@ -262,7 +263,10 @@ class _Reader:
                 values.append(operand.value)
             else:
                 values.append(operand)
-        results = plumbing(node, values, symbolic=True)
+        known = all(v is None or v.dtype != object or all(isinstance(e, int | np.integer) for e in v.reshape(-1)) for v in values)
+        if known:  # nothing symbolic in it after all
+            values = [v.astype(np.int64) if v is not None and v.dtype == object else v for v in values]
+        results = plumbing(node, values, symbolic=not known)
         if results is None or k >= len(results) or np.size(results[k]) > 64:
             return None
         return results[k]
@@ -450,6 +454,7 @@ class _Reader:
             outputs=tuple(outputs),
             inputs=tuple(v.name for v in self.graph.inputs),
             lengths=lens,
+            selections=mixed_by_gates(steps, var_map, path),
             notes=tuple(notes),
             options={"from_probabilities": from_probabilities},
         )
@@ -483,11 +488,11 @@ class _Reader:
                 entering |= {r for p in points for d in (self.vars[p].dims or ()) for r in d.roots}
                 candidates = [r for r in dims[0].roots if r in entering and r not in times][:1]
         candidates = [c.root for c in candidates]
-        dims = self.vars[explained].dims
+        ends = [self.vars[n].dims or () for n in (explained, *points)]
         for candidate in candidates:
-            if dims is None or any(d.has(candidate) for d in dims):
+            if all(any(d.has(candidate) for d in dims) for dims in ends):
                 return candidate, frozenset(t.root for t in times if t.root is not candidate)
-        notes.append("no batch axis was found in the explained output: everything is one sample")
+        notes.append("no axis is the batch both in the explained output and at the attribution points: everything is one sample")
         return None, frozenset(t.root for t in times)
 
     def _class_axis(self, explained: str, batch: Label | None, times: frozenset[Label]) -> int | None:
@@ -500,7 +505,7 @@ class _Reader:
         if not dims:
             return None
         for axis in range(len(dims) - 1, -1, -1):
-            dim: Dim = dims[axis]
+            dim = dims[axis]
             free = [r for r in dim.roots if r is not (batch.root if batch else None) and r not in times]
             if free or not dim.labels:
                 return axis
@@ -510,7 +515,7 @@ class _Reader:
         """The tensor of sequence lengths that says which positions of the explained tensor are padding."""
         dims = self.vars[explained].dims or ()
         for step, axes in self.evidence:
-            slots = getattr(step.layer, "slots", ())
+            slots: Any = getattr(step.layer, "slots", ())
             if "time" not in axes or len(slots) < 2 or not isinstance(slots[1], int):
                 continue
             if any(r in d.roots for d in dims for r in axes["time"].roots):

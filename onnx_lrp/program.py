@@ -11,7 +11,7 @@ import numpy as np
 from ._lazy import tf
 from .affine import Role
 from .dims import split_axis
-from .layer import Affine, Opaque, PerSample, Routing, Share, Trace
+from .layer import Affine, Opaque, PerSample, Routing, Share, Trace, unbroadcast
 from .plan import Plan, Step
 from .registry import is_float
 from .rules import Epsilon
@@ -160,7 +160,7 @@ class _Run:
         """B, from a tensor whose batch axis is not merged with another."""
         for name, tensor in self.env.items():
             for axis, dim in enumerate(self.plan.vars[name].dims or () if name in self.plan.vars else ()):
-                if dim.roots == (self.plan.batch.root if self.plan.batch else None,):
+                if tuple(dim.roots) == (self.plan.batch.root if self.plan.batch else None,):
                     return tf.shape(tensor)[axis]
         raise AssertionError("no tensor has the batch as an axis of its own")
 
@@ -205,12 +205,17 @@ class _Run:
                 rs = [self.r.get(o) if o in outputs else None for o in step.outputs]
                 rs += [None] * (len(trace.outputs) - len(rs))  # outputs the file leaves out
                 # an elementwise layer passes relevance unchanged
-                share = step.layer.relevance(self.rule, trace, rs) if isinstance(step.layer, Opaque) else Share([rs[0]])
+                share = step.layer.relevance(self.rule, trace, rs) if isinstance(step.layer, Opaque) else self.passed(step, rs[0])
                 self.hand(step, share.inputs, self.r)
                 for kind, amount in share.absorbed.items():
                     self.absorb(step, kind, amount, outputs[0])
         for point in self.plan.points:
             self.settle(point)
+
+    def passed(self, step: Step, r: Tensor) -> Share:
+        """Relevance through an elementwise layer: all to its one signal."""
+        (signal,) = step.layer.signals([self.plan.vars[n] for n in step.inputs])
+        return Share([r if i == signal else None for i in range(len(step.inputs))])
 
     def hand(self, step: Step, parts: Sequence[Tensor | None], into: dict[str, Tensor]) -> None:
         """Give every input its part; at an input off the path relevance ends."""
@@ -246,6 +251,14 @@ class _Run:
         layer: Any = step.layer
         rule, linear = self.rule, layer.linear(trace)
         role = self.plan.roles[name]
+        if role is Role.SELECT:
+            # m·a + (1 − m)·b: each entry's relevance goes to the side its mask selects
+            self.settle(name)
+            parts = {}
+            for term, mask in self.plan.selections[name]:
+                parts[term] = unbroadcast(self.r[name] * self.env[mask], self.env[term])
+            self.hand(step, [parts.get(n) for n in step.inputs], self.r)
+            return
         if role is Role.PASS:
             self.settle(name)
             self.hand(step, linear.mapped(tf.ones_like).pull(self.r[name]), self.r)

@@ -1,15 +1,24 @@
-"""What the recurrent ops share: directions, lengths, activations and the loop over time."""
+"""What the recurrent ops share: directions, lengths, initial states, activations and the loop over time.
+
+A subclass says what one step does forward and backward; everything around it (which operand is what, both directions, padding, the
+projections outside the loop) stands here once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import abc
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ._lazy import tf
+from .dims import fresh, unify
+from .layer import Opaque, PerSample, Share, Trace
+from .registry import Var
 
-__all__ = ["activations", "directions", "flip", "scan"]
+__all__ = ["Recurrent", "activations", "directions", "flip", "operands", "scan"]
 
 Tensor = Any
 
@@ -101,3 +110,241 @@ def scan(
 def pick(array: np.ndarray, order: Sequence[int], size: int) -> np.ndarray:
     """Reorder the gate blocks of width ``size`` on the last axis."""
     return np.concatenate([array[..., k * size : (k + 1) * size] for k in order], axis=-1)
+
+
+def project(x: Tensor, w: Tensor, *, transpose: bool = False) -> Tensor:
+    """x (T, B, I) times w (I, C) as one GEMM over all steps."""
+    rows = tf.reshape(x, [-1, w.shape[1 if transpose else 0]])
+    shape = tf.concat([tf.shape(x)[:-1], [w.shape[0 if transpose else 1]]], 0)
+    return tf.reshape(tf.matmul(rows, w, transpose_b=transpose), shape)
+
+
+def operands(
+    names: Sequence[str], given: Sequence[Any]
+) -> tuple[tuple[int | str | None, ...], dict[str, np.ndarray], tuple[Var, ...]]:
+    """Slots, constant parameters and dynamic inputs of (x, lens, states …); an all-zero initial state is none."""
+    slots: list[int | str | None] = []
+    parameters: dict[str, np.ndarray] = {}
+    inputs: list[Var] = []
+    for name, operand in zip(names, given, strict=True):
+        if operand is None or (name not in ("x", "lens") and isinstance(operand, np.ndarray) and not np.any(operand)):
+            slots.append(None)
+        elif isinstance(operand, Var):
+            same = next((i for i, v in enumerate(inputs) if v.name == operand.name), None)
+            slots.append(len(inputs) if same is None else same)
+            if same is None:
+                inputs.append(operand)
+        else:
+            slots.append(name)
+            parameters[name] = np.asarray(operand)
+    return tuple(slots), parameters, tuple(inputs)
+
+
+def check_shapes(node: Any, count: int, rows: int, size: int, **weights: Any) -> None:
+    """Refuse weights that are computed or don't fit hidden_size."""
+    for name, weight in weights.items():
+        if isinstance(weight, Var):
+            raise node.refuse(f"{name} is computed; only constant weights are read")
+    for name, shape in (("W", (count, rows * size)), ("R", (count, rows * size, size))):
+        if weights[name].shape[: len(shape)] != shape:
+            raise node.refuse(f"{name} has shape {weights[name].shape}, expected {shape} at the front")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Recurrent(Opaque):
+    """parameters: W_x (D, I, G·H), W_h (D, H, G·H), b (D, G·H) unless without bias; more as the subclass says.
+
+    Attributes:
+        hidden: H.
+        backwards: one flag a direction.
+        functions: per direction the (name, settings) of its activations.
+        clip: pre-activations are clamped to [-clip, clip]; relevance passes.
+        batch_first: layout 1 of the standard: x (B, T, I), Y (B, T, D, H), states (B, D, H).
+        slots: where x, lens and the initial states come from: an input's index, a parameter's name, or None.
+    """
+
+    hidden: int
+    backwards: tuple[bool, ...]
+    functions: tuple[tuple[tuple[str, Mapping[str, float]], ...], ...]
+    clip: float | None = None
+    batch_first: bool = False
+    slots: tuple[int | str | None, ...]
+
+    @property
+    @abc.abstractmethod
+    def states(self) -> Sequence[str]:
+        """Names of the states, h0 first."""
+
+    @property
+    @abc.abstractmethod
+    def candidate(self) -> slice:
+        """Columns of the weights that carry relevance."""
+
+    @property
+    @abc.abstractmethod
+    def saves(self) -> int:
+        """How many (T, B, H) tensors the forward loop keeps, the states included."""
+
+    @abc.abstractmethod
+    def cell(self, d: int, p: Mapping[str, Tensor]) -> Callable[..., Any]:
+        """One step: (z (B, G·H), states) → (new states, what is kept beside them)."""
+
+    @abc.abstractmethod
+    def back(self, d: int, rule: Any, trace: Trace, ry: Tensor | None, rs: Sequence[Tensor]) -> Any:
+        """Relevance through one direction's loop, in processing order (ry (T, B, H), rs (B, H) a state).
+
+        Returns s of the candidate (T, B, H), the even share of x (T, B, 1) or None, what is left at the initial
+        states, and what was absorbed.
+        """
+
+    def _names(self) -> Sequence[str]:
+        return ("x", "lens", *self.states)
+
+    def signals(self, xs: Sequence[Var]) -> Sequence[int]:
+        pairs = zip(self.slots, self._names(), strict=True)
+        return sorted({s for s, name in pairs if isinstance(s, int) and name != "lens"})
+
+    def lost_as(self, index: int) -> str:
+        return "initial_state" if index in self.slots[2:] else "constant"
+
+    def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
+        x = xs[0]
+        time, batch = fresh(None, "time"), fresh(None, "batch")
+        if x.dims is not None and len(x.dims) == 3:
+            batch, time = (x.dims[0], x.dims[1]) if self.batch_first else (x.dims[1], x.dims[0])
+        for slot, name in zip(self.slots[1:], self._names()[1:], strict=True):
+            dims = xs[slot].dims if isinstance(slot, int) else None
+            if dims is not None:
+                axis = 0 if name == "lens" or self.batch_first else 1
+                if len(dims) > axis:
+                    batch = unify(batch, dims[axis])
+        d, h = fresh(len(self.backwards)), fresh(self.hidden)
+        state = (batch, d, h) if self.batch_first else (d, batch, h)
+        y = (batch, time, d, h) if self.batch_first else (time, d, batch, h)
+        return [Var("", x.dtype, y), *(Var("", x.dtype, state) for _ in self.states)]
+
+    def evidence(self, xs: Sequence[Var]) -> Mapping[str, Any]:
+        """The batch and time dimension of the operands."""
+        dims = xs[0].dims
+        if dims is None or len(dims) != 3:
+            return {}
+        return {"batch": dims[0 if self.batch_first else 1], "time": dims[1 if self.batch_first else 0]}
+
+    def _operand(self, name: str, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Tensor | None:
+        slot = self.slots[self._names().index(name)]
+        return None if slot is None else p[slot] if isinstance(slot, str) else xs[slot]
+
+    def _state(self, name: str, d: int, xs: Sequence[Tensor], p: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        state = self._operand(name, xs, p)
+        batch = x.shape[1] if x.shape[1] is not None else tf.shape(x)[1]
+        if state is None:
+            return tf.zeros([batch, self.hidden], x.dtype)
+        state = state[:, d] if self.batch_first else state[d]
+        return tf.broadcast_to(state, [batch, self.hidden]) if state.shape[0] == 1 else state
+
+    def clamp(self, z: Tensor) -> Tensor:
+        """Pre-activations after ``clip``."""
+        return z if self.clip is None else tf.clip_by_value(z, -self.clip, self.clip)
+
+    def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
+        x: Tensor = self._operand("x", xs, p)
+        lens = self._operand("lens", xs, p)
+        if self.batch_first:
+            x = tf.transpose(x, [1, 0, 2])
+        saved: dict[str, Any] = {"x": x}
+        valid = None
+        if lens is not None:
+            lens = tf.cast(lens, tf.int32)
+            valid = tf.expand_dims(tf.transpose(tf.sequence_mask(lens, tf.shape(x)[0], dtype=x.dtype)), 2)  # (T, B, 1)
+            saved["valid"], saved["lens"] = valid, lens
+        ys: list[Tensor] = []
+        finals: list[Sequence[Tensor]] = []
+        for d, backwards in enumerate(self.backwards):
+            start = [self._state(name, d, xs, p, x) for name in self.states]
+            z = project(x, p["W_x"][d])
+            if "b" in p:
+                z += p["b"][d]
+            if backwards:
+                z = flip(z, lens)
+            cell = self.cell(d, p)
+
+            def step(rows: Sequence[Tensor], carry: Sequence[Tensor], cell: Any = cell, masked: bool = valid is not None) -> Any:
+                new, kept = cell(rows[0], carry)
+                if masked:
+                    new = [tf.where(rows[1] > 0, a, b) for a, b in zip(new, carry, strict=True)]
+                return new, (*new, *kept)
+
+            rows = [z] if valid is None else [z, valid]
+            final, kept = scan(step, rows, start, widths=[self.hidden] * self.saves)
+            saved[f"{d}"] = (start, kept)
+            y = kept[0] if valid is None else kept[0] * valid
+            ys.append(flip(y, lens) if backwards else y)
+            finals.append(final)
+        y = tf.stack([tf.transpose(v, [1, 0, 2]) for v in ys], 2) if self.batch_first else tf.stack(ys, 1)
+        axis = 1 if self.batch_first else 0
+        return Trace(xs, [y, *(tf.stack(state, axis) for state in zip(*finals, strict=True))], p, saved)
+
+    def relevance(self, rule: Any, trace: Trace, rs: Sequence[Tensor | None]) -> Share:
+        p, saved = trace.parameters, trace.saved
+        x, lens, valid = saved["x"], saved.get("lens"), saved.get("valid")
+        into_x: Any = 0.0
+        into: list[Sequence[Tensor]] = []
+        totals: dict[str, Any] = {}
+        for d, backwards in enumerate(self.backwards):
+            ry, *ends = (self._part(r, k, d) for k, r in enumerate(rs))
+            if ry is not None and backwards:
+                ry = flip(ry, lens)
+            if ry is not None and valid is not None:
+                totals["constant"] = totals.get("constant", 0.0) + tf.reduce_sum(ry * (1 - valid), [0, 2])
+                ry = ry * valid
+            zero = tf.zeros_like(saved[f"{d}"][0][0])
+            s, shared, left, absorbed = self.back(d, rule, trace, ry, [zero if r is None else r for r in ends])
+            if backwards:
+                s = flip(s, lens)
+            into_x += x * project(s, p["W_x"][d][:, self.candidate], transpose=True)
+            if shared is not None:
+                into_x += flip(shared, lens) if backwards else shared
+            into.append(left)
+            for kind, amount in absorbed.items():
+                totals[kind] = totals.get(kind, 0.0) + amount
+        axis = 1 if self.batch_first else 0
+        shares = {"x": tf.transpose(into_x, [1, 0, 2]) if self.batch_first else into_x}
+        shares |= {name: tf.stack(part, axis) for name, part in zip(self.states, zip(*into, strict=True), strict=True)}
+        inputs: list[Tensor | None] = [None] * len(trace.inputs)
+        for slot, name in zip(self.slots, self._names(), strict=True):
+            if name == "lens":
+                continue
+            if isinstance(slot, int):  # one tensor may be several states
+                inputs[slot] = shares[name] if inputs[slot] is None else inputs[slot] + shares[name]
+            elif isinstance(slot, str) or rule.bias_factor:  # with a bias factor even a zero state receives relevance
+                start = tf.reduce_sum(shares[name], [1, 2] if self.batch_first else [0, 2])
+                totals["initial_state"] = totals.get("initial_state", 0.0) + start
+        return Share(inputs, {kind: PerSample(amount) for kind, amount in totals.items()})
+
+    def _part(self, r: Tensor | None, output: int, d: int) -> Tensor | None:
+        if r is None:
+            return None
+        if output == 0:
+            return tf.transpose(r[:, :, d], [1, 0, 2]) if self.batch_first else r[:, d]
+        return r[:, d] if self.batch_first else r[d]
+
+    def masked(self, step: Callable[..., Any], trace: Trace, rows: list[Tensor], ry: Tensor | None) -> Callable[..., Any]:
+        """A backward step around ``step(rows, carry)``: adds relevance of Y to the first state, leaves padded steps alone.
+
+        Appends what it needs to ``rows``.
+        """
+        count = len(rows)
+        valid = trace.saved.get("valid")
+        rows += [] if ry is None else [ry]
+        rows += [] if valid is None else [valid]
+
+        def around(now: Sequence[Tensor], carry: Sequence[Tensor]) -> Any:
+            state = list(carry) if ry is None else [carry[0] + now[count], *carry[1:]]
+            new, written = step(now[:count], state)
+            if valid is not None:
+                real = now[-1] > 0
+                new = [tf.where(real, a, b) for a, b in zip(new, state, strict=True)]
+                written = [tf.where(real, w, tf.zeros_like(w)) for w in written]
+            return new, written
+
+        return around

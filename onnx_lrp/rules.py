@@ -42,7 +42,7 @@ class Epsilon:
 
     def signed(self, z: Tensor) -> Tensor:
         """ε·sign z with sign 0 = +1."""
-        epsilon = tf.cast(self.epsilon, z.dtype)
+        epsilon = tf.constant(self.epsilon, z.dtype)
         return tf.where(z < 0, -epsilon, epsilon)
 
     def ratio(self, z: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:

@@ -90,6 +90,7 @@ ROLES = {
     Role.ROUTE: "routing",
     Role.ROOT: "affine block",
     Role.PASS: "passes",
+    Role.SELECT: "selection",
     Role.INLINE: "in a block",
     Role.LAYER: "own",
     Role.END: "attribution point",

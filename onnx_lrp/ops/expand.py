@@ -41,7 +41,11 @@ class Expand(Routing):
             if isinstance(data, np.ndarray) and data.size
             else getattr(data, "interval", (0.0, 0.0))
         )
-        out = None if dims is None or value is None else broadcast([dims, _entries(value)])
+        out = None
+        if dims is not None and value is not None:
+            out = broadcast([dims, _entries(value)])
+        elif dims is not None and isinstance(second, int) and xs[second].shape == (len(dims),):
+            out = tuple(d if d.labels and d.size != 1 else fresh(None) for d in dims)
         return [Var("", data.dtype, out, interval=interval)]
 
     def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
@@ -76,7 +80,7 @@ class Tile(Routing):
         if dims is None:
             return [Var("", data.dtype, None)]
         if value is None:
-            return [Var("", data.dtype, tuple(fresh(None) for _ in dims))]
+            return [Var("", data.dtype, tuple(fresh(None) * d for d in dims))]
         out = []
         for dim, times in zip(dims, value, strict=True):
             n = times.size if isinstance(times, Dim) else int(times)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .._lazy import tf
-from ..layer import Affine, Opaque, Plain, Share, Trace, fill, mixed, operand_dims, unbroadcast
+from ..layer import Affine, Elementwise, Opaque, Plain, Share, Trace, fill, mixed, operand_dims, unbroadcast
 from ..linear import LinearMap
 from ..registry import ANY, Var, importer
 from .gemm import read_matmul
@@ -103,9 +103,41 @@ class Product(Opaque):
         return Share([unbroadcast(half, x) for x in trace.inputs])
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SelfGated(Elementwise):
+    """x · φ(x), φ elementwise (GELU, SiLU, Mish, hard-swish written out): an activation, so relevance passes to x."""
+
+    signal: int
+
+    def signals(self, xs: Sequence[Var]) -> Sequence[int]:
+        return (self.signal,)
+
+    def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
+        origin = frozenset().union(*(x.origin | {x.name} for x in xs))
+        return [Var("", xs[0].dtype, operand_dims(range(len(xs)), xs, {}), origin=origin)]
+
+    def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
+        return Trace(xs, [xs[0] * xs[-1]], p)
+
+
+def _self_gated(a: Var, b: Var) -> int | None:
+    """Which factor is x if the other one is an elementwise function of it, else None."""
+    if a.name in b.origin or a.name == b.name:
+        return 0
+    if b.name in a.origin:
+        return 1
+    if a.origin & b.origin:
+        return 0 if len(a.origin) <= len(b.origin) else 1
+    return None
+
+
 @importer("Mul", since=7)
 def mul(A: Any, B: Any) -> Any:
     slots, parameters, inputs = mixed(A, B)
+    if isinstance(A, Var) and isinstance(B, Var) and A.live and B.live:
+        own = _self_gated(A, B)
+        if own is not None:
+            return SelfGated(signal=own), inputs
     interval = _product(_bounds(A), _bounds(B))
     live = [isinstance(x, Var) and x.live for x in (A, B)]
     if all(live):

@@ -1,0 +1,5 @@
+"""``python -m onnx_lrp``."""
+
+from .cli import main
+
+main()
