@@ -154,8 +154,15 @@ def _literal(name: str, made: Mapping[str, Step]) -> tuple[str, bool]:
         layer: Any = step.layer
         if step.node.op in ("Cast", "Identity"):
             name = step.inputs[0]
-        elif step.node.op == "Not" or (step.node.op == "Sub" and len(step.inputs) == 1 and layer.slots[1] == 0 and np.all(layer.parameters["c0"] == 1)):
+        elif step.node.op == "Not" or _is_one_minus(layer):
             name, negated = step.inputs[0], not negated
         else:
             break
     return name, negated
+
+
+def _is_one_minus(layer: Any) -> bool:
+    """1 − x with a constant 1."""
+    if getattr(layer, "factors", None) != (1.0, -1.0) or layer.slots != ("c0", 0):
+        return False
+    return bool(np.all(layer.parameters["c0"] == 1))

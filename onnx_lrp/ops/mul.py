@@ -147,6 +147,9 @@ def mul(A: Any, B: Any) -> Any:
         signal = 1 if gates[0] else 0  # gate × gate: the second operand is the signal
     else:
         signal = 1 if live[1] or not isinstance(A, Var) else 0
+        signal_, other = (A, B)[signal], (A, B)[1 - signal]
+        if any(live) and signal_.is_gate and isinstance(other, Var) and not other.is_gate:
+            signal = 1 - signal  # a gate on a computed constant, such as an initial state: relevance doesn't enter the gate
     return Gated(parameters=parameters, slots=slots, signal=signal, interval=interval), inputs
 
 
