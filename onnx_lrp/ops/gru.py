@@ -71,9 +71,8 @@ class GRU(Recurrent):
         size, delta = self.hidden, rule.bias_factor
         w = p["W_h"][d][:, self.candidate]
         mixed = new + old  # h_t also where a padded step keeps the state before
-        one = tf.ones_like(mixed)
-        s_h, e_h = rule.ratio(mixed, one)
-        s_n, _ = rule.ratio(zn, one)
+        s_h, e_h = rule.reciprocal(mixed)
+        s_n, _ = rule.reciprocal(zn)
         b: Any = 0.0
         if "b" in p:
             b = p["b"][d][self.candidate]

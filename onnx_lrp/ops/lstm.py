@@ -81,9 +81,8 @@ class LSTM(Recurrent):
         size, delta = self.hidden, rule.bias_factor
         w = p["W_h"][d][:, self.candidate]
         b = p["b"][d][self.candidate] if "b" in p else None
-        one = tf.ones_like(cc)
-        s_c, e_c = rule.ratio(cc, one)
-        s_z, _ = rule.ratio(zc, one)
+        s_c, e_c = rule.reciprocal(cc)
+        s_z, _ = rule.reciprocal(zc)
         rows = [fc * s_c, ig * s_c * s_z, tf.concat([h0[None], hh[:-1]], 0)]
         if delta:
             # what goes evenly to all lower units, as a multiple of R_c and of s of the candidate

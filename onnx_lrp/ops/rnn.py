@@ -52,7 +52,7 @@ class RNN(Recurrent):
         (h0,), (hh, z) = trace.saved[f"{d}"]
         delta, w = rule.bias_factor, p["W_h"][d]
         b = p["b"][d] if "b" in p else None
-        s_z, _ = rule.ratio(z, tf.ones_like(z))
+        s_z, _ = rule.reciprocal(z)
         rows = [s_z, tf.concat([h0[None], hh[:-1]], 0)]
         if delta:
             rows.append(rule.signed(z) + (0.0 if b is None else b))
