@@ -127,6 +127,28 @@ class Explanation:
 
         return {"schema": SCHEMA, **{name: plain(getattr(self, name)) for name in FIELDS}}
 
+    def to_html(self, path: str | os.PathLike[str] | None = None, *, tokens: Any = None) -> str:
+        """One self-contained HTML page; also written to ``path`` if given.
+
+        Args:
+            path: where to write it.
+            tokens: the words of one sample, or a list of them a sample.
+
+        Raises:
+            InputError: tokens don't fit the explanation.
+        """
+        from .report.html import to_html
+
+        page = to_html(self, tokens=tokens)
+        if path is not None:
+            Path(path).write_text(page, encoding="utf-8")
+        return page
+
+    def _repr_html_(self) -> str:
+        from .report.html import to_fragment
+
+        return to_fragment(self)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write as ``.npz`` (exact, no pickle) or ``.json``.
 

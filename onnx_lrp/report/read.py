@@ -1,0 +1,142 @@
+"""Input files of the command line: .npz, .npy, .json, .csv, .parquet and JSON on stdin, read into what ``explain`` takes."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from ..errors import InputError, MissingExtra
+
+__all__ = ["SUFFIXES", "read_inputs", "read_tokens"]
+
+Shaped = Callable[[np.ndarray], Any]
+
+
+def read_inputs(name: str, *, stdin: IO[str] | None, series: Shaped) -> Any:
+    """An array, or arrays by graph input name.
+
+    Args:
+        name: a path, or "-" for JSON on ``stdin``.
+        series: makes the model's input of a table (T, I).
+
+    Raises:
+        InputError: missing, of no known suffix, or damaged.
+        MissingExtra: .parquet without pyarrow.
+    """
+    if name == "-":
+        try:
+            return _json(stdin.read() if stdin is not None else "", "stdin")
+        except UnicodeError as error:
+            raise InputError(f"stdin: not text: {error}") from error
+    path = Path(name)
+    reader = SUFFIXES.get(path.suffix.lower())
+    if reader is None:
+        raise InputError(
+            f"{name}: inputs are read from {', '.join(SUFFIXES)} or - (JSON on stdin), not from {path.suffix or 'no suffix'}"
+        )
+    if not path.is_file():
+        raise InputError(f"{name}: {'is a folder' if path.is_dir() else 'no such file'}")
+    try:
+        return reader(path, series)
+    except (InputError, MissingExtra):
+        raise
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{name}: can't be read as {path.suffix}: {error}") from error
+
+
+def read_tokens(path: Path) -> list[str] | list[list[str]]:
+    """Names of the time steps.
+
+    A .json file holds a list, or a list of lists (one a sample); any other file one token a line, an empty line between samples.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: tokens can't be read: {error}") from error
+    if path.suffix.lower() != ".json":
+        rows = [block.split("\n") for block in text.replace("\r\n", "\n").strip("\n").split("\n\n")]
+        return rows[0] if len(rows) == 1 else [[t for t in row if t] for row in rows]
+    value = _json(text, str(path))
+    flat = isinstance(value, list) and all(isinstance(t, str) for t in value)
+    if flat or (isinstance(value, list) and all(isinstance(r, list) and all(isinstance(t, str) for t in r) for r in value)):
+        return value
+    raise InputError(f"{path}: tokens are a list of strings, or one such list a sample")
+
+
+def _json(text: str, where: str) -> Any:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: not JSON: {error}") from error
+    if not isinstance(value, dict | list | int | float):
+        raise InputError(f"{where}: expected an array or an object of arrays by input name, got {type(value).__name__}")
+    try:
+        return {k: np.asarray(v) for k, v in value.items()} if isinstance(value, dict) else np.asarray(value)
+    except ValueError as error:
+        raise InputError(f"{where}: rows of different lengths make no array") from error
+
+
+def _npz(path: Path, series: Shaped) -> Any:
+    with np.load(path, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    return arrays["arr_0"] if list(arrays) == ["arr_0"] else arrays
+
+
+def _csv(path: Path, series: Shaped) -> Any:
+    with path.open(newline="", encoding="utf-8-sig") as stream:
+        rows = [(n, row) for n, row in enumerate(csv.reader(stream), 1) if row]
+    if rows and all(_float(cell) is None for cell in rows[0][1]):  # a header
+        rows = rows[1:]
+    if not rows:
+        raise InputError(f"{path}: no rows of numbers")
+    width = len(rows[0][1])
+    values = []
+    for n, row in rows:
+        if len(row) != width:
+            raise InputError(f"{path}, line {n}: {len(row)} columns, expected {width}")
+        numbers = [_float(cell) for cell in row]
+        if None in numbers:
+            raise InputError(f"{path}, line {n}: {row[numbers.index(None)]!r} is no number")
+        values.append(numbers)
+    return series(np.array(values, np.float64))
+
+
+def _float(cell: str) -> float | None:
+    try:
+        return float(cell)
+    except ValueError:
+        return None
+
+
+def _parquet(path: Path, series: Shaped) -> Any:
+    try:
+        arrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise MissingExtra("pyarrow", extra="data", purpose="reading .parquet") from error
+    try:
+        table = parquet.read_table(path)
+        columns = [np.asarray(column.to_numpy()) for column in table.columns]
+    except arrow.ArrowException as error:
+        raise InputError(f"{path}: can't be read as .parquet: {error}") from error
+    for name, column in zip(table.column_names, columns, strict=True):
+        if column.dtype.kind not in "fiub":
+            raise InputError(f"{path}: column {name!r} holds {column.dtype}, not numbers")
+    if not columns or not len(columns[0]):
+        raise InputError(f"{path}: no rows of numbers")
+    return series(np.stack(columns, 1))
+
+
+SUFFIXES: dict[str, Callable[[Path, Shaped], Any]] = {
+    ".npz": _npz,
+    ".npy": lambda path, series: np.load(path, allow_pickle=False),
+    ".json": lambda path, series: _json(path.read_text(encoding="utf-8-sig"), str(path)),
+    ".csv": _csv,
+    ".parquet": _parquet,
+}

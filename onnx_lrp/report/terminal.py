@@ -1,0 +1,194 @@
+"""An Explanation as text for a terminal: 80 columns, numbers beside every colour, also through pipes and with NO_COLOR."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import IO, Any
+
+import numpy as np
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console, Group, RenderableType
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from ..summary import Summary
+from .view import Point, Sample, number, visible
+
+__all__ = ["console", "render", "show"]
+
+RAISES, LOWERS = ((251, 220, 208), (200, 55, 40)), ((212, 226, 250), (40, 85, 190))  # weak, strong
+BARS = " ▏▎▍▌▋▊▉█"
+SPARKS = "▁▂▃▄▅▆▇█"
+ROWS = 24  # longer series are shown as a line and their strongest steps
+
+
+def console(file: IO[str] | None = None) -> Console:
+    """A console that interprets nothing in the text it gets."""
+    return Console(file=file, highlight=False, markup=False, emoji=False)
+
+
+def show(samples: Sequence[Sample], *, file: IO[str] | None = None, left_out: int = 0) -> None:
+    """Print samples, and how many were left out."""
+    out = console(file)
+    for sample in samples:
+        out.print(render(sample, out.width))
+    if left_out:
+        out.print(f"{left_out} more samples are not shown; --json, --save and --html have them.")
+
+
+def describe(summary: Summary, *, file: IO[str] | None = None) -> None:
+    """Print what was read of a model."""
+    axes = summary.axes
+    pairs = [
+        ("inputs", ", ".join(summary.inputs)),
+        ("outputs", ", ".join(summary.outputs)),
+        ("explained", summary.explained),
+        ("relevance", "ends at " + ", ".join(summary.points)),
+        ("axes", f"batch {axes['batch']}, time {axes['time']}, class {axes['class']}"),
+        ("rule", summary.rule),
+        *([("prefix", "by onnxruntime: " + ", ".join(summary.prefix))] if summary.prefix else []),
+        *(("note", note) for note in summary.notes),
+    ]
+    table = Table(box=None, pad_edge=False, show_edge=False, header_style="dim")
+    for column in ("layer", "name", "shape", "role", "weights"):
+        table.add_column(column, overflow="fold")
+    for row in summary.rows:
+        table.add_row(*(Text(visible(cell)) for cell in (row.layer, row.name, row.shape, row.role, row.weights)))
+    out = console(file)
+    for name, value in pairs:
+        out.print(_pair(name, Text(visible(value))))
+    out.print()
+    out.print(table)
+
+
+def heat(share: float) -> Style:
+    """Red for a positive share in [-1, 1], blue for a negative one."""
+    if abs(share) < 0.03:
+        return Style()
+    weak, strong = RAISES if share > 0 else LOWERS
+    mix = min(abs(share), 1.0)
+    r, g, b = (round(w + (s - w) * mix) for w, s in zip(weak, strong, strict=True))
+    return Style(color="white" if mix > 0.55 else "black", bgcolor=f"rgb({r},{g},{b})")
+
+
+def bar(share: float, width: int) -> str:
+    """A bar from 0 to 1 in eighths of a character."""
+    eighths = round(min(abs(share), 1.0) * width * 8)
+    return (BARS[-1] * (eighths // 8) + (BARS[eighths % 8] if eighths % 8 else "")) or ("▏" if share else "")
+
+
+def render(sample: Sample, width: int) -> RenderableType:
+    """One sample: heading, relevance at each attribution point, the books."""
+    parts: list[RenderableType] = []
+    if sample.title:
+        parts.append(Text(sample.title, style="bold"))
+    if sample.predicted:
+        scores = ", ".join(f"{name} {number(value)}" for name, value in sample.scores[:8])
+        more = f", … {len(sample.scores) - 8} more" if len(sample.scores) > 8 else ""
+        parts.append(_pair("predicted", Text.assemble((sample.predicted, "bold"), f"  ({scores}{more})")))
+    parts.append(_pair("explained", Text(f"{sample.explained}, score {number(sample.seed)}")))
+    if sample.note:
+        parts.append(_pair("note", Text(sample.note)))
+    for point in sample.points:
+        parts.append(Text())
+        parts += _words(point, width) if point.unit == "word" else _steps(point, width)
+    parts += [
+        Text(),
+        Text("+ (red) raises the explained score, - (blue) lowers it" + ("; ? = unknown to the model" if sample.unknown else ".")),
+    ]
+    parts += [Text(), _books(sample), Text()]
+    return Group(*parts)
+
+
+def _pair(name: str, value: Text) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", width=10)
+    grid.add_column(overflow="fold")
+    grid.add_row(name, value)
+    return grid
+
+
+def _name(point: Point) -> Text:
+    return Text.assemble((point.name, "bold"), f", relevance by {point.unit}, sum {number(float(point.relevance.sum()))}")
+
+
+def _words(point: Point, width: int) -> list[RenderableType]:
+    """Words in reading order, each with its number; a pair is never broken."""
+    lines: list[RenderableType] = [_name(point)]
+    line, used = Text(), 0
+    for word, value in zip(point.labels, point.relevance, strict=True):
+        figure = " " + number(value)
+        room = max(width - len(figure) - 1, 4)
+        if cell_len(word) > room:
+            word = set_cell_size(word, room - 1).rstrip() + "…"
+        size = cell_len(word) + len(figure)
+        if used and used + 3 + size > width:
+            lines.append(line)
+            line, used = Text(), 0
+        if used:
+            line.append("   ")
+            used += 3
+        line.append(word, heat(value / point.largest)).append(figure, "dim")
+        used += size
+    return [*lines, line]
+
+
+def _steps(point: Point, width: int) -> list[RenderableType]:
+    """A bar a row; of a long series its course and the strongest rows."""
+    parts: list[RenderableType] = [_name(point)]
+    count = len(point.relevance)
+    rows = np.arange(count)
+    if count > ROWS:
+        rows = np.sort(np.argsort(-np.abs(point.relevance), kind="stable")[: ROWS // 2])
+        parts.append(_course(point, width))
+        parts.append(Text(f"the {len(rows)} strongest of {count}:"))
+    table = Table(box=None, pad_edge=False, show_edge=False, header_style="dim")
+    table.add_column(point.unit, justify="right", overflow="fold")
+    table.add_column("relevance", justify="right", no_wrap=True)
+    table.add_column("")
+    if point.features is not None:
+        table.add_column("strongest feature", overflow="fold")
+    for t in rows:
+        share = float(point.relevance[t]) / point.largest
+        style = "red" if share > 0 else "blue"
+        cells: list[RenderableType] = [Text(point.labels[t]), Text(number(float(point.relevance[t]))), Text(bar(share, 20), style)]
+        if point.features is not None:
+            k = int(np.abs(point.features[t]).argmax())
+            cells.append(Text(f"{k}: {number(float(point.features[t, k]))}"))
+        table.add_row(*cells)
+    return [*parts, table]
+
+
+def _course(point: Point, width: int) -> Text:
+    """The series in one line: the strongest of each stretch, + above and - below as two rows of blocks."""
+    stretches = np.array_split(point.relevance, min(len(point.relevance), max(width - 2, 8)))
+    out = Text()
+    for sign, style in ((1.0, "red"), (-1.0, "blue")):
+        out.append("+ " if sign > 0 else "\n- ")
+        for part in stretches:
+            share = max(float((sign * part).max()), 0.0) / point.largest
+            out.append(SPARKS[min(int(share * 8), 7)] if share > 1 / 16 else " ", style)
+    return out
+
+
+def _books(sample: Sample) -> Table:
+    """Layers by kinds of absorption, and the sums that must match."""
+    kinds = [k for k in sample.absorbed if any(sample.absorbed[k] != 0 or row.get(k) for _, row in sample.ledger)]
+    table = Table(box=None, pad_edge=False, show_edge=False, header_style="dim")
+    table.add_column("where the relevance went", overflow="fold")
+    table.add_column("relevance", justify="right", no_wrap=True)
+    if len(kinds) > 1:
+        for kind in kinds:
+            table.add_column(kind.replace("_", " "), justify="right", overflow="fold")
+    pad: list[Any] = [""] * (len(kinds) if len(kinds) > 1 else 0)
+    for point in sample.points:
+        table.add_row(Text(point.name), number(float(point.relevance.sum())), *pad)
+    for layer, amounts in sample.ledger:
+        cells = [number(amounts[k]) if k in amounts else "" for k in kinds] if pad else []
+        table.add_row(Text(f"absorbed in {layer}"), number(sum(amounts.values())), *cells)
+    totals = [number(sample.absorbed[k]) for k in kinds] if pad else []
+    table.add_row("absorbed, all layers", number(sum(sample.absorbed.values())), *totals, style="dim")
+    table.add_row("residual", number(sample.residual), *pad)
+    table.add_row(Text("seed"), number(sample.seed), *pad, style="bold")
+    return table

@@ -1,0 +1,206 @@
+"""What a report shows of an Explanation, sample by sample, as plain names and numbers; terminal and HTML only lay it out."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..explanation import Explanation
+
+__all__ = ["Point", "Sample", "Tokens", "number", "samples", "visible"]
+
+Tokens = Sequence[str] | Sequence[Sequence[str]]
+
+BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def visible(text: str) -> str:
+    """Text with control characters, bidirectional overrides and lone surrogates spelled out.
+
+    >>> visible("a\\x1b[31m")
+    'a\\\\x1b[31m'
+    """
+    return "".join(
+        c.encode("unicode_escape").decode() if c in BIDI or unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text
+    )
+
+
+def number(value: float) -> str:
+    """A relevance with its sign, in about seven characters."""
+    size = abs(value)
+    if size == 0:
+        return "0"
+    return f"{value:+.3f}" if 0.0005 <= size < 1000 else f"{value:+.3g}" if size >= 1000 else f"{value:+.0e}"
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """One attribution point of one sample.
+
+    Attributes:
+        unit: what a row is: "word", "step" (of time), "feature" or "index".
+        labels: name of each of the T rows.
+        relevance: (T,) summed over features.
+        features: (T, F), None where a row is one number.
+    """
+
+    name: str
+    unit: str
+    labels: tuple[str, ...]
+    relevance: np.ndarray
+    features: np.ndarray | None
+
+    @property
+    def largest(self) -> float:
+        """The largest size of a row's relevance; 1 where all are zero."""
+        return float(np.abs(self.relevance).max(initial=0)) or 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One sample: what was explained, where relevance went, and the books.
+
+    Attributes:
+        explained: the score in words, such as "logits, class 1 (positive)".
+        scores: [(class, score)] of the explained output, empty where it is no vector of classes.
+        predicted: the class with the largest score, "" where there are no scores.
+        seed, total, residual: relevance at the start, what arrived at the attribution points, what is missing.
+        absorbed: {kind: relevance}; ledger: [(layer, {kind: relevance})].
+    """
+
+    title: str
+    explained: str
+    scores: tuple[tuple[str, float], ...]
+    predicted: str
+    seed: float
+    total: float
+    absorbed: Mapping[str, float]
+    ledger: tuple[tuple[str, Mapping[str, float]], ...]
+    residual: float
+    points: tuple[Point, ...]
+    settings: str
+    unknown: bool = False
+
+    @property
+    def note(self) -> str:
+        """A warning where the explained score is negative, else empty."""
+        if self.seed >= 0:
+            return ""
+        return f"The explained score is negative ({number(self.seed)}): + still means raises this score, - lowers it further."
+
+
+def samples(
+    explanation: Explanation,
+    *,
+    tokens: Tokens | None = None,
+    classes: Sequence[str] = (),
+    titles: Sequence[str] = (),
+    unknown: bool = False,
+    limit: int | None = None,
+) -> list[Sample]:
+    """The samples of a batch.
+
+    Args:
+        tokens: names of the time steps: of one sample, or a list for each.
+        classes: names of the classes.
+        titles: a heading for each sample.
+        unknown: tokens ending in "?" mark words that the model doesn't know.
+        limit: at most so many samples.
+
+    Raises:
+        InputError: the tokens don't fit the batch or the length of time.
+    """
+    count = len(explanation.seed)
+    names = _named(explanation, tokens, count)
+    settings = ", ".join(
+        f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in explanation.settings.items() if v is not False
+    )
+    out = []
+    for b in range(count if limit is None else min(count, limit)):
+        points = tuple(_point(explanation, name, b, count, names.get(name)) for name in explanation.relevance)
+        scores, predicted = _scores(explanation, b, count, classes)
+        out.append(
+            Sample(
+                title=visible(titles[b]) if titles else f"sample {b + 1} of {count}" if count > 1 else "",
+                explained=_explained(explanation, b, count, classes, bool(scores)),
+                scores=scores,
+                predicted=predicted,
+                seed=float(explanation.seed[b]),
+                total=float(sum(p.relevance.sum() for p in points)),
+                absorbed={kind: _entry(amount, b) for kind, amount in explanation.absorbed.items()},
+                ledger=tuple(
+                    (visible(layer), {kind: _entry(amount, b) for kind, amount in kinds.items()})
+                    for layer, kinds in explanation.ledger.items()
+                ),
+                residual=float(explanation.residual[b]),
+                points=points,
+                settings=settings,
+                unknown=unknown,
+            )
+        )
+    return out
+
+
+def _entry(amount: Any, b: int) -> float:
+    array = np.atleast_1d(amount)
+    return float(array[b if array.size > b else 0])
+
+
+def _named(explanation: Explanation, tokens: Tokens | None, count: int) -> dict[str, list[list[str]]]:
+    """{attribution point: labels of its steps, by sample} for every point that the tokens fit."""
+    if tokens is None:
+        return {}
+    lists = [[str(t) for t in tokens]] if all(isinstance(t, str) for t in tokens) else [[str(t) for t in row] for row in tokens]
+    if len(lists) != count:
+        raise InputError(f"tokens for {len(lists)} sample(s), but there are {count}")
+    longest = max(len(row) for row in lists)
+    lengths = {p: explanation.per_step(p).shape[1] for p, (_, time) in explanation.axes.items() if time is not None}
+    if longest not in lengths.values():
+        known = ", ".join(f"{visible(p)} has {n}" for p, n in lengths.items()) or "no attribution point has a time axis"
+        raise InputError(f"{longest} tokens don't fit the steps: {known}")
+    padded = [[visible(t) for t in row] + ["·"] * (longest - len(row)) for row in lists]
+    return {p: padded for p, n in lengths.items() if n == longest}
+
+
+def _point(explanation: Explanation, name: str, b: int, count: int, names: list[list[str]] | None) -> Point:
+    steps = explanation.per_step(name).astype(np.float64)
+    row = b if len(steps) == count else 0
+    batch, time = explanation.axes[name]
+    array = np.asarray(explanation.relevance[name], np.float64)
+    if batch is not None:
+        time = None if time is None else time - (time > batch)
+        array = np.take(array, row, batch)
+    matrix = array.reshape(1, 1) if array.ndim == 0 else np.moveaxis(array, time or 0, 0).reshape(steps.shape[1], -1)
+    unit = "word" if names else "step" if time is not None else "feature" if array.ndim <= 1 else "index"
+    labels = tuple(names[b]) if names else tuple(str(i) for i in range(steps.shape[1]))
+    origins = tuple(n for n in explanation.origins.get(name, ()) if n != name)
+    title = visible(name) + (f" (from {', '.join(map(visible, origins))})" if origins else "")
+    return Point(title, unit, labels, steps[row], matrix if matrix.shape[1] > 1 else None)
+
+
+def _class(index: int, classes: Sequence[str]) -> str:
+    return visible(classes[index]) if index < len(classes) else f"class {index}"
+
+
+def _scores(explanation: Explanation, b: int, count: int, classes: Sequence[str]) -> tuple[tuple[tuple[str, float], ...], str]:
+    output = explanation.outputs.get(explanation.explained)
+    if not isinstance(output, np.ndarray) or output.dtype.kind != "f" or output.ndim != 2 or len(output) != count:
+        return (), ""
+    if output.shape[1] < 2:
+        return (), ""
+    return tuple((_class(i, classes), float(v)) for i, v in enumerate(output[b])), _class(int(output[b].argmax()), classes)
+
+
+def _explained(explanation: Explanation, b: int, count: int, classes: Sequence[str], vector: bool) -> str:
+    name = visible(explanation.explained)
+    target = np.atleast_1d(explanation.target)
+    if vector and target.ndim == 1 and target.size in (1, count):
+        return f"{name}, {_class(int(target[b if target.size > 1 else 0]), classes)}"
+    if target.ndim > 1:
+        return f"{name}, the chosen class at every position"
+    return name

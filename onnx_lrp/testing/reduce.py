@@ -1,0 +1,28 @@
+"""Sums, means and extremes over axes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from .build import Builder, Case, generators, opsets
+
+__all__ = ["reductions"]
+
+
+@st.composite
+def reductions(draw: Any) -> Case:
+    """A series pooled over time, or over time and features. Shrinks to a maximum over one step."""
+    b = Builder(draw(generators()), draw(opsets()))
+    batch, time, width = draw(st.integers(1, 3)), draw(st.integers(1, 4)), draw(st.integers(1, 3))
+    x = b.series(time, batch, width)
+    x = b.op("Tanh", b.op("MatMul", x, b.weight(width, width))) if draw(st.booleans()) else x
+    op = draw(st.sampled_from(["ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"]))
+    both = draw(st.booleans())
+    axes = draw(st.sampled_from([(1,), (-2,)] if b.opset >= 11 else [(1,)]))
+    keepdims = int(draw(st.booleans()))
+    y = b.over(op, x, *((1, 2) if both else axes), keepdims=keepdims)
+    size = 1 if both else width
+    y = b.op("Reshape", y, b.ints(-1, size))
+    return b.case(b.gemm(y, size, draw(st.integers(1, 3))))

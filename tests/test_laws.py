@@ -1,0 +1,177 @@
+"""Laws over drawn models, run eagerly (tracing costs half a second a model); a fixed sample of models in every jit mode."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import ModelProto, numpy_helper
+
+import onnx_lrp
+from onnx_lrp import testing
+
+FAMILIES = {
+    "activation": testing.activations,
+    "add": testing.sums,
+    "concat": testing.concats,
+    "expand": testing.expansions,
+    "gather": testing.gathers,
+    "gemm": testing.gemms,
+    "gru": testing.grus,
+    "lstm": testing.lstms,
+    "mul": testing.products,
+    "reduce": testing.reductions,
+    "reshape": testing.reshapes,
+    "rnn": testing.rnns,
+    "shape": testing.shapes,
+    "slice": testing.slices,
+    "softmax": testing.softmaxes,
+    "transpose": testing.transposes,
+}
+RECURRENT = {"gru": testing.grus, "lstm": testing.lstms, "rnn": testing.rnns}
+every_family = pytest.mark.parametrize("family", FAMILIES.values(), ids=list(FAMILIES))
+every_recurrence = pytest.mark.parametrize("family", RECURRENT.values(), ids=list(RECURRENT))
+BIASES = st.sampled_from([0.0, 0.5, 1.0])
+EPSILONS = st.sampled_from([0.001, 0.1])
+
+
+def relevance(model, feeds, **options):
+    return onnx_lrp.load(model, **{"precision": "float64", "jit": "eager", "verify": "never", **options}).explain(feeds)
+
+
+def assert_equal(a, b, tolerance=1e-9):
+    assert set(a.relevance) == set(b.relevance)
+    for point, want in a.relevance.items():
+        scale = max(np.abs(want).max(), 1e-9)
+        error = np.abs(b.relevance[point] - want).max()
+        assert error <= tolerance * scale, f"{point!r}: off by {error:.2e} of {scale:.2e}"
+
+
+@every_family
+@given(data=st.data())
+def test_forward_is_onnxruntime(family, data):
+    testing.assert_matches_runtime(*data.draw(family()))
+
+
+@every_family
+@given(data=st.data(), epsilon=EPSILONS)
+def test_conserves(family, data, epsilon):
+    case = data.draw(family())
+    testing.assert_conserves(*case, epsilon=epsilon)
+    testing.assert_conserves(*case, precision="float64", epsilon=epsilon)
+
+
+@every_family
+@given(data=st.data(), bias_factor=BIASES)
+def test_conserves_with_bias_factor(family, data, bias_factor):
+    testing.assert_conserves(*data.draw(family()), precision="float64", bias_factor=bias_factor, target=0)
+
+
+@every_family
+@settings(max_examples=settings.get_profile(settings.get_current_profile_name()).max_examples // 2)
+@given(data=st.data(), seed=st.integers(0, 99))
+def test_linear_in_the_seed(family, data, seed):
+    testing.assert_linear(*data.draw(family()), seed=seed)
+
+
+@every_family
+@settings(max_examples=settings.get_profile(settings.get_current_profile_name()).max_examples // 2)
+@given(data=st.data())
+def test_batch_equivariant(family, data):
+    options = {"fixed": False} if family in RECURRENT.values() else {}
+    testing.assert_batch_equivariant(*data.draw(family(**options)))
+
+
+@every_recurrence
+@given(data=st.data(), bias_factor=BIASES)
+def test_padding_is_neutral(family, data, bias_factor):
+    testing.assert_padding_neutral(*data.draw(family(lengths=True)), bias_factor=bias_factor)
+
+
+@every_recurrence
+@given(data=st.data())
+def test_bidirectional_is_forward_and_reverse(family, data):
+    model, feeds = data.draw(family(direction="bidirectional"))
+    assert_equal(relevance(model, feeds), relevance(testing.split_directions(model), feeds))
+
+
+@every_recurrence
+@given(data=st.data(), bias_factor=BIASES)
+def test_layouts_are_equal(family, data, bias_factor):
+    model, feeds = data.draw(family().filter(lambda case: case[0].opset_import[0].version >= 14))
+    assert_equal(
+        relevance(model, feeds, bias_factor=bias_factor), relevance(testing.batch_first(model), feeds, bias_factor=bias_factor)
+    )
+
+
+@every_recurrence
+@given(data=st.data())
+def test_layout_one_conserves(family, data):
+    testing.assert_conserves(*data.draw(family(layout=1)), precision="float64")
+
+
+@given(testing.dense_spellings(), EPSILONS, BIASES)
+def test_dense_spellings_are_equal(case, epsilon, bias_factor):
+    models, feeds = case
+    first, *others = (relevance(m, feeds, epsilon=epsilon, bias_factor=bias_factor) for m in models)
+    for other in others:
+        assert_equal(first, other, 1e-6)  # halved weights and split biases are rounded in float32
+
+
+def permuted(model, order):
+    """The model with the gate blocks of its recurrent weights in another order."""
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    node = next(n for n in copy.graph.node if n.op_type in ("LSTM", "GRU"))
+    names = set(node.input[1:4]) - {""}
+    for tensor in copy.graph.initializer:
+        if tensor.name in names:
+            array = numpy_helper.to_array(tensor)
+            blocks = array.reshape(len(array), -1, len(order), array.shape[1] // len(order) // (2 if array.ndim == 2 else 1), *array.shape[2:])
+            tensor.CopyFrom(numpy_helper.from_array(blocks[:, :, list(order)].reshape(array.shape).copy(), tensor.name))
+    return copy
+
+
+def fixed_lstm(strategy=testing.lstms, **options):
+    """One model with several steps and units, found the same way every time."""
+    from hypothesis import Phase, find
+
+    return find(
+        strategy(**options),
+        lambda case: case[1]["x"].shape[0] > 2 and case[1]["x"].shape[1] > 1 and case[1]["x"].shape[2] > 1 and _units(case[0]) > 2,
+        settings=settings(phases=[Phase.generate], derandomize=True, database=None, max_examples=2000),
+    )
+
+
+def _units(model):
+    node = next(n for n in model.graph.node if n.op_type in ("LSTM", "GRU", "RNN"))
+    return next(a.i for a in node.attribute if a.name == "hidden_size")
+
+
+@pytest.mark.parametrize("order", [(1, 0, 2, 3), (0, 2, 1, 3), (0, 1, 3, 2), (3, 1, 2, 0)], ids=str)
+def test_permuted_gates_are_noticed(order):
+    """Distinct gates: an importer that swapped two would not have onnxruntime's outputs."""
+    model, feeds = fixed_lstm(plain=True, direction="bidirectional")
+    want = relevance(model, feeds).outputs
+    got = relevance(permuted(model, order), feeds).outputs
+    assert any(np.abs(got[n] - want[n]).max() > 1e-3 * np.abs(want[n]).max() for n in want)
+    assert_equal(relevance(permuted(permuted(model, order), order), feeds), relevance(model, feeds))
+
+
+@pytest.mark.parametrize("jit", ["graph", "xla"])
+@pytest.mark.parametrize("family", ["gemm", "mul", "gather", "concat", "lstm", "lstm lens"])
+def test_every_jit_mode_agrees(family, jit):
+    name, *lens = family.split()
+    model, feeds = fixed_lstm(lengths=bool(lens)) if name == "lstm" else _sample(FAMILIES[name]())
+    eager, other = relevance(model, feeds), relevance(model, feeds, jit=jit)
+    assert_equal(eager, other)
+    np.testing.assert_allclose(other.residual, 0, atol=1e-9)
+
+
+def _sample(strategy):
+    from hypothesis import Phase, find
+
+    return find(
+        strategy, lambda _: True, settings=settings(phases=[Phase.generate], derandomize=True, database=None, max_examples=50)
+    )

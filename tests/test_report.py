@@ -1,0 +1,230 @@
+"""Reports: what they show is what the explanation holds; widths, colours, and text that would like to be markup."""
+
+from __future__ import annotations
+
+import io
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from rich.cells import cell_len
+
+from onnx_lrp import Explanation, InputError, Summary
+from onnx_lrp.report import terminal, view
+from onnx_lrp.report.html import to_fragment, to_html, write_html
+
+EVIL = '<script>alert("1")</script>&\x1b[31mred\x07\u202e[bold]x[/bold]'
+
+
+def explanation(steps: int = 5, features: int = 3, samples: int = 2, *, layer: str = "lstm", seed: int = 0) -> Explanation:
+    """Random books that close, over x (B, T, I); features 0: x (B, T)."""
+    rng = np.random.default_rng(seed)
+    relevance = rng.normal(size=(samples, steps, features) if features else (samples, steps))
+    bias = rng.normal(size=samples)
+    return Explanation(
+        relevance={"x": relevance},
+        inputs={"x": relevance},
+        outputs={"y": rng.normal(size=(samples, 2))},
+        target=np.zeros(samples, int),
+        seed=relevance.reshape(samples, -1).sum(1) + bias,
+        absorbed={"bias": bias, "initial_state": np.zeros(samples)},
+        ledger={layer: {"bias": bias}},
+        residual=np.zeros(samples),
+        axes={"x": (0, 1)},
+        origins={"x": ("x",)},
+        explained="y",
+        settings={"rule": "epsilon", "epsilon": 1e-3},
+    )
+
+
+def printed(shown: list[view.Sample], monkeypatch: pytest.MonkeyPatch, *, columns: int = 80, color: bool = False) -> str:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if color:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("COLORTERM", "truecolor")
+        monkeypatch.setenv("TERM", "xterm-256color")
+    else:
+        monkeypatch.delenv("FORCE_COLOR", raising=False)
+    out = io.StringIO()
+    terminal.show(shown, file=out)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (1, "+1.000"), (-0.25, "-0.250"), (-0.0001, "-1e-04"), (12345, "+1.23e+04"), (float("nan"), "+nan")],
+)
+def test_numbers(value, text):
+    assert view.number(value) == text
+
+
+def test_visible_spells_out_control_characters_and_nothing_else():
+    assert view.visible("a\x1b\n\x9b\u202e\ud800") == "a\\x1b\\n\\x9b\\u202e\\ud800"
+    assert view.visible("日本 é 🎬 👩‍🚀") == "日本 é 🎬 👩‍🚀"
+
+
+def test_a_view_holds_the_books():
+    books = explanation()
+    for b, sample in enumerate(view.samples(books)):
+        assert sample.seed == pytest.approx(sample.total + sum(sample.absorbed.values()) + sample.residual)
+        np.testing.assert_allclose(sample.points[0].relevance, books.relevance["x"][b].sum(1))
+        np.testing.assert_allclose(sample.points[0].features, books.relevance["x"][b])
+        assert sample.points[0].unit == "step"
+        assert sample.explained == "y, class 0"
+
+
+def test_time_may_come_first():
+    books = explanation(samples=3)
+    turned = Explanation(
+        **{f: getattr(books, f) for f in books.__dataclass_fields__ if f not in ("relevance", "axes")},
+        relevance={"x": np.moveaxis(books.relevance["x"], 0, 1)},
+        axes={"x": (1, 0)},
+    )
+    for one, other in zip(view.samples(books), view.samples(turned), strict=True):
+        np.testing.assert_allclose(one.points[0].relevance, other.points[0].relevance)
+        np.testing.assert_allclose(one.points[0].features, other.points[0].features)
+
+
+def test_features_without_time(monkeypatch):
+    books = explanation(steps=4, features=0, samples=1)
+    object.__setattr__(books, "axes", {"x": (0, None)})
+    [sample] = view.samples(books)
+    assert sample.points[0].unit == "feature"
+    np.testing.assert_allclose(sample.points[0].relevance, books.relevance["x"][0])
+    assert "relevance by feature" in printed([sample], monkeypatch)
+
+
+def test_tokens_must_fit():
+    books = explanation()
+    for tokens in (["one"], [["a"] * 5], [["a"] * 4, ["b"] * 4], [["a"] * 6, ["b"] * 5]):
+        with pytest.raises(InputError):
+            view.samples(books, tokens=tokens)
+    shown = view.samples(books, tokens=[list("abcde"), list("xy")])
+    assert shown[1].points[0].labels == ("x", "y", "·", "·", "·")
+
+
+def test_a_negative_seed_is_said(monkeypatch):
+    books = explanation(samples=1)
+    object.__setattr__(books, "seed", -np.abs(books.seed))
+    [sample] = view.samples(books)
+    assert "explained score is negative" in " ".join(printed([sample], monkeypatch).split())
+    assert "explained score is negative" in to_html(books)
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+@pytest.mark.parametrize("steps", [1, 5, 300])
+@pytest.mark.parametrize("color", [False, True])
+def test_no_line_is_too_wide(columns, steps, color, monkeypatch):
+    books = explanation(steps, 3, layer="/model/a/very/long/name/of/a/layer/" * 3)
+    tokens = [["Donaudampfschifffahrt" * 6, *(["映画は面白くない🎬", "a", "word"] * steps)][:steps]] * 2
+    for given in (None, tokens):
+        text = printed(view.samples(books, tokens=given), monkeypatch, columns=columns, color=color)
+        assert ("\x1b[" in text) == color
+        assert max(cell_len(line) for line in re.sub(r"\x1b\[[0-9;]*m", "", text).split("\n")) <= columns
+
+
+def test_every_word_stands_beside_its_number(monkeypatch):
+    books = explanation(steps=4, samples=1)
+    tokens = ["映画", "は", "good", "."]
+    text = printed(view.samples(books, tokens=tokens), monkeypatch)
+    for token, value in zip(tokens, books.per_step()[0], strict=True):
+        assert f"{token} {view.number(value)}" in text
+
+
+def test_no_color_is_respected(monkeypatch):
+    shown = view.samples(explanation(samples=1), tokens=list("abcde"))
+    assert "\x1b[" in printed(shown, monkeypatch, color=True)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+    out = io.StringIO()
+    terminal.show(shown, file=out)
+    assert not re.search(r"\x1b\[[0-9;]*[34]8;", out.getvalue())
+
+
+def test_a_terminal_gets_no_foreign_control_characters(monkeypatch):
+    books = explanation(steps=1, samples=1, layer=EVIL)
+    text = printed(view.samples(books, tokens=[EVIL], titles=[EVIL], classes=[EVIL, EVIL]), monkeypatch)
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text)
+    assert "[bold]x[/bold]" in text
+
+
+def test_a_summary_gets_no_foreign_control_characters():
+    axes = {"batch": "any", "time": "none", "class": 1}
+    out = io.StringIO()
+    terminal.describe(Summary((EVIL,), (EVIL,), EVIL, (EVIL,), axes, (), "epsilon", (EVIL,), (EVIL,)), file=out)
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", out.getvalue())
+
+
+class Page(HTMLParser):
+    """Tags and their balance, attribute names, and text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes.update(name for name, _ in attrs)
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_html_escapes_and_is_self_contained():
+    books = explanation(steps=1, samples=1, layer=EVIL)
+    text = to_html(books, tokens=[EVIL], title=EVIL, classes=[EVIL, EVIL])
+    page = Page(text)
+    assert page.open == []
+    assert "script" not in page.tags
+    assert not {"src", "href", "onload", "onclick"} & page.attributes
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text)
+    assert "url(" not in text
+    assert "http://" not in text
+    assert "https://" not in text
+    assert page.text.count('<script>alert("1")</script>') >= 4  # as text
+
+
+def test_html_has_every_number_in_a_table_and_on_hover():
+    books = explanation(samples=1)
+    text = to_html(books, tokens=list("abcde"))
+    for token, value in zip("abcde", books.per_step()[0], strict=True):
+        assert re.search(
+            rf"<th>{token}</th><td [^>]*>{re.escape(view.number(value).replace('+', '&#43;'))}|<th>{token}</th><td [^>]*>{re.escape(view.number(value))}",
+            text,
+        )
+        assert f'title="{token}: {value}' in text
+    assert "prefers-color-scheme: dark" in text
+    assert "raises the explained score" in text
+
+
+def test_html_says_what_it_leaves_out():
+    text = to_html(explanation(steps=500, features=40, samples=25))
+    assert "5 more samples are not shown" in text
+    assert "100 more rows are not shown" in text
+    assert "the 32 strongest of 40 features" in text
+
+
+def test_html_fragment_and_file(tmp_path):
+    books = explanation()
+    assert "<html" not in to_fragment(books)
+    write_html(books, tmp_path / "x.html", tokens=[list("äbcde"), list("xy")])
+    assert "ä" in (tmp_path / "x.html").read_text(encoding="utf-8")
+
+
+def test_zero_and_nan_are_shown(monkeypatch):
+    books = explanation(samples=1)
+    books.relevance["x"][:] = 0
+    object.__setattr__(books, "residual", np.array([np.nan]))
+    assert "+nan" in printed(view.samples(books), monkeypatch)
+    assert "nan" in to_html(books)
