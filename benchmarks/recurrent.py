@@ -78,7 +78,6 @@ def main() -> None:
 
     import onnx_lrp
 
-
     def measure(i: int, h: int, c: int, t: int, b: int) -> tuple[float, float, float]:
         proto = model(i, h, c)
         session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])

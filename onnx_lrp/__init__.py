@@ -9,12 +9,12 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .errors import InputError, InvalidModel, MissingExtra, ModelError, OnnxLrpError, ParityError, RuleError, UnsupportedModel
-    from .explain import Explainer, explain, load
+    from .explainer import Explainer, explain, load
     from .explanation import Explanation
     from .summary import Summary
 
 _HOME = {
-    "Explainer": "explain",
+    "Explainer": "explainer",
     "Explanation": "explanation",
     "InputError": "errors",
     "InvalidModel": "errors",
@@ -25,8 +25,8 @@ _HOME = {
     "RuleError": "errors",
     "Summary": "summary",
     "UnsupportedModel": "errors",
-    "explain": "explain",
-    "load": "explain",
+    "explain": "explainer",
+    "load": "explainer",
 }
 
 __all__ = [
@@ -51,7 +51,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
-    globals()[name] = value  # the sub-module explain must not shadow the function explain
+    globals()[name] = value
     return value
 
 

@@ -27,7 +27,7 @@ from .errors import InputError, MissingExtra, ModelError, RuleError
 if TYPE_CHECKING:
     import numpy as np
 
-    from .explain import Explainer
+    from .explainer import Explainer
 
 __all__ = ["app", "main", "run"]
 

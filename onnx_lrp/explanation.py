@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -199,7 +200,7 @@ class Explanation:
         file = Path(path)
         try:
             return _from_json(json.loads(file.read_text())) if file.suffix == ".json" else _from_npz(file)
-        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"{file}: not a saved explanation: {error}") from error
@@ -231,7 +232,7 @@ def _axes(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _from_npz(file: Path) -> Explanation:
-    with np.load(file, allow_pickle=False) as archive:
+    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
         meta = json.loads(str(archive["meta"]))
         _known(meta["schema"])
         parts = {part: {name: archive[f"{part}.{i}"] for i, name in enumerate(names)} for part, names in meta["parts"].items()}

@@ -204,9 +204,12 @@ class _Reader:
         filled.CopyFrom(proto)
         filled.ClearField("external_data")
         filled.data_location = onnx.TensorProto.DEFAULT
-        offset = int(entries.get("offset", 0))
         size = file.stat().st_size
-        length = int(entries.get("length", size - offset))
+        try:
+            offset = int(entries.get("offset", 0))
+            length = int(entries.get("length", size - offset))
+        except ValueError as error:
+            raise InvalidModel(f"tensor {name!r}: offset or length of its external data is no number") from error
         if offset < 0 or length < 0 or offset + length > size or count * dtype.itemsize > 8 * max(length, 1):
             raise InvalidModel(
                 f"tensor {name!r}: needs bytes {offset} to {offset + length} of {location!r}, which has {size}: truncated"

@@ -67,7 +67,9 @@ def _cast(array: np.ndarray, value: Value) -> np.ndarray:
     if array.dtype == want:
         return array
     if is_float(want):
-        cast = array.astype(want)
+        with np.errstate(over="ignore"):
+            with np.errstate(over="ignore"):
+            cast = array.astype(want)
         if array.dtype.kind == "f" and not np.all(np.isfinite(cast.astype(np.float64))):
             raise InputError(f"input {value.name!r}: values up to {np.abs(array).max():g} overflow {want}")
         return cast

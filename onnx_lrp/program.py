@@ -12,6 +12,7 @@ from ._lazy import tf
 from .affine import Role
 from .dims import split_axis
 from .layer import Affine, Opaque, PerSample, Routing, Share, Trace, unbroadcast
+from .linear import LinearMap
 from .plan import Plan, Step
 from .registry import is_float
 from .rules import Epsilon
@@ -224,16 +225,9 @@ class _Run:
                 continue
             if name in self.plan.path:
                 _add(into, name, part)
-            elif into is self.s:
-                self.absorb(step, *self.constant_share(name, part), name)
             elif into is self.r:
                 kind = step.layer.lost_as(index) if isinstance(step.layer, Opaque) else "constant"
                 self.absorb(step, kind, part, name)
-
-    def constant_share(self, name: str, part: Tensor) -> tuple[str, Tensor]:
-        """Kind and amount of what a block's cotangent leaves at a computed term that carries no relevance."""
-        kind = "constant" if self.plan.batch_axis(name) is not None else "bias"
-        return kind, (1 - self.rule.bias_factor) * self.env[name] * part
 
     def route(self, step: Step, trace: Trace, outputs: Sequence[str]) -> None:
         layer: Any = step.layer
@@ -275,25 +269,30 @@ class _Run:
         bias = layer.bias(trace)
         if bias is not None:
             self.absorb(step, "bias", (1 - rule.bias_factor) * bias * s, name)
-        self.end_branches(step, linear.pull(s))
+        self.end_branches(step, linear, name, s)
         if q is not None:
             for index, part in enumerate(linear.mapped(tf.ones_like).pull(q)):
                 if part is not None and step.inputs[index] in self.plan.path:
                     _add(self.r if index in layer.operands else self.q, step.inputs[index], part)
 
-    def end_branches(self, step: Step, pulled: Sequence[Tensor | None]) -> None:
-        """Cotangents of an affine layer's inputs: relevance at operands of weights, cotangents elsewhere."""
+    def end_branches(self, step: Step, linear: LinearMap, output: str, s: Tensor) -> None:
+        """Cotangents of an affine layer's inputs: relevance at operands of weights, cotangents elsewhere.
+
+        A computed term that carries no relevance leaves, by linearity, (the map of that term alone) · s at the output.
+        """
         layer: Any = step.layer
-        operands = set(layer.operands)
-        self.hand(step, [None if i in operands else part for i, part in enumerate(pulled)], self.s)
-        for index in operands:
-            part = pulled[index]
-            if part is not None:
-                name = step.inputs[index]
-                if name in self.plan.path:
-                    _add(self.r, name, self.env[name] * part)
-                else:
-                    self.absorb(step, *self.constant_share(name, part), name)
+        for index, part in enumerate(linear.pull(s)):
+            if part is None:
+                continue
+            name = step.inputs[index]
+            if name not in self.plan.path:
+                alone = [self.env[n] if i == index else tf.zeros_like(self.env[n]) for i, n in enumerate(step.inputs)]
+                kind = "constant" if self.plan.batch_axis(name) is not None else "bias"
+                self.absorb(step, kind, (1 - self.rule.bias_factor) * linear.call(alone) * s, output)
+            elif index in layer.operands:
+                _add(self.r, name, self.env[name] * part)
+            else:
+                _add(self.s, name, part)
 
     # bias_factor: shares go evenly to the lower units of a block (Arras et al. 2017). The block with all weights 1 counts
     # the units that feed a position, and its transpose spreads a share over them.

@@ -209,6 +209,19 @@ def test_full_stdout_is_5():
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX pipes")
+@pytest.mark.parametrize("as_json", [False, True])
+def test_closed_pipe_is_5(as_json):
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as pipe:
+        command = [sys.executable, "-m", "onnx_lrp", "inspect", MODEL, *(["--json"] if as_json else [])]
+        done = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE, text=True, timeout=60)
+        assert done.returncode == 5
+        assert done.stderr.startswith("onnx-lrp: output can't be written")
+        assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_interrupt_is_5():
     waiting = subprocess.Popen(

@@ -116,7 +116,7 @@ def test_dense_spellings_are_equal(case, epsilon, bias_factor):
     models, feeds = case
     first, *others = (relevance(m, feeds, epsilon=epsilon, bias_factor=bias_factor) for m in models)
     for other in others:
-        assert_equal(first, other, 1e-6)  # halved weights and split biases are rounded in float32
+        assert_equal(first, other, 1e-5)  # split weights and biases are rounded to float32 in the file: up to 1.4e-6 seen
 
 
 def permuted(model, order):
@@ -128,7 +128,8 @@ def permuted(model, order):
     for tensor in copy.graph.initializer:
         if tensor.name in names:
             array = numpy_helper.to_array(tensor)
-            blocks = array.reshape(len(array), -1, len(order), array.shape[1] // len(order) // (2 if array.ndim == 2 else 1), *array.shape[2:])
+            halves = 2 if array.ndim == 2 else 1  # B is Wb and Rb
+            blocks = array.reshape(len(array), halves, len(order), -1, *array.shape[2:])
             tensor.CopyFrom(numpy_helper.from_array(blocks[:, :, list(order)].reshape(array.shape).copy(), tensor.name))
     return copy
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from typing import IO, Any
 
@@ -23,9 +24,16 @@ SPARKS = "▁▂▃▄▅▆▇█"
 ROWS = 24  # longer series are shown as a line and their strongest steps
 
 
+class _Console(Console):
+    """rich's own answer to a closed pipe is SystemExit(1)."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError(errno.EPIPE, "the pipe was closed")
+
+
 def console(file: IO[str] | None = None) -> Console:
     """A console that interprets nothing in the text it gets."""
-    return Console(file=file, highlight=False, markup=False, emoji=False)
+    return _Console(file=file, highlight=False, markup=False, emoji=False)
 
 
 def show(samples: Sequence[Sample], *, file: IO[str] | None = None, left_out: int = 0) -> None:

@@ -33,8 +33,8 @@ def visible(text: str) -> str:
 def number(value: float) -> str:
     """A relevance with its sign, in about seven characters."""
     size = abs(value)
-    if size == 0:
-        return "0"
+    if size == 0 or size != size:
+        return "0" if size == 0 else "nan"
     return f"{value:+.3f}" if 0.0005 <= size < 1000 else f"{value:+.3g}" if size >= 1000 else f"{value:+.0e}"
 
 

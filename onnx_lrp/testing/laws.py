@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..explain import Explainer, load
+from ..explainer import Explainer, load
 from ..explanation import Explanation
 from ..inputs import prepare_inputs
 from ..targets import Target

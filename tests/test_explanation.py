@@ -1,0 +1,125 @@
+"""Explanations as values: saved and read back, summed per step, answering to the graph's input."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import test_inputs
+import test_twin
+
+import onnx_lrp
+
+
+@pytest.fixture(scope="module")
+def series():
+    model, feeds, _ = test_twin.network(5, direction="bidirectional", lens=True, states=("h0",), mean=True)
+    return onnx_lrp.load(model, jit="eager").explain(feeds)
+
+
+@pytest.fixture(scope="module")
+def words():
+    return onnx_lrp.load(test_inputs.tokens(), jit="eager").explain([[0, 1, 4], [2, 2, 3]])
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".json"])
+@pytest.mark.parametrize("which", ["series", "words"])
+def test_round_trip(which, suffix, tmp_path, request):
+    before = request.getfixturevalue(which)
+    before.save(tmp_path / f"saved{suffix}")
+    after = onnx_lrp.Explanation.load(tmp_path / f"saved{suffix}")
+    for part in ("relevance", "inputs", "outputs", "absorbed"):
+        a, b = getattr(before, part), getattr(after, part)
+        assert list(a) == list(b)
+        for name in a:
+            assert a[name].shape == b[name].shape
+            if part != "absorbed":
+                assert a[name].dtype == b[name].dtype
+            np.testing.assert_array_equal(a[name], b[name])
+    for part in ("target", "seed", "residual"):
+        np.testing.assert_array_equal(getattr(before, part), getattr(after, part))
+    assert {k: set(v) for k, v in before.ledger.items()} == {k: set(v) for k, v in after.ledger.items()}
+    for layer, kinds in before.ledger.items():
+        for kind, amount in kinds.items():
+            np.testing.assert_array_equal(amount, after.ledger[layer][kind])
+    assert (before.axes, before.origins, before.explained) == (after.axes, after.origins, after.explained)
+    assert before.settings == after.settings
+    for point in before.relevance:
+        np.testing.assert_array_equal(before.per_step(point), after.per_step(point))
+
+
+def test_saved_without_pickle(series, tmp_path):
+    series.save(tmp_path / "saved.npz")
+    with np.load(tmp_path / "saved.npz", allow_pickle=False) as archive:
+        assert {"meta", "seed", "residual", "target"} <= set(archive.files)
+        assert all(archive[name].dtype != object for name in archive.files)
+
+
+def test_other_suffix(series, tmp_path):
+    with pytest.raises(onnx_lrp.InputError, match=r"\.npz"):
+        series.save(tmp_path / "saved.pickle")
+
+
+DAMAGED = ["none.npz", "none.json", "text.npz", "text.json", "list.json", "other.json", "newer.json", "short.npz"]
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_not_an_explanation(name, series, tmp_path):
+    series.save(tmp_path / "good.npz")
+    (tmp_path / "text.npz").write_text("hello")
+    (tmp_path / "text.json").write_text("hello")
+    (tmp_path / "list.json").write_text("[]")
+    (tmp_path / "other.json").write_text("{}")
+    (tmp_path / "newer.json").write_text(json.dumps({**series.to_dict(), "schema": 99, "dtypes": {}}))
+    (tmp_path / "short.npz").write_bytes((tmp_path / "good.npz").read_bytes()[:300])
+    with pytest.raises(onnx_lrp.InputError):
+        onnx_lrp.Explanation.load(tmp_path / name)
+
+
+def test_per_step_sums_features(series, words):
+    np.testing.assert_array_equal(series.per_step("x"), series.relevance["x"].sum(2).T)
+    assert words.per_step().shape == (2, 3)
+    np.testing.assert_allclose(words.per_step(), words.relevance["ids"].sum(2))
+
+
+def test_relevance_answers_to_the_graph_input(words):
+    (point,) = words.relevance
+    assert point != "ids"
+    assert words.relevance["ids"] is words.relevance[point]
+    np.testing.assert_array_equal(words.per_step("ids"), words.per_step(point))
+    with pytest.raises(KeyError, match="nowhere"):
+        words.relevance["nowhere"]
+    with pytest.raises(onnx_lrp.InputError, match="nowhere"):
+        words.per_step("nowhere")
+
+
+def test_several_points_must_be_named(series):
+    with pytest.raises(onnx_lrp.InputError, match="h0"):
+        series.per_step()
+
+
+def test_shapes_and_dtypes(series):
+    assert series.relevance["x"].shape == series.inputs["x"].shape
+    assert series.relevance["h0"].shape == series.inputs["h0"].shape
+    assert series.relevance["x"].dtype == np.float32
+    assert series.seed.shape == series.residual.shape == series.target.shape == (3,)
+    assert series.inputs["lens"].dtype == np.int32
+    assert "Explanation" in repr(series)
+
+
+def test_nothing_of_the_engine_leaves(series):
+    for part in ("relevance", "inputs", "outputs", "absorbed"):
+        assert all(type(v) is np.ndarray for v in getattr(series, part).values())
+
+
+def test_targets():
+    model, x = test_inputs.dense(), np.asarray([[1, 2, 3], [3, 1, -2]], np.float32)
+    explainer = onnx_lrp.load(model, jit="eager")
+    both = [explainer.explain(x, k) for k in (0, 1)]
+    mixed = explainer.explain(x, [0, 1])
+    for k in (0, 1):
+        np.testing.assert_allclose(mixed.relevance["x"][k], both[k].relevance["x"][k])
+        np.testing.assert_allclose(both[k].seed, next(iter(both[k].outputs.values()))[:, k], rtol=1e-6)
+    predicted = explainer.explain(x)
+    np.testing.assert_array_equal(predicted.target, next(iter(predicted.outputs.values())).argmax(1))
