@@ -68,7 +68,6 @@ def _cast(array: np.ndarray, value: Value) -> np.ndarray:
         return array
     if is_float(want):
         with np.errstate(over="ignore"):
-            with np.errstate(over="ignore"):
             cast = array.astype(want)
         if array.dtype.kind == "f" and not np.all(np.isfinite(cast.astype(np.float64))):
             raise InputError(f"input {value.name!r}: values up to {np.abs(array).max():g} overflow {want}")

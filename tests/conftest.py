@@ -10,5 +10,4 @@ QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.differing
 settings.register_profile("dev", deadline=None, max_examples=40, suppress_health_check=QUIET)
 settings.register_profile("ci", deadline=None, max_examples=40, derandomize=True, suppress_health_check=QUIET)
 settings.register_profile("nightly", deadline=None, max_examples=1000, suppress_health_check=QUIET)
-settings.register_profile("hunt", deadline=None, max_examples=150, suppress_health_check=QUIET)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))

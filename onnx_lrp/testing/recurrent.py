@@ -1,4 +1,4 @@
-"""What the recurrent strategies share: one LSTM, GRU or RNN with everything the standard allows, and rewritings that change nothing."""
+"""What the recurrent strategies share: an LSTM, GRU or RNN with all the standard allows, and rewritings that change nothing."""
 
 from __future__ import annotations
 
