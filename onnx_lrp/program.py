@@ -255,8 +255,10 @@ class _Run:
             return
         if role is Role.PASS:
             self.settle(name)
+        if name in self.r and role in (Role.PASS, Role.INLINE):  # no sum from here down to the leaves
             self.hand(step, linear.mapped(tf.ones_like).pull(self.r[name]), self.r)
-            return
+            if name not in self.s:
+                return
         if role is Role.ROOT:
             self.settle(name)
             s, stabilizer = rule.ratio(self.env[name], self.r[name])

@@ -18,6 +18,7 @@ from .gru import grus
 from .laws import assert_batch_equivariant, assert_conserves, assert_linear, assert_matches_runtime, assert_padding_neutral
 from .lstm import lstms
 from .mul import products
+from .normalization import normalizations
 from .recurrent import batch_first, split_directions
 from .reduce import reductions
 from .reshape import reshapes
@@ -43,6 +44,7 @@ __all__ = [
     "grus",
     "lstms",
     "models",
+    "normalizations",
     "products",
     "reductions",
     "reshapes",
@@ -59,5 +61,5 @@ __all__ = [
 def models(*, fixed: bool = True) -> st.SearchStrategy[Case]:
     """Models of every family. ``fixed``: weights may be written for one batch size. Shrinks towards the smaller families."""
     plain = [gemms, sums, activations, reductions, reshapes, transposes]
-    families = [*plain, slices, concats, expansions, gathers, shapes, softmaxes, products]
+    families = [*plain, slices, concats, expansions, gathers, shapes, softmaxes, products, normalizations]
     return st.one_of(*(family() for family in families), *(family(fixed=fixed) for family in (rnns, grus, lstms)))

@@ -57,7 +57,7 @@ def spell(b: Builder, kind: str, x: str, w: np.ndarray, c: np.ndarray) -> str:
     if kind == "bias first":
         return b.op("Add", b.const(c), z)
     if kind == "two biases":
-        return b.op("Add", b.op("Add", b.const(c / 4), z), b.const(c * 0.75))
+        return b.op("Add", b.op("Add", b.const(c / 2), z), b.const(c / 2))
     return z
 
 

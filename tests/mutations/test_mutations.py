@@ -129,7 +129,7 @@ def stabilizer_with_the_sign_of_relevance(patch):
 def share_scaled_by_a_thousandth(patch):
     original = recurrence.project
     patch.setattr(
-        recurrence, "project", lambda x, w, *, transpose=False: original(x, w, transpose=transpose) * (1.001 if transpose else 1)
+        recurrence, "project", lambda x, w, transpose=False: original(x, w, transpose=transpose) * (1.001 if transpose else 1)
     )
 
 
