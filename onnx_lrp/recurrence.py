@@ -76,26 +76,33 @@ def flip(x: Tensor, lens: Tensor | None) -> Tensor:
 
 def scan(
     step: Callable[[Sequence[Tensor], Sequence[Tensor]], tuple[Sequence[Tensor], Sequence[Tensor]]],
-    xs: Sequence[Tensor],
+    xs: Sequence[Any],
     carry: Sequence[Tensor],
     *,
+    steps: Any,
     widths: Sequence[int],
     backwards: bool = False,
-) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-    """Run ``step(rows, carry) → (carry, written)`` over axis 0 of all ``xs``, from the end if ``backwards``.
+) -> tuple[Sequence[Tensor], Sequence[Any]]:
+    """Run ``step(rows, carry) → (carry, written)`` over ``steps`` of all ``xs``, from the end if ``backwards``.
 
-    ``widths``: last axis of what is written a step, each (B, width). Returns the final carry and the written tensors
-    (T, B, width), in the order of the time axis.
+    ``xs``: tensors (T, …) or TensorArrays of an earlier scan, which are read without a copy. ``widths``: last axis of what is
+    written a step, each (B, width). Returns the final carry and what was written as TensorArrays, in the order of time.
     """
-    steps = xs[0].shape[0] if xs[0].shape[0] is not None else tf.shape(xs[0])[0]
     dtype, batch = carry[0].dtype, carry[0].shape[0]
-    arrays = [tf.TensorArray(x.dtype, size=steps, element_shape=x.shape[1:], clear_after_read=False).unstack(x) for x in xs]
-    writes = tuple(tf.TensorArray(dtype, size=steps, element_shape=[batch, w]) for w in widths)
+    arrays = [
+        tf.TensorArray(x.dtype, size=steps, element_shape=x.shape[1:], clear_after_read=False).unstack(x) if tf.is_tensor(x) else x
+        for x in xs
+    ]
+    writes = tuple(tf.TensorArray(dtype, size=steps, element_shape=[batch, w], clear_after_read=False) for w in widths)
 
     def body(k: Tensor, state: Any, outs: Any) -> Any:
         t = steps - 1 - k if backwards else k
         state, written = step([a.read(t) for a in arrays], state)
-        return k + 1, tuple(state), tuple(o.write(t, w) for o, w in zip(outs, written, strict=True))
+        return (
+            k + 1,
+            tuple(state),
+            tuple(o.write(t, w) for o, w in zip(outs, written, strict=True)),
+        )
 
     _, state, outs = tf.while_loop(
         lambda k, state, outs: k < steps,
@@ -104,7 +111,7 @@ def scan(
         maximum_iterations=steps,
         parallel_iterations=4,
     )
-    return state, [o.stack() for o in outs]
+    return state, outs
 
 
 def pick(array: np.ndarray, order: Sequence[int], size: int) -> np.ndarray:
@@ -183,11 +190,11 @@ class Recurrent(Opaque):
     @property
     @abc.abstractmethod
     def saves(self) -> int:
-        """How many (T, B, H) tensors the forward loop keeps, the states included."""
+        """How many tensors (B, H) a step of the forward loop keeps: the new states and what :meth:`cell` adds."""
 
     @abc.abstractmethod
     def cell(self, d: int, p: Mapping[str, Tensor]) -> Callable[..., Any]:
-        """One step: (z (B, G·H), states) → (new states, what is kept beside them)."""
+        """One step: (z (B, G·H), states) → (new states, what is kept beside them). The state h₋ before the step is kept last."""
 
     @abc.abstractmethod
     def back(self, d: int, rule: Any, trace: Trace, ry: Tensor | None, rs: Sequence[Tensor]) -> Any:
@@ -228,13 +235,23 @@ class Recurrent(Opaque):
         dims = xs[0].dims
         if dims is None or len(dims) != 3:
             return {}
-        return {"batch": dims[0 if self.batch_first else 1], "time": dims[1 if self.batch_first else 0]}
+        return {
+            "batch": dims[0 if self.batch_first else 1],
+            "time": dims[1 if self.batch_first else 0],
+        }
 
     def _operand(self, name: str, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Tensor | None:
         slot = self.slots[self._names().index(name)]
         return None if slot is None else p[slot] if isinstance(slot, str) else xs[slot]
 
-    def _state(self, name: str, d: int, xs: Sequence[Tensor], p: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    def _state(
+        self,
+        name: str,
+        d: int,
+        xs: Sequence[Tensor],
+        p: Mapping[str, Tensor],
+        x: Tensor,
+    ) -> Tensor:
         state = self._operand(name, xs, p)
         batch = x.shape[1] if x.shape[1] is not None else tf.shape(x)[1]
         if state is None:
@@ -251,7 +268,10 @@ class Recurrent(Opaque):
         lens = self._operand("lens", xs, p)
         if self.batch_first:
             x = tf.transpose(x, [1, 0, 2])
-        saved: dict[str, Any] = {"x": x}
+        saved: dict[str, Any] = {
+            "x": x,
+            "steps": x.shape[0] if x.shape[0] is not None else tf.shape(x)[0],
+        }
         valid = None
         if lens is not None:
             lens = tf.cast(lens, tf.int32)
@@ -268,21 +288,39 @@ class Recurrent(Opaque):
                 z = flip(z, lens)
             cell = self.cell(d, p)
 
-            def step(rows: Sequence[Tensor], carry: Sequence[Tensor], cell: Any = cell, masked: bool = valid is not None) -> Any:
+            def step(
+                rows: Sequence[Tensor],
+                carry: Sequence[Tensor],
+                cell: Any = cell,
+                masked: bool = valid is not None,
+            ) -> Any:
                 new, kept = cell(rows[0], carry)
                 if masked:
                     new = [tf.where(rows[1] > 0, a, b) for a, b in zip(new, carry, strict=True)]
-                return new, (*new, *kept)
+                return new, (*new, *kept, carry[0])
 
             rows = [z] if valid is None else [z, valid]
-            final, kept = scan(step, rows, start, widths=[self.hidden] * self.saves)
-            saved[f"{d}"] = (start, kept)
-            y = kept[0] if valid is None else kept[0] * valid
+            final, kept = scan(
+                step,
+                rows,
+                start,
+                steps=saved["steps"],
+                widths=[self.hidden] * (self.saves + 1),
+            )
+            saved[f"{d}"] = kept
+            y = kept[0].stack()
+            if valid is not None:
+                y *= valid
             ys.append(flip(y, lens) if backwards else y)
             finals.append(final)
         y = tf.stack([tf.transpose(v, [1, 0, 2]) for v in ys], 2) if self.batch_first else tf.stack(ys, 1)
         axis = 1 if self.batch_first else 0
-        return Trace(xs, [y, *(tf.stack(state, axis) for state in zip(*finals, strict=True))], p, saved)
+        return Trace(
+            xs,
+            [y, *(tf.stack(state, axis) for state in zip(*finals, strict=True))],
+            p,
+            saved,
+        )
 
     def relevance(self, rule: Any, trace: Trace, rs: Sequence[Tensor | None]) -> Share:
         p, saved = trace.parameters, trace.saved
@@ -297,7 +335,8 @@ class Recurrent(Opaque):
             if ry is not None and valid is not None:
                 totals["constant"] = totals.get("constant", 0.0) + tf.reduce_sum(ry * (1 - valid), [0, 2])
                 ry = ry * valid
-            zero = tf.zeros_like(saved[f"{d}"][0][0])
+            batch = x.shape[1] if x.shape[1] is not None else tf.shape(x)[1]
+            zero = tf.zeros([batch, self.hidden], x.dtype)
             s, shared, left, absorbed = self.back(d, rule, trace, ry, [zero if r is None else r for r in ends])
             if backwards:
                 s = flip(s, lens)
@@ -328,11 +367,22 @@ class Recurrent(Opaque):
             return tf.transpose(r[:, :, d], [1, 0, 2]) if self.batch_first else r[:, d]
         return r[:, d] if self.batch_first else r[d]
 
-    def masked(self, step: Callable[..., Any], trace: Trace, rows: list[Tensor], ry: Tensor | None) -> Callable[..., Any]:
-        """A backward step around ``step(rows, carry)``: adds relevance of Y to the first state, leaves padded steps alone.
+    def walk(
+        self,
+        step: Callable[..., Any],
+        trace: Trace,
+        rows: Sequence[Any],
+        ry: Tensor | None,
+        rs: Sequence[Tensor],
+        *,
+        shares: bool,
+    ) -> tuple[Tensor, Tensor | None, Sequence[Tensor], Tensor]:
+        """The loop over time from the last step to the first around ``step(rows, (states …, absorbed)) → (carry, (s, share))``.
 
-        Appends what it needs to ``rows``.
+        Adds the relevance of Y to the first state and leaves padded steps alone. ``shares``: an even share (B, 1) of x is
+        written beside s. Returns s (T, B, H), shares (T, B, 1) or None, what is left at the states, and absorbed (B,).
         """
+        rows = list(rows)
         count = len(rows)
         valid = trace.saved.get("valid")
         rows += [] if ry is None else [ry]
@@ -347,4 +397,15 @@ class Recurrent(Opaque):
                 written = [tf.where(real, w, tf.zeros_like(w)) for w in written]
             return new, written
 
-        return around
+        widths = [self.hidden, *([1] if shares else [])]
+        carry = (*rs, tf.zeros_like(rs[0][:, :1]))
+        (*left, absorbed), written = scan(
+            around,
+            rows,
+            carry,
+            steps=trace.saved["steps"],
+            widths=widths,
+            backwards=True,
+        )
+        s, *shared = (w.stack() for w in written)
+        return s, shared[0] if shared else None, left, tf.reshape(absorbed, [-1])

@@ -45,12 +45,6 @@ class Epsilon:
         epsilon = tf.constant(self.epsilon, z.dtype)
         return tf.where(z < 0, -epsilon, epsilon)
 
-    def reciprocal(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """(1 / (z + ε·sign z), ε·sign z / (z + ε·sign z)), for loops that multiply by R later; 0 where :meth:`ratio` is 0."""
-        signed = self.signed(z)
-        inverse = 1 / (z + signed) if self.epsilon else tf.math.reciprocal_no_nan(z)
-        return inverse, signed * inverse
-
     def ratio(self, z: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
         """(s, the stabilizer's share ε·sign z · s); z = 0 with ε = 0 carries nothing, s = 0 there."""
         signed = self.signed(z)

@@ -14,7 +14,7 @@ import numpy as np
 
 from .._lazy import tf
 from ..layer import Trace
-from ..recurrence import Recurrent, check_shapes, directions, operands, scan
+from ..recurrence import Recurrent, check_shapes, directions, operands
 from ..recurrence import activations as per_direction
 from ..registry import importer
 from .activation import activate
@@ -66,45 +66,46 @@ class GRU(Recurrent):
         return step
 
     def back(self, d: int, rule: Any, trace: Trace, ry: Tensor | None, rs: Sequence[Tensor]) -> Any:
-        p = trace.parameters
-        (h0,), (hh, new, old, reset, zn) = trace.saved[f"{d}"]
-        size, delta = self.hidden, rule.bias_factor
+        """Per step: h = (1 − z)·n + z·h₋ splits by the epsilon rule; n's pre-activation gets R_n and splits over x and h₋."""
+        p, delta = trace.parameters, rule.bias_factor
         w = p["W_h"][d][:, self.candidate]
-        mixed = new + old  # h_t also where a padded step keeps the state before
-        s_h, e_h = rule.reciprocal(mixed)
-        s_n, _ = rule.reciprocal(zn)
-        b: Any = 0.0
-        if "b" in p:
-            b = p["b"][d][self.candidate]
-        if "b_h" in p:
-            b = b + reset * p["b_h"][d]
-        rows = [old * s_h, new * s_h * s_n, tf.concat([h0[None], hh[:-1]], 0), reset]
-        if delta:
-            rows += [e_h, s_n, rule.signed(zn) + b]
-        fan_in = float(p["W_x"].shape[1] + size)
+        outer = p["b"][d][self.candidate] if "b" in p else None
+        inner = p["b_h"][d] if "b_h" in p else None
+        fan_in = float(p["W_x"].shape[1] + self.hidden)
 
         def step(now: Sequence[Tensor], carry: Sequence[Tensor]) -> Any:
-            keep, take, before, r = now[:4]
-            (whole,) = carry
-            s = take * whole
-            kept = keep * whole
-            even = 0.0
+            new, old, r, zn, before = now
+            s_h, lost_h = rule.ratio(new + old, carry[0])
+            lost_h = tf.reduce_sum(lost_h, 1, keepdims=True)
+            r_n, kept = new * s_h, old * s_h
             if delta:
-                even = delta * tf.reduce_sum(now[4] * whole, 1, keepdims=True) / (2.0 * size)
-                s += even * now[5]
+                even = delta * lost_h / (2.0 * self.hidden)
+                r_n, kept = r_n + even, kept + even
+            s, lost_n = rule.ratio(zn, r_n)
+            lost_n = tf.reduce_sum(lost_n, 1, keepdims=True)
             pulled = tf.matmul(r * s, w, transpose_b=True) if self.reset_after else r * tf.matmul(s, w, transpose_b=True)
             left = kept + before * pulled
+            bias = tf.zeros_like(lost_n)
+            if outer is not None:
+                bias += tf.reduce_sum(outer * s, 1, keepdims=True)
+            if inner is not None:
+                bias += tf.reduce_sum(inner * r * s, 1, keepdims=True)
+            state = (left, carry[1] + bias, carry[2] + lost_h + lost_n)
             if not delta:
-                return (left,), (whole, s)
-            share = delta * tf.reduce_sum(now[6] * s, 1, keepdims=True) / fan_in
-            return (left + even + share,), (whole, s, share)
+                return state, (s,)
+            share = delta * (lost_n + bias) / fan_in
+            return (left + share, *state[1:]), (s, share)
 
-        around = self.masked(step, trace, rows, ry)
-        left, (whole, s, *shared) = scan(around, rows, rs, widths=[size, size] + ([1] if delta else []), backwards=True)
-        absorbed = {"stabilizer": tf.reduce_sum(e_h * whole, [0, 2]) + tf.reduce_sum(rule.signed(zn) * s, [0, 2])}
-        if "b" in p or "b_h" in p:
-            absorbed["bias"] = tf.reduce_sum(b * s, [0, 2])
-        return s, shared[0] if shared else None, left, {k: (1.0 - delta) * v for k, v in absorbed.items()}
+        start = (
+            *rs,
+            tf.zeros_like(rs[0][:, :1]),
+        )  # the bias inside the reset product needs r, so it adds up in the loop
+        rows = trace.saved[f"{d}"][1:]
+        s, shared, (left, bias), stabilizer = self.walk(step, trace, rows, ry, start, shares=delta > 0)
+        amounts = {"stabilizer": stabilizer}
+        if outer is not None or inner is not None:
+            amounts["bias"] = tf.reshape(bias, [-1])
+        return s, shared, [left], {k: (1.0 - delta) * v for k, v in amounts.items()}
 
 
 @importer("GRU", since=7)
@@ -131,7 +132,10 @@ def gru(
     check_shapes(node, count, 3, size, W=W, R=R, B=B)
     parameters = {"W_x": W.swapaxes(1, 2), "W_h": R.swapaxes(1, 2)}
     if B is not None and np.any(B):
-        outer, inner = B[:, : 3 * size].astype(np.float64), B[:, 3 * size :].astype(np.float64)
+        outer, inner = (
+            B[:, : 3 * size].astype(np.float64),
+            B[:, 3 * size :].astype(np.float64),
+        )
         if linear_before_reset:
             parameters["b_h"] = inner[:, 2 * size :]
             inner = np.concatenate([inner[:, : 2 * size], np.zeros_like(inner[:, 2 * size :])], 1)
@@ -141,7 +145,14 @@ def gru(
         parameters={**parameters, **constants},
         hidden=size,
         backwards=directions(direction, node),
-        functions=per_direction(activations, activation_alpha, activation_beta, ("Sigmoid", "Tanh"), count, node),
+        functions=per_direction(
+            activations,
+            activation_alpha,
+            activation_beta,
+            ("Sigmoid", "Tanh"),
+            count,
+            node,
+        ),
         clip=float(clip) if clip else None,
         batch_first=bool(layout),
         slots=slots,

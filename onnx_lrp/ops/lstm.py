@@ -14,7 +14,7 @@ import numpy as np
 
 from .._lazy import tf
 from ..layer import Trace
-from ..recurrence import Recurrent, check_shapes, directions, operands, pick, scan
+from ..recurrence import Recurrent, check_shapes, directions, operands, pick
 from ..recurrence import activations as per_direction
 from ..registry import importer
 from .activation import activate
@@ -76,37 +76,35 @@ class LSTM(Recurrent):
         """Per step: R_c += R_h; the cell's sum c = f·c₋ + i·g splits by the epsilon rule; the candidate's pre-activation
         gets R_g and splits over x and h₋.
         """
-        p = trace.parameters
-        (h0, _), (hh, cc, ig, fc, zc) = trace.saved[f"{d}"]
-        size, delta = self.hidden, rule.bias_factor
+        p, delta = trace.parameters, rule.bias_factor
         w = p["W_h"][d][:, self.candidate]
         b = p["b"][d][self.candidate] if "b" in p else None
-        s_c, e_c = rule.reciprocal(cc)
-        s_z, _ = rule.reciprocal(zc)
-        rows = [fc * s_c, ig * s_c * s_z, tf.concat([h0[None], hh[:-1]], 0)]
-        if delta:
-            # what goes evenly to all lower units, as a multiple of R_c and of s of the candidate
-            rows += [e_c, s_z, rule.signed(zc) + (0.0 if b is None else b)]
-        fan_in = float(p["W_x"].shape[1] + size)
+        fan_in = float(p["W_x"].shape[1] + self.hidden)
 
         def step(now: Sequence[Tensor], carry: Sequence[Tensor]) -> Any:
-            keep, take, before = now[:3]
-            whole = carry[1] + carry[0]
-            s = take * whole
-            new_c = keep * whole
+            c, ig, fc, zc, before = now
+            r_h, r_c, absorbed = carry
+            s_c, lost_c = rule.ratio(c, r_c + r_h)
+            lost_c = tf.reduce_sum(lost_c, 1, keepdims=True)
+            r_g, new_c = ig * s_c, fc * s_c
+            if delta:
+                even = delta * lost_c / (2.0 * self.hidden)
+                r_g, new_c = r_g + even, new_c + even
+            s, lost_z = rule.ratio(zc, r_g)
+            lost_z = tf.reduce_sum(lost_z, 1, keepdims=True)
+            new_h = before * tf.matmul(s, w, transpose_b=True)
+            absorbed += lost_c + lost_z
             if not delta:
-                return (before * tf.matmul(s, w, transpose_b=True), new_c), (whole, s)
-            even = delta * tf.reduce_sum(now[3] * whole, 1, keepdims=True) / (2.0 * size)
-            s += even * now[4]
-            share = delta * tf.reduce_sum(now[5] * s, 1, keepdims=True) / fan_in
-            return (before * tf.matmul(s, w, transpose_b=True) + share, new_c + even), (whole, s, share)
+                return (new_h, new_c, absorbed), (s,)
+            bias = 0.0 if b is None else tf.reduce_sum(b * s, 1, keepdims=True)
+            share = delta * (lost_z + bias) / fan_in
+            return (new_h + share, new_c, absorbed), (s, share)
 
-        around = self.masked(step, trace, rows, ry)
-        left, (whole, s, *shared) = scan(around, rows, rs, widths=[size, size] + ([1] if delta else []), backwards=True)
-        absorbed = {"stabilizer": tf.reduce_sum(e_c * whole, [0, 2]) + tf.reduce_sum(rule.signed(zc) * s, [0, 2])}
+        s, shared, left, stabilizer = self.walk(step, trace, trace.saved[f"{d}"][1:], ry, rs, shares=delta > 0)
+        amounts = {"stabilizer": stabilizer}
         if b is not None:
-            absorbed["bias"] = tf.reduce_sum(b * s, [0, 2])
-        return s, shared[0] if shared else None, left, {k: (1.0 - delta) * v for k, v in absorbed.items()}
+            amounts["bias"] = tf.linalg.matvec(tf.reduce_sum(s, 0), b)
+        return s, shared, left, {k: (1.0 - delta) * v for k, v in amounts.items()}
 
 
 @importer("LSTM", since=7)
@@ -148,7 +146,14 @@ def lstm(
         parameters={**parameters, **constants},
         hidden=size,
         backwards=directions(direction, node),
-        functions=per_direction(activations, activation_alpha, activation_beta, ("Sigmoid", "Tanh", "Tanh"), count, node),
+        functions=per_direction(
+            activations,
+            activation_alpha,
+            activation_beta,
+            ("Sigmoid", "Tanh", "Tanh"),
+            count,
+            node,
+        ),
         clip=float(clip) if clip else None,
         input_forget=bool(input_forget),
         batch_first=bool(layout),

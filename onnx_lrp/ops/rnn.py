@@ -10,7 +10,7 @@ import numpy as np
 
 from .._lazy import tf
 from ..layer import Trace
-from ..recurrence import Recurrent, check_shapes, directions, operands, scan
+from ..recurrence import Recurrent, check_shapes, directions, operands
 from ..recurrence import activations as per_direction
 from ..registry import importer
 from .activation import activate
@@ -48,30 +48,27 @@ class RNN(Recurrent):
         return step
 
     def back(self, d: int, rule: Any, trace: Trace, ry: Tensor | None, rs: Sequence[Tensor]) -> Any:
-        p = trace.parameters
-        (h0,), (hh, z) = trace.saved[f"{d}"]
-        delta, w = rule.bias_factor, p["W_h"][d]
+        p, delta = trace.parameters, rule.bias_factor
+        w = p["W_h"][d]
         b = p["b"][d] if "b" in p else None
-        s_z, _ = rule.reciprocal(z)
-        rows = [s_z, tf.concat([h0[None], hh[:-1]], 0)]
-        if delta:
-            rows.append(rule.signed(z) + (0.0 if b is None else b))
         fan_in = float(p["W_x"].shape[1] + self.hidden)
 
         def step(now: Sequence[Tensor], carry: Sequence[Tensor]) -> Any:
-            s = now[0] * carry[0]
-            left = now[1] * tf.matmul(s, w, transpose_b=True)
+            z, before = now
+            s, lost = rule.ratio(z, carry[0])
+            lost = tf.reduce_sum(lost, 1, keepdims=True)
+            left = before * tf.matmul(s, w, transpose_b=True)
+            absorbed = carry[1] + lost
             if not delta:
-                return (left,), (s,)
-            share = delta * tf.reduce_sum(now[2] * s, 1, keepdims=True) / fan_in
-            return (left + share,), (s, share)
+                return (left, absorbed), (s,)
+            share = delta * (lost + (0.0 if b is None else tf.reduce_sum(b * s, 1, keepdims=True))) / fan_in
+            return (left + share, absorbed), (s, share)
 
-        around = self.masked(step, trace, rows, ry)
-        left, (s, *shared) = scan(around, rows, rs, widths=[self.hidden] + ([1] if delta else []), backwards=True)
-        absorbed = {"stabilizer": tf.reduce_sum(rule.signed(z) * s, [0, 2])}
+        s, shared, left, stabilizer = self.walk(step, trace, trace.saved[f"{d}"][1:], ry, rs, shares=delta > 0)
+        amounts = {"stabilizer": stabilizer}
         if b is not None:
-            absorbed["bias"] = tf.reduce_sum(b * s, [0, 2])
-        return s, shared[0] if shared else None, left, {k: (1.0 - delta) * v for k, v in absorbed.items()}
+            amounts["bias"] = tf.linalg.matvec(tf.reduce_sum(s, 0), b)
+        return s, shared, left, {k: (1.0 - delta) * v for k, v in amounts.items()}
 
 
 @importer("RNN", since=7)

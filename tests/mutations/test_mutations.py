@@ -139,13 +139,13 @@ def lengths_ignored(patch):
 
 
 def mask_ignored_on_the_way_back(patch):
-    original = recurrence.Recurrent.masked
+    original = recurrence.Recurrent.walk
 
-    def masked(self, step, trace, rows, ry):
+    def walk(self, step, trace, *rest, **shares):
         saved = {k: v for k, v in trace.saved.items() if k != "valid"}
-        return original(self, step, type(trace)(trace.inputs, trace.outputs, trace.parameters, saved), rows, ry)
+        return original(self, step, type(trace)(trace.inputs, trace.outputs, trace.parameters, saved), *rest, **shares)
 
-    patch.setattr(recurrence.Recurrent, "masked", masked)
+    patch.setattr(recurrence.Recurrent, "walk", walk)
 
 
 def recurrent_share_dropped(patch):
