@@ -133,7 +133,8 @@ class Explainer:
         """Explain a batch.
 
         Args:
-            inputs: anything ``np.asarray`` takes if the model has one required input, else ``{graph input: array}``.
+            inputs: anything ``np.asarray`` takes if the model has one required input, else ``{graph input: array}``. With
+                ``at=`` behind an op that onnxruntime can't run: ``{cut tensor: array}``.
             target: None (each sample's predicted class), a class index, or (B,) indices; for a score at every position
                 also indices of the positions' shape.
 
@@ -236,11 +237,19 @@ class Explainer:
 
     def _run(self, feeds: Mapping[str, np.ndarray], target: Target) -> dict[str, Any]:
         plan = self._plan
-        before = self._runtime.prefix(plan.prefix, feeds) if plan.prefix else {}
+        entered = any(n in plan.prefix for n in feeds)  # the caller computed the cut himself
+        before = self._runtime.prefix(plan.prefix, feeds) if plan.prefix and not entered else {}
         given = {n: before[n] if n in before else feeds[n] for n in plan.feeds}
-        result = self._program(given, target.mode, target.value)
+        try:
+            result = self._program(given, target.mode, target.value)
+        except Exception as error:
+            if not entered:
+                raise
+            # nothing in the file says what shape a cut behind an unknown op has, so the engine is the first to notice
+            reason = str(error).splitlines()[0][:200]
+            raise InputError(f"the array(s) for {', '.join(given)} don't fit what reads them: {reason}") from error
         result["outputs"].update({n: before[n] for n in plan.outputs if n in before})
-        if self._verify == "always" or (self._verify == "first" and not self._verified):
+        if not entered and (self._verify == "always" or (self._verify == "first" and not self._verified)):
             self._check(feeds, result["outputs"])
             self._verified = True
         self._finite(result)

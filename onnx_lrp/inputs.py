@@ -16,7 +16,7 @@ __all__ = ["prepare_inputs"]
 
 
 def prepare_inputs(inputs: Any, plan: Plan) -> dict[str, np.ndarray]:
-    """Arrays by graph input name, checked.
+    """Arrays by graph input name, checked. Or by the names of ``plan.feeds``, where the caller computed the cut himself.
 
     Raises:
         InputError: unknown or missing names, wrong rank or sizes, NaN or infinity, an array that can't be cast, an empty axis.
@@ -29,6 +29,8 @@ def prepare_inputs(inputs: Any, plan: Plan) -> dict[str, np.ndarray]:
     else:
         raise InputError(f"this model has {len(values)} inputs: pass {{name: array}} with {', '.join(v.name for v in values)}")
     names = [v.name for v in values]
+    if plan.prefix and set(given) == set(plan.feeds) and set(given) != set(names):
+        return {name: _array(given[name], _cut(name, plan)) for name in plan.feeds}
     unknown = sorted(set(given) - set(names))
     if unknown:
         raise InputError(f"unknown input {unknown[0]!r}; this model takes {', '.join(str(v) for v in values)}")
@@ -38,6 +40,12 @@ def prepare_inputs(inputs: Any, plan: Plan) -> dict[str, np.ndarray]:
     feeds = {v.name: _array(given[v.name], v) for v in values}
     _sizes(feeds, plan)
     return feeds
+
+
+def _cut(name: str, plan: Plan) -> Value:
+    """An internal tensor at which the caller enters, in place of the inputs it is computed from."""
+    var = plan.vars[name]
+    return Value(name, var.dtype, None if var.dims is None else tuple(d.size for d in var.dims))
 
 
 def _array(given: Any, value: Value) -> np.ndarray:

@@ -84,7 +84,9 @@ class Runtime:
             raise
         except Exception as error:
             reason = str(error).splitlines()[0][:200]
-            raise UnsupportedModel(f"onnxruntime can't compute {', '.join(names)}: {reason}") from error
+            raise UnsupportedModel(
+                f"onnxruntime can't compute {', '.join(names)}; pass the array(s) by these names as inputs. It says: {reason}"
+            ) from error
 
     def prefix(self, names: Sequence[str], inputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """Any tensors of the graph, computed from its inputs by a sub-model."""

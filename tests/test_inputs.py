@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 import onnx_lrp
 from onnx_lrp.testing.build import Builder
@@ -193,3 +193,27 @@ def test_nothing_to_explain():
     y = b.op("Cast", b.op("Shape", x), to=TensorProto.FLOAT)
     with pytest.raises(onnx_lrp.UnsupportedModel, match="float path"):
         onnx_lrp.load(b.case(y)[0])
+
+
+def test_a_cut_behind_an_op_nobody_can_run_is_entered_directly():
+    nodes = [
+        helper.make_node("Foo", ["x"], ["y"], domain="acme", name="front"),
+        helper.make_node("Tanh", ["y"], ["t"]),
+        helper.make_node("MatMul", ["t", "w"], ["z"]),
+    ]
+    weight = numpy_helper.from_array(np.asarray([[1, -1], [2, 0.5], [0.5, 1]], np.float32), "w")
+    x, z = helper.make_tensor_value_info("x", 1, ["b", 3]), helper.make_tensor_value_info("z", 1, ["b", 2])
+    opsets = [helper.make_opsetid("", 13), helper.make_opsetid("acme", 1)]
+    model = helper.make_model(helper.make_graph(nodes, "g", [x], [z], [weight]), opset_imports=opsets, ir_version=8)
+    with pytest.raises(onnx_lrp.UnsupportedModel, match=r"acme:Foo 'front'.*at='y'"):
+        onnx_lrp.load(model)
+    explainer = onnx_lrp.load(model, at="y", jit="eager")
+    values = np.asarray([[0.1, 0.2, 0.3], [1, -1, 0.5]], np.float32)
+    with pytest.raises(onnx_lrp.UnsupportedModel, match="pass the array"):
+        explainer.explain(values)
+    explanation = explainer.explain({"y": values})
+    assert explanation.relevance["y"].shape == values.shape
+    np.testing.assert_allclose(explanation.outputs["z"], np.tanh(values) @ numpy_helper.to_array(weight), rtol=1e-5)
+    assert np.all(np.abs(explanation.residual) < 1e-5)
+    with pytest.raises(onnx_lrp.InputError, match="don't fit"):
+        explainer.explain({"y": values[0]})
