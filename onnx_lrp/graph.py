@@ -19,6 +19,7 @@ from onnx import helper, numpy_helper
 
 from .errors import InvalidModel
 from .fold import RANDOM, evaluate
+from .untangle import untangled
 
 __all__ = ["Graph", "Node", "Value", "load_graph"]
 
@@ -260,7 +261,8 @@ class _Reader:
         defaults = frozenset(v.name for v in proto.input if v.name in constants)
         inputs = tuple(self.value(v) for v in proto.input if v.name not in constants)
         nodes = _sorted(proto, {v.name for v in inputs} | set(constants), nested=bool(outer) or proto.name == "")
-        scope = {**outer, **constants}
+        own = {v.name for v in inputs}
+        scope = {**{name: array for name, array in outer.items() if name not in own}, **constants}
         kept: list[Node] = []
         for index, node in enumerate(nodes):
             self._node(node, index, scope, constants, kept)
@@ -283,6 +285,9 @@ class _Reader:
         kept: list[Node],
     ) -> None:
         domain = "" if proto.domain == "ai.onnx" else proto.domain
+        same: list[tuple[str, str]] = []
+        if proto.op_type in ("Loop", "Scan") and not domain:
+            proto, same = untangled(proto, self.opsets.get("", 1))
         attributes = {a.name: self.attribute(a, scope) for a in proto.attribute}
         node = Node(
             name=proto.name or next((o for o in proto.output if o), f"{proto.op_type}_{index}"),
@@ -304,6 +309,11 @@ class _Reader:
             results = evaluate(node, [scope[n] if n else None for n in node.inputs], self.opsets)
         else:
             kept.append(node)
+            for name, source in same:
+                if source in scope:
+                    constants[name] = scope[name] = scope[source]
+                else:
+                    kept.append(self._identity(source, name, node.name))
             return
         for name, result in zip(node.outputs, results, strict=False):
             if name:
@@ -328,8 +338,12 @@ class _Reader:
             if source in scope:
                 constants[name] = scope[name] = scope[source]
             else:
-                proto = helper.make_node("Identity", [source], [name], name=f"{node.name}/{name}")
-                kept.append(Node(proto.name, "Identity", "", self.opsets[""], (source,), (name,), {}, proto))
+                kept.append(self._identity(source, name, node.name))
+
+    def _identity(self, source: str, name: str, owner: str) -> Node:
+        """A tensor under another name, made for the node ``owner``."""
+        proto = helper.make_node("Identity", [source], [name], name=f"{owner}/{name}")
+        return Node(proto.name, "Identity", "", self.opsets[""], (source,), (name,), {}, proto)
 
     @staticmethod
     def _sparse(sparse: onnx.SparseTensorProto) -> np.ndarray:

@@ -20,6 +20,7 @@ FAMILIES = {
     "gather": testing.gathers,
     "gemm": testing.gemms,
     "gru": testing.grus,
+    "loop": testing.loops,
     "lstm": testing.lstms,
     "mul": testing.products,
     "reduce": testing.reductions,
@@ -121,6 +122,16 @@ def test_dense_spellings_are_equal(case, epsilon, bias_factor):
         assert_equal(first, other)  # halves and quarters are exact in float32
 
 
+@pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
+@given(data=st.data(), epsilon=EPSILONS)
+def test_cell_spellings_are_equal(op, data, epsilon):
+    """Fused, unrolled, Scan and Loop: one network, one explanation."""
+    models, feeds = data.draw(testing.cell_spellings(op=op))
+    first, *others = (relevance(m, feeds, epsilon=epsilon) for m in models)
+    for other in others:
+        assert_equal(first, other)
+
+
 def permuted(model, order):
     """The model with the gate blocks of its recurrent weights in another order."""
     copy = ModelProto()
@@ -163,7 +174,7 @@ def test_permuted_gates_are_noticed(order):
 
 
 @pytest.mark.parametrize("jit", ["graph", "xla"])
-@pytest.mark.parametrize("family", ["gemm", "mul", "gather", "concat", "lstm", "lstm lens"])
+@pytest.mark.parametrize("family", ["gemm", "mul", "gather", "concat", "lstm", "lstm lens", "loop"])
 def test_every_jit_mode_agrees(family, jit):
     name, *lens = family.split()
     model, feeds = fixed_lstm(lengths=bool(lens)) if name == "lstm" else _sample(FAMILIES[name]())

@@ -148,7 +148,7 @@ def mul(A: Any, B: Any) -> Any:
     else:
         signal = 1 if live[1] or not isinstance(A, Var) else 0
         signal_, other = (A, B)[signal], (A, B)[1 - signal]
-        if any(live) and signal_.is_gate and isinstance(other, Var) and not other.is_gate:
+        if any(live) and signal_.is_gate and isinstance(other, Var) and not other.mask:
             signal = 1 - signal  # a gate on a computed constant, such as an initial state: relevance doesn't enter the gate
     return Gated(parameters=parameters, slots=slots, signal=signal, interval=interval), inputs
 

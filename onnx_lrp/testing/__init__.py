@@ -16,6 +16,7 @@ from .gather import gathers
 from .gemm import dense_spellings, gemms
 from .gru import grus
 from .laws import assert_batch_equivariant, assert_conserves, assert_linear, assert_matches_runtime, assert_padding_neutral
+from .loop import cell_spellings, loops
 from .lstm import lstms
 from .mul import products
 from .normalization import normalizations
@@ -36,12 +37,14 @@ __all__ = [
     "assert_matches_runtime",
     "assert_padding_neutral",
     "batch_first",
+    "cell_spellings",
     "concats",
     "dense_spellings",
     "expansions",
     "gathers",
     "gemms",
     "grus",
+    "loops",
     "lstms",
     "models",
     "normalizations",
@@ -61,5 +64,5 @@ __all__ = [
 def models(*, fixed: bool = True) -> st.SearchStrategy[Case]:
     """Models of every family. ``fixed``: weights may be written for one batch size. Shrinks towards the smaller families."""
     plain = [gemms, sums, activations, reductions, reshapes, transposes]
-    families = [*plain, slices, concats, expansions, gathers, shapes, softmaxes, products, normalizations]
+    families = [*plain, slices, concats, expansions, gathers, shapes, softmaxes, products, normalizations, loops]
     return st.one_of(*(family() for family in families), *(family(fixed=fixed) for family in (rnns, grus, lstms)))
