@@ -11,6 +11,7 @@ from .activation import activations
 from .add import sums
 from .build import Case
 from .concat import concats
+from .conv import convolutions
 from .expand import expansions
 from .gather import gathers
 from .gemm import dense_spellings, gemms
@@ -37,6 +38,7 @@ __all__ = [
     "assert_padding_neutral",
     "batch_first",
     "concats",
+    "convolutions",
     "dense_spellings",
     "expansions",
     "gathers",
@@ -61,5 +63,5 @@ __all__ = [
 def models(*, fixed: bool = True) -> st.SearchStrategy[Case]:
     """Models of every family. ``fixed``: weights may be written for one batch size. Shrinks towards the smaller families."""
     plain = [gemms, sums, activations, reductions, reshapes, transposes]
-    families = [*plain, slices, concats, expansions, gathers, shapes, softmaxes, products, normalizations]
+    families = [*plain, slices, concats, expansions, gathers, shapes, softmaxes, products, normalizations, convolutions]
     return st.one_of(*(family() for family in families), *(family(fixed=fixed) for family in (rnns, grus, lstms)))
