@@ -16,6 +16,7 @@ FAMILIES = {
     "activation": testing.activations,
     "add": testing.sums,
     "concat": testing.concats,
+    "conv": testing.convolutions,
     "expand": testing.expansions,
     "gather": testing.gathers,
     "gemm": testing.gemms,

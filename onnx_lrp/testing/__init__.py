@@ -11,6 +11,7 @@ from .activation import activations
 from .add import sums
 from .build import Case
 from .concat import concats
+from .conv import convolutions
 from .expand import expansions
 from .gather import gathers
 from .gemm import dense_spellings, gemms
@@ -39,6 +40,7 @@ __all__ = [
     "batch_first",
     "cell_spellings",
     "concats",
+    "convolutions",
     "dense_spellings",
     "expansions",
     "gathers",
@@ -64,5 +66,5 @@ __all__ = [
 def models(*, fixed: bool = True) -> st.SearchStrategy[Case]:
     """Models of every family. ``fixed``: weights may be written for one batch size. Shrinks towards the smaller families."""
     plain = [gemms, sums, activations, reductions, reshapes, transposes]
-    families = [*plain, slices, concats, expansions, gathers, shapes, softmaxes, products, normalizations, loops]
+    families = [*plain, slices, concats, expansions, gathers, shapes, softmaxes, products, normalizations, convolutions, loops]
     return st.one_of(*(family() for family in families), *(family(fixed=fixed) for family in (rnns, grus, lstms)))
