@@ -18,13 +18,11 @@ from .dims import Dim, Label
 from .errors import InputError, ModelError, UnsupportedModel
 from .fold import plumbing
 from .graph import Graph, Node, Value
+from .heads import Head, step_back
 from .layer import Layer, Plain
 from .registry import NodeContext, Var, find, is_float
 
 __all__ = ["Plan", "Step", "make_plan"]
-
-FINAL = ("Softmax", "LogSoftmax", "Sigmoid")
-PASSED_BACK = ("Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "ArgMax", "ZipMap")
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +52,7 @@ class Plan:
         prefix: tensors that onnxruntime computes.
         output, explained: the graph output chosen, and the tensor whose scores are explained (before a final softmax).
         class_axis: axis of the classes in the explained tensor, None if each entry is a score of its own.
+        signs: None, or the signs with which two classes start from one score, as (-1, 1) before [1 − p, p].
         batch: label of the batch axis, None: one sample.
     """
 
@@ -76,6 +75,7 @@ class Plan:
     lengths: str | None = None
     selections: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    signs: tuple[int, int] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def batch_axis(self, name: str) -> int | None:
@@ -115,7 +115,8 @@ def make_plan(
     cut = (at,) if isinstance(at, str) else tuple(at or ())
     reader = _Reader(graph, cut)
     reader.read()
-    chosen, explained = reader.target(output, from_probabilities)
+    chosen, head = reader.target(output, from_probabilities)
+    explained = head.explained
     path, bad = reader.path(explained)
     if bad:
         raise UnsupportedModel(reader.complaint(bad, explained))
@@ -125,7 +126,8 @@ def make_plan(
             f"output {chosen!r} depends on no attribution point: no float path leads to it from "
             f"{', '.join(repr(n) for n in cut) or 'a graph input'}"
         )
-    return reader.finish(chosen, explained, path, points, batch_axis, from_probabilities)
+    plan = reader.finish(chosen, explained, path, points, batch_axis, from_probabilities)
+    return plan if head.signs is None else dataclasses.replace(plan, signs=head.signs, class_axis=head.class_axis)
 
 
 class _Reader:
@@ -280,8 +282,8 @@ class _Reader:
                 self._inferred = {**_inferred(self.graph), **self._inferred}
         return self._inferred.get(name)
 
-    def target(self, output: str | None, from_probabilities: bool) -> tuple[str, str]:
-        """(graph output, explained tensor)."""
+    def target(self, output: str | None, from_probabilities: bool) -> tuple[str, Head]:
+        """(graph output, the scores it comes from)."""
         names = [v.name for v in self.graph.outputs]
         if output is not None:
             if output not in names:
@@ -291,35 +293,13 @@ class _Reader:
             live = [n for n in names if n in self.vars and self.vars[n].live]
             candidates = live + [n for n in names if n not in live]
         for name in candidates:
-            explained = self._step_back(name, from_probabilities)
-            if explained in self.vars and self.vars[explained].live:
-                return name, explained
+            head = step_back(self.graph, self.vars, name, cut=self.cut, from_probabilities=from_probabilities)
+            if head.explained in self.vars and self.vars[head.explained].live:
+                return name, head
         if self.cut:
             raise InputError(f"no output depends on at={', '.join(self.cut)} along a float path")
         what = f"output {output!r}" if output is not None else "no output"
         raise UnsupportedModel(f"{what} depends on an attribution point along a float path; outputs: {', '.join(names)}")
-
-    def _step_back(self, name: str, from_probabilities: bool) -> str:
-        if from_probabilities and name in self.vars and self.vars[name].live:
-            return name
-        at = name
-        while True:
-            if at in self.cut:
-                return name if name in self.vars and self.vars[name].live else at
-            node = self.graph.producers.get(at)
-            if node is None or not node.inputs:
-                break
-            if node.op in FINAL and not node.domain and not from_probabilities:
-                return node.inputs[0]
-            if node.op in PASSED_BACK and not (node.domain and node.op != "ZipMap"):
-                at = node.inputs[0]
-                if from_probabilities and self.vars[at].live:
-                    return at
-                continue
-            break
-        if name in self.vars and self.vars[name].live:
-            return name
-        return at
 
     def _signal_inputs(self, name: str) -> list[str]:
         step = self.steps.get(name)
@@ -424,7 +404,7 @@ class _Reader:
             seen.add(name)
             if name in graph_inputs:
                 feeds.append(name)
-            elif name in self.steps and not (name in self.cut and name in ends):
+            elif name in self.steps and not (name in self.cut and name in ends) and self.vars[name].dtype != object:
                 step = self.steps[name]
                 runs.add(id(step))
                 stack.extend(step.inputs)

@@ -134,7 +134,7 @@ class _Run:
         result: dict[str, Any] = {"outputs": {n: env[n] for n in plan.outputs if n in env}}
         if mode == "forward":
             return result
-        start, index = make_seed(mode, value, env[plan.explained], plan.class_axis)
+        start, index = make_seed(mode, value, env[plan.explained], plan.class_axis, plan.signs)
         start = self.unpadded(start)
         if self.rule.bias_factor:
             self.measure()
