@@ -39,7 +39,9 @@ class Head:
     class_axis: int | None = None
 
 
-def step_back(graph: Graph, vars: Mapping[str, Var], name: str, *, cut: Container[str] = (), from_probabilities: bool = False) -> Head:
+def step_back(
+    graph: Graph, vars: Mapping[str, Var], name: str, *, cut: Container[str] = (), from_probabilities: bool = False
+) -> Head:
     """The head that ends in ``name``; that tensor itself if no softmax or sigmoid is found and it carries relevance."""
 
     def live(tensor: str) -> bool:

@@ -73,9 +73,7 @@ def prepare(
     return Target("index", array.astype(np.int64))
 
 
-def seed(
-    mode: str, value: Tensor | None, scores: Tensor, class_axis: int | None, signs: Signs = None
-) -> tuple[Tensor, Tensor]:
+def seed(mode: str, value: Tensor | None, scores: Tensor, class_axis: int | None, signs: Signs = None) -> tuple[Tensor, Tensor]:
     """(seed tensor, explained index of every position) for the scores of a forward pass."""
     if mode == "seed":
         return tf.broadcast_to(value, tf.shape(scores)), tf.zeros(tf.shape(scores), tf.int64)

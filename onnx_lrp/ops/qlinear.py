@@ -12,28 +12,18 @@ import numpy as np
 
 from ..graph import Node
 from ..rewrite import Rewriting, rewriter
+from ..spelling import Spelling
 from .quantize import dequantize, dequantized
 
 __all__: list[str] = []
 
 
-class _Nodes:
-    """Nodes of one rewriting as they accumulate; every method returns the name of a tensor."""
-
-    def __init__(self, graph: Rewriting) -> None:
-        self.graph = graph
-        self.made: list[Node] = []
-
-    def __call__(self, op: str, *inputs: str, **options: Any) -> str:
-        node = self.graph.make(op, *inputs, **options)
-        self.made.append(node)
-        return node.outputs[0]
+class _Quantized(Spelling):
+    """Between quantized tensors."""
 
     def plain(self, first: int, *, axis: int = 0) -> str:
         """Inputs ``first`` (quantized), its scale and zero point, in floating point."""
-        nodes, name = dequantize(self.graph, *(self.graph.input(first + k) for k in range(3)), axis=axis)
-        self.made += nodes
-        return name
+        return dequantize(self, *(self.graph.input(first + k) for k in range(3)), axis=axis)
 
     def quantized(self, x: str, scale: str, zero: str, like: str) -> list[Node]:
         """All nodes, with the one that quantizes the op's result; ``like``: a zero point of the same type."""
@@ -56,20 +46,20 @@ def _bias(graph: Rewriting, name: str, *scales: str) -> str:
         raise graph.refuse("the bias and its scales must be constant")
     factor = np.prod([np.asarray(f, np.float64) for f in factors if f is not None and f.size == 1])
     wide = [np.asarray(f, np.float64).reshape(-1) for f in factors if f is not None and f.size > 1]
-    return graph.constant(dequantized(array, factor * (wide[0] if wide else 1.0), None, -1))
+    return graph.constant(dequantized(array, np.asarray(factor * (wide[0] if wide else 1.0)), None, -1))
 
 
 @rewriter("QLinearMatMul", domain="")
 @rewriter("QLinearMatMul")
 def qlinear_matmul(node: Node, graph: Rewriting) -> list[Node]:
     """Scales of a: one, or one a row; of b: one, or one a column."""
-    make = _Nodes(graph)
+    make = _Quantized(graph)
     product = make("MatMul", make.plain(0, axis=-2), make.plain(3, axis=-1), **node.attributes)
     return make.quantized(product, graph.input(6), graph.input(7), graph.input(2))
 
 
 def _conv(node: Node, graph: Rewriting, *, channels_last: int = 0, **attributes: Any) -> list[Node]:
-    make = _Nodes(graph)
+    make = _Quantized(graph)
     x, w = make.plain(0), make.plain(3, axis=0)
     weights = graph.value(w)
     if channels_last and weights is None:
@@ -90,7 +80,7 @@ def qlinear_conv(node: Node, graph: Rewriting) -> list[Node]:
 @rewriter("QGemm")
 def qgemm(node: Node, graph: Rewriting) -> list[Node]:
     """alpha (A B + C) with a bias C of integers; without a scale of its own the output is floating point."""
-    make = _Nodes(graph)
+    make = _Quantized(graph)
     attributes = dict(node.attributes)
     b = make.plain(3, axis=0 if attributes.get("transB") else 1)
     inputs = [make.plain(0), b]
@@ -106,7 +96,7 @@ def qgemm(node: Node, graph: Rewriting) -> list[Node]:
 def _register_binary(op: str) -> None:
     @rewriter(f"QLinear{op}")
     def binary(node: Node, graph: Rewriting) -> list[Node]:
-        make = _Nodes(graph)
+        make = _Quantized(graph)
         y = make(op, make.plain(0), make.plain(3), **node.attributes)
         return make.quantized(y, graph.input(6), graph.input(7), graph.input(2))
 
@@ -116,7 +106,7 @@ for _op in ("Add", "Mul"):
 
 
 def _unary(node: Node, graph: Rewriting, op: str, attributes: dict[str, Any], **options: Any) -> list[Node]:
-    make = _Nodes(graph)
+    make = _Quantized(graph)
     y = make(op, make.plain(0), **options, **attributes)
     return make.quantized(y, graph.input(3), graph.input(4), graph.input(2))
 
@@ -150,7 +140,7 @@ def qlinear_average_pool(node: Node, graph: Rewriting) -> list[Node]:
     attributes = dict(node.attributes)
     if not attributes.pop("channels_last", 0):
         return _unary(node, graph, "AveragePool", attributes)
-    make = _Nodes(graph)
+    make = _Quantized(graph)
     rank = len(attributes["kernel_shape"]) + 2
     y = make("AveragePool", make.channels_first(make.plain(0), rank), **attributes)
     return make.quantized(make.channels_last(y, rank), graph.input(3), graph.input(4), graph.input(2))
@@ -167,17 +157,17 @@ def qlinear_global_average_pool(node: Node, graph: Rewriting) -> list[Node]:
 @rewriter("QLinearConcat")
 def qlinear_concat(node: Node, graph: Rewriting) -> list[Node]:
     """Scale and zero point of the result come first, then (tensor, scale, zero point) of every operand."""
-    make = _Nodes(graph)
+    make = _Quantized(graph)
     y = make("Concat", *_operands(make, range(2, len(node.inputs), 3)), **node.attributes)
     return make.quantized(y, graph.input(0), graph.input(1), graph.input(1))
 
 
-def _operands(make: _Nodes, firsts: Sequence[int]) -> list[str]:
+def _operands(make: _Quantized, firsts: Sequence[int]) -> list[str]:
     return [make.plain(first) for first in firsts]
 
 
 @rewriter("QLinearWhere")
 def qlinear_where(node: Node, graph: Rewriting) -> list[Node]:
-    make = _Nodes(graph)
+    make = _Quantized(graph)
     y = make("Where", graph.input(0), make.plain(1), make.plain(4), **node.attributes)
     return make.quantized(y, graph.input(7), graph.input(8), graph.input(3))

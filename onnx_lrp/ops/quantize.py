@@ -1,8 +1,8 @@
 """Quantized tensors: QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear, and the integer products.
 
-A quantized signal is held unrounded: x / scale + zero point, clipped to what its integers hold. So everything that moves quantized
-entries, pads them or compares them works as it stands, relevance passes the clip as any saturation, and the network explained is the
-dequantized one, in which a sample does not depend on its batch mates.
+A quantized signal is held unrounded: x / scale + zero point, clipped to what its integers hold. So everything that moves
+quantized entries, pads them or compares them works as it stands, relevance passes the clip as any saturation, and the network
+explained is the dequantized one, in which a sample does not depend on its batch mates.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from ..graph import Node
 from ..layer import Elementwise, Trace
 from ..registry import ANY, Var, importer, is_float
 from ..rewrite import MICROSOFT, Rewriting, rewriter
+from ..spelling import Spelling
 
-__all__ = ["Dequantize", "Quantize", "limits", "rounds"]
+__all__ = ["Dequantize", "Quantize", "dequantize", "dequantized", "limits", "rounds"]
 
 Tensor = Any
-FLOAT = onnx.TensorProto.FLOAT
 # ops whose results onnxruntime rounds; every other name that begins with one of these does too
 ROUNDING = ("QuantizeLinear", "DynamicQuantize", "QLinear", "QGemm", "QAttention")
 
@@ -66,9 +66,9 @@ class _Scaled(Elementwise):
         return tf.reshape(p["scale"], shape), tf.reshape(p["zero"], shape)
 
     def _info(self, x: Var, ends: Iterable[float], per_tensor: bool) -> Var:
-        interval = tuple(ends) if per_tensor else ANY
+        low, high = ends if per_tensor else ANY
         dtype = x.dtype if x.is_float else np.dtype(np.float32)
-        return dataclasses.replace(x, dtype=dtype, value=None, interval=interval, origin=x.origin | {x.name})
+        return dataclasses.replace(x, dtype=dtype, value=None, interval=(low, high), origin=x.origin | {x.name})
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -148,13 +148,8 @@ for _domain in ("", MICROSOFT):
     importer("DequantizeLinear", since=1 if _domain else 10, domain=_domain)(dequantize_linear)
 
 
-# Everything else is rewritten. A node that is made here of one that rounds must not be mistaken for it by the prefix: its neighbours
+# Everything else is rewritten, and stands for itself: onnxruntime rounds where it finds the file's own nodes, but their neighbours
 # have been rewritten, too.
-
-
-def own(nodes: Iterable[Node]) -> list[Node]:
-    """Nodes that stand for themselves: onnxruntime, too, takes them instead of the file's."""
-    return [dataclasses.replace(n, origin=None) for n in nodes]
 
 
 def dequantized(array: np.ndarray, scale: np.ndarray, zero: np.ndarray | None, axis: int) -> np.ndarray:
@@ -168,81 +163,77 @@ def dequantized(array: np.ndarray, scale: np.ndarray, zero: np.ndarray | None, a
     return (steps * along(scale).astype(np.float32)).astype(np.float32)
 
 
-def dequantize(graph: Rewriting, x: str, scale: str, zero: str, *, axis: int = 0) -> tuple[list[Node], str]:
-    """(nodes, name of the tensor in floating point). ``scale`` "": 1."""
+def dequantize(make: Spelling, x: str, scale: str, zero: str, *, axis: int = 0) -> str:
+    """The tensor in floating point, a constant where it is one. ``scale`` "": 1."""
+    graph = make.graph
     factor = graph.value(scale) if scale else np.ones((), np.float32)
     offset = graph.value(zero) if zero else None
     if factor is None or (zero and offset is None):
         raise graph.refuse("scale and zero point must be constant")
     array = graph.value(x)
     if array is not None:
-        return [], graph.constant(dequantized(array, factor, offset, axis))
+        return graph.constant(dequantized(array, factor, offset, axis))
     if np.all(factor == 1) and (offset is None or not np.any(offset)):
-        cast = cast_to_float(graph, x)
-        return [cast], cast.outputs[0]
-    made = graph.make("DequantizeLinear", x, scale or graph.constant(factor), zero, axis=axis)
-    return [made], made.outputs[0]
-
-
-def cast_to_float(graph: Rewriting, x: str) -> Node:
-    """Of integers the place where relevance ends, of floating point nothing. (The attribute is called as ``make``'s outputs are.)"""
-    made = graph.make("Cast", x)
-    attributes = {"to": FLOAT}
-    proto = helper.make_node("Cast", list(made.inputs), list(made.outputs), name=made.name, **attributes)
-    return dataclasses.replace(made, attributes=attributes, proto=proto)
+        return make.cast(x)
+    return make("DequantizeLinear", x, scale or graph.constant(factor), zero, axis=axis)
 
 
 @rewriter("DynamicQuantizeLinear", domain="")
 def dynamic_quantize_linear(node: Node, graph: Rewriting) -> list[Node]:
     """Nothing is rounded, so any scale is right: 1, of which a sample's batch mates know nothing."""
+    make = Spelling(graph)
     y, scale, zero = (graph.output(k) for k in range(3))
-    nodes = [graph.make("Identity", graph.input(0), to=y)]
+    make("Identity", graph.input(0), to=y)
     if scale:
-        nodes.append(graph.make("Identity", graph.constant(1, np.float32), to=scale))
+        make("Identity", graph.constant(1, np.float32), to=scale)
     if zero:
-        nodes.append(graph.make("Identity", graph.constant(0, np.uint8), to=zero))
-    return own(nodes)
+        make("Identity", graph.constant(0, np.uint8), to=zero)
+    return make.standalone()
 
 
-def integer_product(node: Node, graph: Rewriting, op: str, axis: int, **attributes: Any) -> list[Node]:
-    """MatMulInteger or ConvInteger: (a − its zero point) times (b − its own)."""
-    left, a = dequantize(graph, graph.input(0), "", graph.input(2), axis=-2)
-    right, b = dequantize(graph, graph.input(1), "", graph.input(3), axis=axis)
-    return own([*left, *right, graph.make(op, a, b, to=graph.output(0), **attributes)])
+def _integer_product(node: Node, graph: Rewriting, op: str, axis: int) -> list[Node]:
+    """(a − its zero point) times (b − its own)."""
+    make = Spelling(graph)
+    a = dequantize(make, graph.input(0), "", graph.input(2), axis=-2)
+    b = dequantize(make, graph.input(1), "", graph.input(3), axis=axis)
+    make(op, a, b, to=graph.output(0), **node.attributes)
+    return make.standalone()
 
 
 @rewriter("MatMulInteger", domain="")
 def matmul_integer(node: Node, graph: Rewriting) -> list[Node]:
-    return integer_product(node, graph, "MatMul", -1, **node.attributes)
+    return _integer_product(node, graph, "MatMul", -1)
 
 
 @rewriter("ConvInteger", domain="")
 def conv_integer(node: Node, graph: Rewriting) -> list[Node]:
-    return integer_product(node, graph, "Conv", 0, **node.attributes)
+    return _integer_product(node, graph, "Conv", 0)
 
 
 @rewriter("MatMulIntegerToFloat")
 def matmul_integer_to_float(node: Node, graph: Rewriting) -> list[Node]:
     """A and B with scales and zero points, and a float bias."""
+    make = Spelling(graph)
     a, b, a_scale, b_scale, a_zero, b_zero, bias = (graph.input(k) for k in range(7))
-    left, a = dequantize(graph, a, a_scale, a_zero, axis=-2)
-    right, b = dequantize(graph, b, b_scale, b_zero, axis=-1)
-    return own([*left, *right, *_product(graph, a, b, bias, **node.attributes)])
+    a = dequantize(make, a, a_scale, a_zero, axis=-2)
+    return _product(make, a, dequantize(make, b, b_scale, b_zero, axis=-1), bias, **node.attributes)
 
 
 @rewriter("DynamicQuantizeMatMul")
 def dynamic_quantize_matmul(node: Node, graph: Rewriting) -> list[Node]:
     """A in floating point; B with scale and zero point, and a float bias."""
+    make = Spelling(graph)
     a, b, scale, zero, bias = (graph.input(k) for k in range(5))
-    right, b = dequantize(graph, b, scale, zero, axis=-1)
-    return own([*right, *_product(graph, a, b, bias, **node.attributes)])
+    return _product(make, a, dequantize(make, b, scale, zero, axis=-1), bias, **node.attributes)
 
 
-def _product(graph: Rewriting, a: str, b: str, bias: str, **attributes: Any) -> list[Node]:
-    if not bias:
-        return [graph.make("MatMul", a, b, to=graph.output(0), **attributes)]
-    product = graph.make("MatMul", a, b, **attributes)
-    return [product, graph.make("Add", product.outputs[0], bias, to=graph.output(0))]
+def _product(make: Spelling, a: str, b: str, bias: str, **attributes: Any) -> list[Node]:
+    to = make.graph.output(0)
+    if bias:
+        make("Add", make("MatMul", a, b, **attributes), bias, to=to)
+    else:
+        make("MatMul", a, b, to=to, **attributes)
+    return make.standalone()
 
 
 @rewriter("DynamicQuantizeLSTM")
@@ -257,12 +248,14 @@ def dynamic_quantize_lstm(node: Node, graph: Rewriting) -> list[Node]:
         columns = [np.reshape(v, (len(array), 1, -1)) if v.size > 1 else np.reshape(v, (1, 1, 1)) for v in (factor, offset)]
         floats = ((array.astype(np.int64) - columns[1].astype(np.int64)) * columns[0].astype(np.float32)).astype(np.float32)
         weights.append(graph.constant(np.ascontiguousarray(floats.swapaxes(1, 2))))
-    return own([graph.make("LSTM", names[0], *weights, *names[3:8], to=node.outputs, **node.attributes)])
+    make = Spelling(graph)
+    make("LSTM", names[0], *weights, *names[3:8], to=node.outputs, **node.attributes)
+    return make.standalone()
 
 
 @rewriter("MatMulNBits")
 def matmul_nbits(node: Node, graph: Rewriting) -> list[Node]:
-    """B (N, blocks, bytes): weights of 2, 4 or 8 bits in blocks of K, lowest bits first, a scale and a zero point for each block."""
+    """B (N, blocks, bytes): weights of 2, 4 or 8 bits in blocks of K, lowest bits first; a scale and a zero point a block."""
     attributes = dict(node.attributes)
     size, count = attributes.pop("K"), attributes.pop("N")
     bits, block = attributes.pop("bits", 4), attributes.pop("block_size")
@@ -284,7 +277,7 @@ def matmul_nbits(node: Node, graph: Rewriting) -> list[Node]:
         zero = _unpacked(offset.reshape(count, -1), bits)[:, :blocks].astype(np.float32)
     weights = (steps - zero[..., None]) * factor.reshape(count, blocks, 1).astype(np.float32)
     weights = weights.reshape(count, -1)[:, :size].T
-    return own(_product(graph, a, graph.constant(np.ascontiguousarray(weights)), bias))
+    return _product(Spelling(graph), a, graph.constant(np.ascontiguousarray(weights)), bias)
 
 
 def _unpacked(rows: np.ndarray, bits: int) -> np.ndarray:
