@@ -22,6 +22,8 @@ FAMILIES = {
     "gru": testing.grus,
     "lstm": testing.lstms,
     "mul": testing.products,
+    "qlinear": testing.qlinears,
+    "quantize": testing.quantizations,
     "reduce": testing.reductions,
     "reshape": testing.reshapes,
     "rnn": testing.rnns,

@@ -40,13 +40,11 @@ class _Quantized(Spelling):
 
 
 def _bias(graph: Rewriting, name: str, *scales: str) -> str:
-    """A bias of integers, whose scale is the product of the operands'."""
-    array, factors = graph.value(name), [graph.value(s) for s in scales]
-    if array is None or any(f is None for f in factors):
+    """A bias of integers, whose scale is the product of the operands': one, or one an entry."""
+    array, (a, b) = graph.value(name), (graph.value(s) for s in scales)
+    if array is None or a is None or b is None:
         raise graph.refuse("the bias and its scales must be constant")
-    factor = np.prod([np.asarray(f, np.float64) for f in factors if f is not None and f.size == 1])
-    wide = [np.asarray(f, np.float64).reshape(-1) for f in factors if f is not None and f.size > 1]
-    return graph.constant(dequantized(array, np.asarray(factor * (wide[0] if wide else 1.0)), None, -1))
+    return graph.constant(dequantized(array, a.reshape(-1).astype(np.float64) * b.reshape(-1), None, -1))
 
 
 @rewriter("QLinearMatMul", domain="")
@@ -128,11 +126,6 @@ def qlinear_softmax(node: Node, graph: Rewriting) -> list[Node]:
     version = attributes.pop("opset", 13)
     attributes.setdefault("axis", -1)
     return _unary(node, graph, "Softmax", attributes, version=version)
-
-
-@rewriter("QLinearReduceMean")
-def qlinear_reduce_mean(node: Node, graph: Rewriting) -> list[Node]:
-    return _unary(node, graph, "ReduceMean", dict(node.attributes), version=13)
 
 
 @rewriter("QLinearAveragePool")

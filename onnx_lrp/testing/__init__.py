@@ -19,6 +19,8 @@ from .laws import assert_batch_equivariant, assert_conserves, assert_linear, ass
 from .lstm import lstms
 from .mul import products
 from .normalization import normalizations
+from .qlinear import qlinears
+from .quantize import quantizations
 from .recurrent import batch_first, split_directions
 from .reduce import reductions
 from .reshape import reshapes
@@ -46,6 +48,8 @@ __all__ = [
     "models",
     "normalizations",
     "products",
+    "qlinears",
+    "quantizations",
     "reductions",
     "reshapes",
     "rnns",
@@ -61,5 +65,5 @@ __all__ = [
 def models(*, fixed: bool = True) -> st.SearchStrategy[Case]:
     """Models of every family. ``fixed``: weights may be written for one batch size. Shrinks towards the smaller families."""
     plain = [gemms, sums, activations, reductions, reshapes, transposes]
-    families = [*plain, slices, concats, expansions, gathers, shapes, softmaxes, products, normalizations]
+    families = [*plain, slices, concats, expansions, gathers, shapes, softmaxes, products, normalizations, quantizations, qlinears]
     return st.one_of(*(family() for family in families), *(family(fixed=fixed) for family in (rnns, grus, lstms)))
