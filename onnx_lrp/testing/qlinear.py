@@ -20,7 +20,6 @@ KINDS = (
     "QLinearMul",
     "QLinearLeakyRelu",
     "QLinearConcat",
-    "QLinearReduceMean",
 )
 
 
