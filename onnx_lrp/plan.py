@@ -6,6 +6,7 @@ can't be imported is left to onnxruntime (the *prefix*).
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,14 +16,12 @@ from .axes import batch_and_times, class_axis, lengths
 from .dims import Label
 from .errors import InputError, UnsupportedModel
 from .graph import Graph, Node
+from .heads import Head, step_back
 from .nested import Step
 from .reader import Reader
 from .registry import Var
 
 __all__ = ["Plan", "Step", "make_plan"]
-
-FINAL = ("Softmax", "LogSoftmax", "Sigmoid")
-PASSED_BACK = ("Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "ArgMax", "ZipMap")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +37,7 @@ class Plan:
         prefix: tensors that onnxruntime computes.
         output, explained: the graph output chosen, and the tensor whose scores are explained (before a final softmax).
         class_axis: axis of the classes in the explained tensor, None if each entry is a score of its own.
+        signs: None, or the signs with which two classes start from one score, as (-1, 1) before [1 − p, p].
         batch: label of the batch axis, None: one sample.
     """
 
@@ -59,6 +59,7 @@ class Plan:
     inputs: tuple[str, ...]
     lengths: str | None = None
     notes: tuple[str, ...] = ()
+    signs: tuple[int, int] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -103,7 +104,8 @@ def make_plan(
     cut = (at,) if isinstance(at, str) else tuple(at or ())
     reader = _Planner(graph, cut)
     reader.read()
-    chosen, explained = reader.target(output, from_probabilities)
+    chosen, head = reader.target(output, from_probabilities)
+    explained = head.explained
     path, bad = reader.path(explained)
     if bad:
         raise UnsupportedModel(reader.complaint(bad, explained))
@@ -113,14 +115,15 @@ def make_plan(
             f"output {chosen!r} depends on no attribution point: no float path leads to it from "
             f"{', '.join(repr(n) for n in cut) or 'a graph input'}"
         )
-    return reader.finish(chosen, explained, path, points, batch_axis, from_probabilities)
+    plan = reader.finish(chosen, explained, path, points, batch_axis, from_probabilities)
+    return plan if head.signs is None else dataclasses.replace(plan, signs=head.signs, class_axis=head.class_axis)
 
 
 class _Planner(Reader):
     """Chooses the target and the cut in what was read, and puts the plan together."""
 
-    def target(self, output: str | None, from_probabilities: bool) -> tuple[str, str]:
-        """(graph output, explained tensor)."""
+    def target(self, output: str | None, from_probabilities: bool) -> tuple[str, Head]:
+        """(graph output, the scores it comes from)."""
         names = [v.name for v in self.graph.outputs]
         if output is not None:
             if output not in names:
@@ -130,35 +133,13 @@ class _Planner(Reader):
             live = [n for n in names if n in self.vars and self.vars[n].live]
             candidates = live + [n for n in names if n not in live]
         for name in candidates:
-            explained = self._step_back(name, from_probabilities)
-            if explained in self.vars and self.vars[explained].live:
-                return name, explained
+            head = step_back(self.graph, self.vars, name, cut=self.cut, from_probabilities=from_probabilities)
+            if head.explained in self.vars and self.vars[head.explained].live:
+                return name, head
         if self.cut:
             raise InputError(f"no output depends on at={', '.join(self.cut)} along a float path")
         what = f"output {output!r}" if output is not None else "no output"
         raise UnsupportedModel(f"{what} depends on an attribution point along a float path; outputs: {', '.join(names)}")
-
-    def _step_back(self, name: str, from_probabilities: bool) -> str:
-        if from_probabilities and name in self.vars and self.vars[name].live:
-            return name
-        at = name
-        while True:
-            if at in self.cut:
-                return name if name in self.vars and self.vars[name].live else at
-            node = self.graph.producers.get(at)
-            if node is None or not node.inputs:
-                break
-            if node.op in FINAL and not node.domain and not from_probabilities:
-                return node.inputs[0]
-            if node.op in PASSED_BACK and not (node.domain and node.op != "ZipMap"):
-                at = node.inputs[0]
-                if from_probabilities and self.vars[at].live:
-                    return at
-                continue
-            break
-        if name in self.vars and self.vars[name].live:
-            return name
-        return at
 
     def cuts(self, explained: str, bad: Sequence[tuple[Node, str]]) -> list[str]:
         """Tensors from which on everything can be read, nearest to the input first."""
@@ -235,7 +216,7 @@ class _Planner(Reader):
             seen.add(name)
             if name in graph_inputs:
                 feeds.append(name)
-            elif name in self.steps and not (name in self.cut and name in ends):
+            elif name in self.steps and not (name in self.cut and name in ends) and self.vars[name].dtype != object:
                 step = self.steps[name]
                 runs.add(id(step))
                 stack.extend(step.inputs)

@@ -73,6 +73,11 @@ class Program:
     def _cast(self, array: np.ndarray) -> np.ndarray:
         return array.astype(self.dtype) if is_float(array.dtype) else array
 
+    def _feed(self, name: str, array: np.ndarray) -> np.ndarray:
+        """A fed tensor as its readers take it: a quantized one computed elsewhere is held in floating point, too."""
+        var = self.plan.vars.get(name)
+        return array.astype(self.dtype) if var is not None and var.is_float else self._cast(array)
+
     def __call__(self, feeds: Mapping[str, np.ndarray], mode: str, value: np.ndarray | None) -> dict[str, Any]:
         """Run forward and backward.
 
@@ -85,7 +90,7 @@ class Program:
             (B,), index.
         """
         with self._placed():
-            tensors = {n: tf.constant(self._cast(np.asarray(v))) for n, v in feeds.items()}
+            tensors = {n: tf.constant(self._feed(n, np.asarray(v))) for n, v in feeds.items()}
             extra = None if value is None else tf.constant(self._cast(value))
             result = self._function(mode, tensors, extra)(tensors, extra)
         return tf.nest.map_structure(lambda t: t.numpy(), result)
@@ -165,7 +170,7 @@ class _Run:
         result: dict[str, Any] = {"outputs": {n: env[n] for n in plan.outputs if n in env}}
         if mode == "forward":
             return result
-        start, index = make_seed(mode, value, env[plan.explained], plan.class_axis)
+        start, index = make_seed(mode, value, env[plan.explained], plan.class_axis, plan.signs)
         start = self.unpadded(start)
         if self.rule.bias_factor:
             self.measure()

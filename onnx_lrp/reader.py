@@ -61,7 +61,7 @@ class Reader:
         for value in self.graph.inputs:
             dtype = value.dtype if value.dtype is not None else np.dtype(object)
             source = is_float(dtype) and (not self.cut or value.name in self.cut)
-            var = Var(value.name, dtype, self._dims(value), live=source, valued=dtype.kind in "iu")
+            var = Var(value.name, dtype, self._dims(value), live=source, valued=dtype.kind in "iuO")
             if self.cut and value.name not in self.cut:
                 var = dataclasses.replace(var, valued=False)
             if source:
@@ -114,7 +114,7 @@ class Reader:
             self.unread[name] = (node, reason)
             value = self._shape_of(name)
             dtype = value.dtype if value is not None and value.dtype is not None else np.dtype(np.float32)
-            var = Var(name, dtype, self._dims(value), live=live and is_float(dtype), valued=valued and dtype.kind in "iu")
+            var = Var(name, dtype, self._dims(value), live=live and is_float(dtype), valued=valued and dtype.kind in "iuO")
             self.vars[name] = self._maybe_source(var, valued)
 
     def _maybe_source(self, var: Var, valued: bool) -> Var:
@@ -145,7 +145,7 @@ class Reader:
             if not name:
                 continue
             value = info.value if info.value is not None else self._value(node, operands, k, info)
-            carries = valued and info.dtype.kind in "iu" and not isinstance(layer, Plain)
+            carries = valued and info.dtype.kind in "iuO" and not isinstance(layer, Plain)
             dims = info.dims if info.dims is not None else self._dims(self._shape_of(name))
             reached = info.live if isinstance(layer, Nested) else live
             var = dataclasses.replace(info, name=name, value=value, dims=dims, live=reached and info.is_float, valued=carries)

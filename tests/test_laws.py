@@ -24,6 +24,8 @@ FAMILIES = {
     "loop": testing.loops,
     "lstm": testing.lstms,
     "mul": testing.products,
+    "qlinear": testing.qlinears,
+    "quantize": testing.quantizations,
     "reduce": testing.reductions,
     "reshape": testing.reshapes,
     "rnn": testing.rnns,

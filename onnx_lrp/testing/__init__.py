@@ -21,6 +21,8 @@ from .loop import cell_spellings, loops
 from .lstm import lstms
 from .mul import products
 from .normalization import normalizations
+from .qlinear import qlinears
+from .quantize import quantizations
 from .recurrent import batch_first, split_directions
 from .reduce import reductions
 from .reshape import reshapes
@@ -51,6 +53,8 @@ __all__ = [
     "models",
     "normalizations",
     "products",
+    "qlinears",
+    "quantizations",
     "reductions",
     "reshapes",
     "rnns",
@@ -65,6 +69,24 @@ __all__ = [
 
 def models(*, fixed: bool = True) -> st.SearchStrategy[Case]:
     """Models of every family. ``fixed``: weights may be written for one batch size. Shrinks towards the smaller families."""
-    plain = [gemms, sums, activations, reductions, reshapes, transposes]
-    families = [*plain, slices, concats, expansions, gathers, shapes, softmaxes, products, normalizations, convolutions, loops]
+    families = [
+        gemms,
+        sums,
+        activations,
+        reductions,
+        reshapes,
+        transposes,
+        slices,
+        concats,
+        expansions,
+        gathers,
+        shapes,
+        softmaxes,
+        products,
+        normalizations,
+        convolutions,
+        quantizations,
+        qlinears,
+        loops,
+    ]
     return st.one_of(*(family() for family in families), *(family(fixed=fixed) for family in (rnns, grus, lstms)))

@@ -13,6 +13,7 @@ __all__ = ["OPSETS", "Builder", "Case", "generators", "opsets"]
 
 Case = tuple[ModelProto, dict[str, np.ndarray]]
 OPSETS = (7, 9, 11, 13, 14, 17, 18, 21, 22)
+VERSIONS = {"ai.onnx.ml": 3, "com.microsoft": 1}
 # ops whose axes moved from an attribute to an input, and since when
 AXES_AS_INPUT = {"ReduceMax": 18, "ReduceMean": 18, "ReduceMin": 18, "ReduceSum": 13, "Squeeze": 13, "Unsqueeze": 13}
 
@@ -93,4 +94,5 @@ class Builder:
         infos = [helper.make_tensor_value_info(o, TensorProto.FLOAT, None) for o in outputs]
         graph = helper.make_graph(self.nodes, "drawn", self.inputs, infos, self.constants)
         opset = [helper.make_opsetid("", self.opset)]
+        opset += [helper.make_opsetid(domain, VERSIONS[domain]) for domain in sorted({n.domain for n in self.nodes} - {""})]
         return helper.make_model(graph, opset_imports=opset, ir_version=8), self.feeds
