@@ -38,7 +38,10 @@ class Value:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Node:
-    """One ONNX node; attributes are Python values, ndarrays or :class:`Graph`; ``version`` is its domain's opset."""
+    """One ONNX node; attributes are Python values, ndarrays or :class:`Graph`; ``version`` is its domain's opset.
+
+    ``origin``: the file's node that this one was made of by :mod:`onnx_lrp.rewrite`. ``refused``: why it could not be rewritten.
+    """
 
     name: str
     op: str
@@ -48,6 +51,8 @@ class Node:
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any]
     proto: onnx.NodeProto
+    origin: Node | None = None
+    refused: str = ""
 
     @property
     def label(self) -> str:
@@ -294,6 +299,13 @@ class _Reader:
             attributes=attributes,
             proto=proto,
         )
+        self._place(node, scope, constants, kept)
+
+    def _place(self, node: Node, scope: dict[str, np.ndarray], constants: dict[str, np.ndarray], kept: list[Node]) -> None:
+        """Fold a node, put others in its place, or keep it."""
+        from .rewrite import rewrite
+
+        domain, attributes = node.domain, node.attributes
         if node.op == "Constant" and not domain:
             results = [_constant(attributes)]
         elif node.op == "If" and not domain and node.inputs[0] in scope:
@@ -301,9 +313,18 @@ class _Reader:
             self._inline(attributes["then_branch" if taken else "else_branch"], node, scope, constants, kept)
             return
         elif node.op not in RANDOM and node.reads() and node.reads() <= scope.keys() and _foldable(node):
-            results = evaluate(node, [scope[n] if n else None for n in node.inputs], self.opsets)
+            versions = {**self.opsets, domain: node.version}  # a node that was made has its own
+            results = evaluate(node, [scope[n] if n else None for n in node.inputs], versions)
         else:
-            kept.append(node)
+            made = rewrite(node, scope)
+            if made is None:
+                kept.append(node)
+                return
+            nodes, added = made
+            constants.update(added)
+            scope.update(added)
+            for one in nodes:
+                self._place(one, scope, constants, kept)
             return
         for name, result in zip(node.outputs, results, strict=False):
             if name:
@@ -356,7 +377,7 @@ def _renamed(node: Node, rename: Mapping[str, str]) -> Node:
     proto.input.extend(inputs)
     proto.output.extend(outputs)
     attributes = {k: _renamed_graph(v, rename) if isinstance(v, Graph) else v for k, v in node.attributes.items()}
-    return dataclasses.replace(node, inputs=inputs, outputs=outputs, proto=proto, attributes=attributes)
+    return dataclasses.replace(node, inputs=inputs, outputs=outputs, proto=proto, attributes=attributes, origin=None)
 
 
 def _renamed_graph(graph: Graph, rename: Mapping[str, str]) -> Graph:

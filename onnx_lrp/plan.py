@@ -187,7 +187,7 @@ class _Reader:
         while operands and operands[-1] is None:
             operands.pop()
         entry = find(node.op, node.domain, node.version)
-        reason = "no importer reads this op"
+        reason = node.refused or "no importer reads this op"
         if entry is not None:
             used = tuple(
                 o if o and (o in self.graph.readers or any(v.name == o for v in self.graph.outputs)) else "" for o in node.outputs
