@@ -16,15 +16,22 @@ FAMILIES = {
     "activation": testing.activations,
     "add": testing.sums,
     "concat": testing.concats,
+    "einsum": testing.einsums,
     "expand": testing.expansions,
     "gather": testing.gathers,
     "gemm": testing.gemms,
+    "gemm forms": testing.gemm_forms,
     "gru": testing.grus,
+    "logic": testing.conditions,
     "lstm": testing.lstms,
+    "matmul": testing.matmuls,
     "mul": testing.products,
+    "power": testing.powers,
     "reduce": testing.reductions,
     "reshape": testing.reshapes,
     "rnn": testing.rnns,
+    "scan_sum": testing.running_sums,
+    "select": testing.selections,
     "shape": testing.shapes,
     "slice": testing.slices,
     "softmax": testing.softmaxes,
@@ -119,6 +126,29 @@ def test_dense_spellings_are_equal(case, epsilon, bias_factor):
     first, *others = (relevance(m, feeds, epsilon=epsilon, bias_factor=bias_factor) for m in models)
     for other in others:
         assert_equal(first, other)  # halves and quarters are exact in float32
+
+
+@given(testing.activation_spellings(), EPSILONS)
+def test_activations_written_out_are_equal(case, epsilon):
+    models, feeds = case
+    first, *others = (relevance(m, feeds, epsilon=epsilon) for m in models)
+    for other in others:
+        assert_equal(first, other, 1e-6)  # float32 constants such as 1/6
+
+
+@given(testing.selection_spellings(), EPSILONS, BIASES)
+def test_selections_are_equal(case, epsilon, bias_factor):
+    models, feeds = case
+    first, *others = (relevance(m, feeds, epsilon=epsilon, bias_factor=bias_factor) for m in models)
+    for other in others:
+        assert_equal(first, other)
+
+
+@given(testing.einsum_spellings(), EPSILONS, BIASES)
+def test_einsum_is_matmul(case, epsilon, bias_factor):
+    pairs, feeds = case
+    for pair in pairs:
+        assert_equal(*(relevance(m, feeds, epsilon=epsilon, bias_factor=bias_factor) for m in pair))
 
 
 def permuted(model, order):
