@@ -137,7 +137,8 @@ class Reader:
         infos = list(layer.infer(inputs))
         signals = set(layer.signals(inputs))
         live = any(inputs[i].live for i in signals)
-        masked = any(x.dtype == np.dtype(bool) for x in inputs)
+        # a bool decides; but a Where on integers hands its operands' values on
+        masked = any(x.dtype == np.dtype(bool) for x in inputs) and node.op != "Where"
         valued = any(x.valued for x in inputs) and node.op not in ("Shape", "Size") and not masked
         names = list(node.outputs)
         step = Step(node, layer, tuple(x.name for x in inputs), tuple(names[: len(infos)]))

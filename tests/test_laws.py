@@ -17,18 +17,25 @@ FAMILIES = {
     "add": testing.sums,
     "concat": testing.concats,
     "conv": testing.convolutions,
+    "einsum": testing.einsums,
     "expand": testing.expansions,
     "gather": testing.gathers,
     "gemm": testing.gemms,
+    "gemm forms": testing.gemm_forms,
     "gru": testing.grus,
     "loop": testing.loops,
+    "logic": testing.conditions,
     "lstm": testing.lstms,
+    "matmul": testing.matmuls,
     "mul": testing.products,
     "qlinear": testing.qlinears,
     "quantize": testing.quantizations,
+    "power": testing.powers,
     "reduce": testing.reductions,
     "reshape": testing.reshapes,
     "rnn": testing.rnns,
+    "scan_sum": testing.running_sums,
+    "select": testing.selections,
     "shape": testing.shapes,
     "slice": testing.slices,
     "softmax": testing.softmaxes,
@@ -133,6 +140,29 @@ def test_cell_spellings_are_equal(op, data, epsilon):
     first, *others = (relevance(m, feeds, epsilon=epsilon) for m in models)
     for other in others:
         assert_equal(first, other)
+
+
+@given(testing.activation_spellings(), EPSILONS)
+def test_activations_written_out_are_equal(case, epsilon):
+    models, feeds = case
+    first, *others = (relevance(m, feeds, epsilon=epsilon) for m in models)
+    for other in others:
+        assert_equal(first, other, 1e-6)  # float32 constants such as 1/6
+
+
+@given(testing.selection_spellings(), EPSILONS, BIASES)
+def test_selections_are_equal(case, epsilon, bias_factor):
+    models, feeds = case
+    first, *others = (relevance(m, feeds, epsilon=epsilon, bias_factor=bias_factor) for m in models)
+    for other in others:
+        assert_equal(first, other)
+
+
+@given(testing.einsum_spellings(), EPSILONS, BIASES)
+def test_einsum_is_matmul(case, epsilon, bias_factor):
+    pairs, feeds = case
+    for pair in pairs:
+        assert_equal(*(relevance(m, feeds, epsilon=epsilon, bias_factor=bias_factor) for m in pair))
 
 
 def permuted(model, order):

@@ -7,32 +7,39 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from .activation import activations
+from .activation import activation_spellings, activations
 from .add import sums
 from .build import Case
 from .concat import concats
 from .conv import convolutions
+from .einsum import einsum_spellings, einsums
 from .expand import expansions
 from .gather import gathers
-from .gemm import dense_spellings, gemms
+from .gemm import dense_spellings, gemm_forms, gemms
 from .gru import grus
 from .laws import assert_batch_equivariant, assert_conserves, assert_linear, assert_matches_runtime, assert_padding_neutral
+from .logic import conditions
 from .loop import cell_spellings, loops
 from .lstm import lstms
+from .matmul import matmuls
 from .mul import products
 from .normalization import normalizations
+from .power import powers
 from .qlinear import qlinears
 from .quantize import quantizations
 from .recurrent import batch_first, split_directions
 from .reduce import reductions
 from .reshape import reshapes
 from .rnn import rnns
+from .scan_sum import running_sums
+from .select import selection_spellings, selections
 from .shape import shapes
 from .slice import slices
 from .softmax import softmaxes
 from .transpose import transposes
 
 __all__ = [
+    "activation_spellings",
     "activations",
     "assert_batch_equivariant",
     "assert_conserves",
@@ -42,22 +49,31 @@ __all__ = [
     "batch_first",
     "cell_spellings",
     "concats",
+    "conditions",
     "convolutions",
     "dense_spellings",
+    "einsum_spellings",
+    "einsums",
     "expansions",
     "gathers",
+    "gemm_forms",
     "gemms",
     "grus",
     "loops",
     "lstms",
+    "matmuls",
     "models",
     "normalizations",
+    "powers",
     "products",
     "qlinears",
     "quantizations",
     "reductions",
     "reshapes",
     "rnns",
+    "running_sums",
+    "selection_spellings",
+    "selections",
     "shapes",
     "slices",
     "softmaxes",
@@ -87,6 +103,13 @@ def models(*, fixed: bool = True) -> st.SearchStrategy[Case]:
         convolutions,
         quantizations,
         qlinears,
+        gemm_forms,
+        matmuls,
+        einsums,
+        selections,
+        powers,
+        conditions,
+        running_sums,
         loops,
     ]
     return st.one_of(*(family() for family in families), *(family(fixed=fixed) for family in (rnns, grus, lstms)))

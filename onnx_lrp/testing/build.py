@@ -15,7 +15,8 @@ Case = tuple[ModelProto, dict[str, np.ndarray]]
 OPSETS = (7, 9, 11, 13, 14, 17, 18, 21, 22)
 VERSIONS = {"ai.onnx.ml": 3, "com.microsoft": 1}
 # ops whose axes moved from an attribute to an input, and since when
-AXES_AS_INPUT = {"ReduceMax": 18, "ReduceMean": 18, "ReduceMin": 18, "ReduceSum": 13, "Squeeze": 13, "Unsqueeze": 13}
+AXES_AS_INPUT = {"ReduceSum": 13, "Squeeze": 13, "Unsqueeze": 13}
+AXES_AS_INPUT |= {f"Reduce{k}": 18 for k in ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "SumSquare")}
 
 
 def opsets(*, least: int = 7) -> st.SearchStrategy[int]:
