@@ -228,6 +228,9 @@ class _Run:
             elif into is self.r:
                 kind = step.layer.lost_as(index) if isinstance(step.layer, Opaque) else "constant"
                 self.absorb(step, kind, part, name)
+            elif into is self.s:  # a computed operand of a routing inside a block
+                kind = "constant" if self.plan.batch_axis(name) is not None else "bias"
+                self.absorb(step, kind, (1 - self.rule.bias_factor) * self.env[name] * part, name)
 
     def route(self, step: Step, trace: Trace, outputs: Sequence[str]) -> None:
         layer: Any = step.layer
