@@ -16,6 +16,7 @@ from ..dims import fresh
 from ..layer import Affine, Trace, unbroadcast
 from ..linear import LinearMap
 from ..registry import Var, importer
+from .gather import Lookup, is_code
 
 __all__ = ["LeftLinear", "Linear"]
 
@@ -170,12 +171,14 @@ def gemm(
         return Linear(parameters=parameters, addend=beta), (x, C)
     if C is not None and beta:
         parameters["bias"] = C if beta == 1 else C.astype(np.float64) * beta
-    return Linear(parameters=parameters), (x,)
+    return (Lookup if is_code(x) else Linear)(parameters=parameters), (x,)
 
 
 def read_matmul(A: Any, B: Any) -> Any:
     """MatMul with one constant factor, which may have any number of axes."""
     if isinstance(A, Var):
+        if B.ndim == 2 and is_code(A):
+            return Lookup(parameters={"weight": B}), (A,)
         if B.ndim == 2:
             return Linear(parameters={"weight": B}), (A,)
         return BatchedLinear(parameters={"weight": B if B.ndim > 1 else B[:, None]}), (A,)

@@ -15,17 +15,22 @@ from .expand import expansions
 from .gather import gathers
 from .gemm import dense_spellings, gemms
 from .gru import grus
+from .index import indexings
 from .laws import assert_batch_equivariant, assert_conserves, assert_linear, assert_matches_runtime, assert_padding_neutral
 from .lstm import lstms
 from .mul import products
 from .normalization import normalizations
+from .pad import paddings
 from .recurrent import batch_first, split_directions
 from .reduce import reductions
 from .reshape import reshapes
+from .reverse import reversals
 from .rnn import rnns
+from .sequence import sequences
 from .shape import shapes
 from .slice import slices
 from .softmax import softmaxes
+from .topk import choices
 from .transpose import transposes
 
 __all__ = [
@@ -36,19 +41,24 @@ __all__ = [
     "assert_matches_runtime",
     "assert_padding_neutral",
     "batch_first",
+    "choices",
     "concats",
     "dense_spellings",
     "expansions",
     "gathers",
     "gemms",
     "grus",
+    "indexings",
     "lstms",
     "models",
     "normalizations",
+    "paddings",
     "products",
     "reductions",
     "reshapes",
+    "reversals",
     "rnns",
+    "sequences",
     "shapes",
     "slices",
     "softmaxes",
@@ -62,4 +72,5 @@ def models(*, fixed: bool = True) -> st.SearchStrategy[Case]:
     """Models of every family. ``fixed``: weights may be written for one batch size. Shrinks towards the smaller families."""
     plain = [gemms, sums, activations, reductions, reshapes, transposes]
     families = [*plain, slices, concats, expansions, gathers, shapes, softmaxes, products, normalizations]
+    families += [paddings, reversals, indexings, choices, sequences]
     return st.one_of(*(family() for family in families), *(family(fixed=fixed) for family in (rnns, grus, lstms)))
