@@ -40,6 +40,11 @@ FAMILIES = {
     "slice": testing.slices,
     "softmax": testing.softmaxes,
     "normalization": testing.normalizations,
+    "index": testing.indexings,
+    "pad": testing.paddings,
+    "reverse": testing.reversals,
+    "sequence": testing.sequences,
+    "topk": testing.choices,
     "transpose": testing.transposes,
 }
 RECURRENT = {"gru": testing.grus, "lstm": testing.lstms, "rnn": testing.rnns}

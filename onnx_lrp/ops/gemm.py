@@ -12,6 +12,7 @@ import numpy as np
 from ..contraction import MatrixProduct
 from ..registry import Var, importer
 from .add import read_sum
+from .gather import Lookup, is_code
 from .matmul import Linear, contracted
 
 __all__: list[str] = []
@@ -52,4 +53,4 @@ def _dense(x: Var, weight: np.ndarray, C: Any, alpha: float, beta: float) -> Any
         return Linear(parameters=parameters, addend=beta), (x, C)
     if isinstance(C, np.ndarray) and beta:
         parameters["bias"] = _scaled(C, beta)
-    return Linear(parameters=parameters), (x,)
+    return (Lookup if is_code(x) else Linear)(parameters=parameters), (x,)

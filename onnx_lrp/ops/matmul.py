@@ -18,6 +18,7 @@ from ..dims import fresh
 from ..layer import Affine, Opaque, Share, Trace, constant_dims, fill, mixed, unbroadcast
 from ..linear import LinearMap
 from ..registry import Var, importer
+from .gather import Lookup, is_code
 
 __all__ = ["Contracted", "ContractedSignals", "Linear", "contracted"]
 
@@ -249,5 +250,5 @@ def contracted(contraction: Contraction, A: Any, B: Any, *, alpha: float = 1.0, 
 @importer("MatMul", since=1)
 def matmul(A: Any, B: Any) -> Any:
     if isinstance(A, Var) and isinstance(B, np.ndarray) and B.ndim == 2:
-        return Linear(parameters={"weight": B}), (A,)
+        return (Lookup if is_code(A) else Linear)(parameters={"weight": B}), (A,)
     return contracted(MatrixProduct(), A, B)

@@ -17,6 +17,7 @@ from .expand import expansions
 from .gather import gathers
 from .gemm import dense_spellings, gemm_forms, gemms
 from .gru import grus
+from .index import indexings
 from .laws import assert_batch_equivariant, assert_conserves, assert_linear, assert_matches_runtime, assert_padding_neutral
 from .logic import conditions
 from .loop import cell_spellings, loops
@@ -24,18 +25,22 @@ from .lstm import lstms
 from .matmul import matmuls
 from .mul import products
 from .normalization import normalizations
+from .pad import paddings
 from .power import powers
 from .qlinear import qlinears
 from .quantize import quantizations
 from .recurrent import batch_first, split_directions
 from .reduce import reductions
 from .reshape import reshapes
+from .reverse import reversals
 from .rnn import rnns
 from .scan_sum import running_sums
 from .select import selection_spellings, selections
+from .sequence import sequences
 from .shape import shapes
 from .slice import slices
 from .softmax import softmaxes
+from .topk import choices
 from .transpose import transposes
 
 __all__ = [
@@ -48,6 +53,7 @@ __all__ = [
     "assert_padding_neutral",
     "batch_first",
     "cell_spellings",
+    "choices",
     "concats",
     "conditions",
     "convolutions",
@@ -59,21 +65,25 @@ __all__ = [
     "gemm_forms",
     "gemms",
     "grus",
+    "indexings",
     "loops",
     "lstms",
     "matmuls",
     "models",
     "normalizations",
+    "paddings",
     "powers",
     "products",
     "qlinears",
     "quantizations",
     "reductions",
     "reshapes",
+    "reversals",
     "rnns",
     "running_sums",
     "selection_spellings",
     "selections",
+    "sequences",
     "shapes",
     "slices",
     "softmaxes",
@@ -110,6 +120,11 @@ def models(*, fixed: bool = True) -> st.SearchStrategy[Case]:
         powers,
         conditions,
         running_sums,
+        paddings,
+        reversals,
+        indexings,
+        choices,
+        sequences,
         loops,
     ]
     return st.one_of(*(family() for family in families), *(family(fixed=fixed) for family in (rnns, grus, lstms)))
