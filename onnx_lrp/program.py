@@ -31,6 +31,11 @@ def _add(into: dict[str, Tensor], name: str, value: Tensor | None) -> None:
         into[name] = into[name] + value if name in into else value
 
 
+def _ends_early(steps: Sequence[Step]) -> bool:
+    nested = [step.layer for step in steps if isinstance(step.layer, Nested)]
+    return any(n.going is not None or n.start is not None or _ends_early(n.body.steps) for n in nested)
+
+
 class Program:
     """A plan under one rule and precision, traced at most once a signature.
 
@@ -53,7 +58,8 @@ class Program:
                 name: tf.constant(self._cast(plan.graph.constants[name])) for name in plan.outputs if name in plan.graph.constants
             }
         self._modes: dict[Any, Any] = {}
-        self._jit = jit
+        # XLA's arrays have a fixed size: a loop that a condition may end early can't be compiled
+        self._jit = "graph" if jit == "xla" and _ends_early(plan.steps) else jit
 
     def _tensors(self, steps: Sequence[Step]) -> list[Any]:
         """The parameters of every step; of a loop also those of its body's steps, and results that are constant."""
