@@ -23,6 +23,7 @@ FAMILIES = {
     "gru": testing.grus,
     "lstm": testing.lstms,
     "mul": testing.products,
+    "pooling": testing.poolings,
     "reduce": testing.reductions,
     "reshape": testing.reshapes,
     "rnn": testing.rnns,

@@ -20,6 +20,7 @@ from .laws import assert_batch_equivariant, assert_conserves, assert_linear, ass
 from .lstm import lstms
 from .mul import products
 from .normalization import normalizations
+from .pooling import poolings
 from .recurrent import batch_first, split_directions
 from .reduce import reductions
 from .reshape import reshapes
@@ -47,6 +48,7 @@ __all__ = [
     "lstms",
     "models",
     "normalizations",
+    "poolings",
     "products",
     "reductions",
     "reshapes",
@@ -63,5 +65,5 @@ __all__ = [
 def models(*, fixed: bool = True) -> st.SearchStrategy[Case]:
     """Models of every family. ``fixed``: weights may be written for one batch size. Shrinks towards the smaller families."""
     plain = [gemms, sums, activations, reductions, reshapes, transposes]
-    families = [*plain, slices, concats, expansions, gathers, shapes, softmaxes, products, normalizations, convolutions]
+    families = [*plain, slices, concats, expansions, gathers, shapes, softmaxes, products, normalizations, convolutions, poolings]
     return st.one_of(*(family() for family in families), *(family(fixed=fixed) for family in (rnns, grus, lstms)))
