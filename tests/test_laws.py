@@ -10,6 +10,7 @@ from onnx import ModelProto, numpy_helper
 
 import onnx_lrp
 from onnx_lrp import testing
+from onnx_lrp.registry import find
 from onnx_lrp.testing.build import Builder
 
 FAMILIES = {
@@ -121,6 +122,16 @@ def test_dense_spellings_are_equal(case, epsilon, bias_factor):
     first, *others = (relevance(m, feeds, epsilon=epsilon, bias_factor=bias_factor) for m in models)
     for other in others:
         assert_equal(first, other)  # halves and quarters are exact in float32
+
+
+@given(testing.layer_norm_spellings(), EPSILONS, BIASES)
+def test_layer_norm_spellings_are_equal(case, epsilon, bias_factor):
+    models, feeds = case
+    models = [m for m in models if all(find(n.op_type, "", 17) for n in m.graph.node)]  # onnxruntime's part is in float32
+    first, *others = (relevance(m, feeds, epsilon=epsilon, bias_factor=bias_factor) for m in models)
+    testing.assert_conserves(models[0], feeds, precision="float64", epsilon=epsilon, bias_factor=bias_factor)
+    for other in others:
+        assert_equal(first, other)
 
 
 def permuted(model, order):

@@ -19,7 +19,7 @@ from .gru import grus
 from .laws import assert_batch_equivariant, assert_conserves, assert_linear, assert_matches_runtime, assert_padding_neutral
 from .lstm import lstms
 from .mul import products
-from .normalization import normalizations
+from .normalization import layer_norm_spellings, normalizations
 from .pooling import poolings
 from .recurrent import batch_first, split_directions
 from .reduce import reductions
@@ -45,6 +45,7 @@ __all__ = [
     "gathers",
     "gemms",
     "grus",
+    "layer_norm_spellings",
     "lstms",
     "models",
     "normalizations",
