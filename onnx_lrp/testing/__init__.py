@@ -16,7 +16,14 @@ from .expand import expansions
 from .gather import gathers
 from .gemm import dense_spellings, gemm_forms, gemms
 from .gru import grus
-from .laws import assert_batch_equivariant, assert_conserves, assert_linear, assert_matches_runtime, assert_padding_neutral
+from .laws import (
+    assert_batch_equivariant,
+    assert_conserves,
+    assert_linear,
+    assert_matches_runtime,
+    assert_padding_neutral,
+    assert_within_intervals,
+)
 from .logic import conditions
 from .lstm import lstms
 from .matmul import matmuls
@@ -42,6 +49,7 @@ __all__ = [
     "assert_linear",
     "assert_matches_runtime",
     "assert_padding_neutral",
+    "assert_within_intervals",
     "batch_first",
     "concats",
     "conditions",
