@@ -268,8 +268,7 @@ class _Run:
             self.absorb(step, "stabilizer", (1 - rule.bias_factor) * stabilizer, name)
             q = None
             if rule.bias_factor:
-                q, stranded = self.even(rule.bias_factor * (stabilizer + self.offsets[name] * s), name)
-                self.absorb(step, "stabilizer", stranded, name)
+                q = self.even(step, rule.bias_factor * (stabilizer + self.offsets[name] * s), name)
         else:
             s, q = self.s[name], self.q.get(name)
         bias = layer.bias(trace)
@@ -339,10 +338,10 @@ class _Run:
                     self.counts[name] = layer.move(trace, counts, constants=False)[position]
                     self.offsets[name] = layer.move(trace, offsets, constants=True)[position]
 
-    def even(self, share: Tensor, name: str) -> tuple[Tensor, Tensor]:
-        """A root's shares, averaged over its last axis unless that is the batch: (per lower unit, where there is no such unit)."""
+    def even(self, step: Step, share: Tensor, name: str) -> Tensor:
+        """A root's shares, averaged over its last axis unless that is the batch, per lower unit; absorbed where there is none."""
         dims = self.plan.vars[name].dims or ()
         if dims and not dims[-1].has(self.plan.batch):
             share = tf.zeros_like(share) + tf.reduce_mean(share, -1, keepdims=True)
-        units = self.counts[name]
-        return tf.math.divide_no_nan(share, units), tf.where(units == 0, share, tf.zeros_like(share))
+        self.absorb(step, "bias", tf.where(tf.equal(self.counts[name], 0), share, tf.zeros_like(share)), name)
+        return tf.math.divide_no_nan(share, self.counts[name])
