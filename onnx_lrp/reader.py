@@ -81,6 +81,13 @@ class Reader:
             raise KeyError(name)
         return self.parent._operand(name)
 
+    def _look_up(self, name: str) -> Var | None:
+        """The Var of a tensor made before, None if there is none."""
+        try:
+            return self._known(name)
+        except KeyError:
+            return None
+
     def _known(self, name: str) -> Var | None:
         """The Var of a tensor here or in a graph around, None for constants."""
         operand = self._operand(name)
@@ -98,7 +105,7 @@ class Reader:
                 o if o and (o in self.graph.readers or any(v.name == o for v in self.graph.outputs)) else "" for o in node.outputs
             )
             try:
-                layer, inputs = entry(node, operands, NodeContext(node, used, self.compile))
+                layer, inputs = entry(node, operands, NodeContext(node, used, self.compile, self._look_up))
                 self._record(node, layer, inputs, operands)
                 return
             except ModelError as error:

@@ -154,13 +154,13 @@ def test_activations_written_out_are_equal(case, epsilon):
     models, feeds = case
     first, *others = (relevance(m, feeds, epsilon=epsilon) for m in models)
     for other in others:
-        assert_equal(first, other, 1e-6)  # float32 constants such as 1/6
+        assert_equal(first, other)
 
 
-@given(testing.selection_spellings(), EPSILONS, BIASES)
-def test_selections_are_equal(case, epsilon, bias_factor):
-    models, feeds = case
-    first, *others = (relevance(m, feeds, epsilon=epsilon, bias_factor=bias_factor) for m in models)
+@given(testing.selection_spellings(), EPSILONS)
+def test_selections_are_equal(case, epsilon):
+    models, feeds = case  # a mixture has two lower units where Where has one, so a bias factor tells them apart
+    first, *others = (relevance(m, feeds, epsilon=epsilon) for m in models)
     for other in others:
         assert_equal(first, other)
 
@@ -180,6 +180,12 @@ def test_layer_norm_spellings_are_equal(case, epsilon, bias_factor):
     testing.assert_conserves(models[0], feeds, precision="float64", epsilon=epsilon, bias_factor=bias_factor)
     for other in others:
         assert_equal(first, other)
+
+
+@every_family
+@given(data=st.data())
+def test_values_stay_within_their_intervals(family, data):
+    testing.assert_within_intervals(*data.draw(family()))
 
 
 def permuted(model, order):

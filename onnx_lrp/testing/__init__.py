@@ -18,7 +18,14 @@ from .gather import gathers
 from .gemm import dense_spellings, gemm_forms, gemms
 from .gru import grus
 from .index import indexings
-from .laws import assert_batch_equivariant, assert_conserves, assert_linear, assert_matches_runtime, assert_padding_neutral
+from .laws import (
+    assert_batch_equivariant,
+    assert_conserves,
+    assert_linear,
+    assert_matches_runtime,
+    assert_padding_neutral,
+    assert_within_intervals,
+)
 from .logic import conditions
 from .loop import cell_spellings, loops
 from .lstm import lstms
@@ -52,6 +59,7 @@ __all__ = [
     "assert_linear",
     "assert_matches_runtime",
     "assert_padding_neutral",
+    "assert_within_intervals",
     "batch_first",
     "cell_spellings",
     "choices",
