@@ -24,7 +24,7 @@ from .registry import NodeContext, Var, find, is_float
 __all__ = ["Plan", "Step", "make_plan"]
 
 FINAL = ("Softmax", "LogSoftmax", "Sigmoid")
-PASSED_BACK = ("Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "ArgMax", "ZipMap")
+PASSED_BACK = ("Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "ArgMax", "ArgMin", "TopK", "ZipMap")
 
 
 @dataclass(frozen=True, eq=False)
@@ -321,6 +321,15 @@ class _Reader:
             return name
         return at
 
+    def _lowest(self, name: str) -> bool:
+        """Whether the lowest score is the one that the last nodes choose (ArgMin, TopK with largest=0)."""
+        lowest = False
+        node = self.graph.producers.get(name)
+        while node is not None and node.op in PASSED_BACK and node.inputs:
+            lowest |= node.op == "ArgMin" or (node.op == "TopK" and not node.attributes.get("largest", 1))
+            node = self.graph.producers.get(node.inputs[0])
+        return lowest
+
     def _signal_inputs(self, name: str) -> list[str]:
         step = self.steps.get(name)
         if step is None:
@@ -456,7 +465,7 @@ class _Reader:
             lengths=lens,
             selections=mixed_by_gates(steps, var_map, path),
             notes=tuple(notes),
-            options={"from_probabilities": from_probabilities},
+            options={"from_probabilities": from_probabilities, "lowest": self._lowest(chosen)},
         )
 
     def _origin(self, point: str) -> tuple[str, ...]:
@@ -498,9 +507,11 @@ class _Reader:
     def _class_axis(self, explained: str, batch: Label | None, times: frozenset[Label]) -> int | None:
         """The softmax's axis, else the last axis that is neither batch nor time."""
         for reader in self.graph.readers.get(explained, ()):
-            if reader.op in ("Softmax", "LogSoftmax", "ArgMax") and self.vars[explained].rank:
-                axis = int(reader.attributes.get("axis", -1 if reader.version >= 13 and reader.op != "ArgMax" else 1))
-                return axis % (self.vars[explained].rank or 1)
+            if reader.op in ("Softmax", "LogSoftmax", "ArgMax", "ArgMin", "TopK") and self.vars[explained].rank:
+                default = {"ArgMax": 0, "ArgMin": 0, "TopK": -1}.get(reader.op, -1 if reader.version >= 13 else 1)
+                axis = int(reader.attributes.get("axis", default)) % (self.vars[explained].rank or 1)
+                if not (self.vars[explained].dims or ())[axis].has(batch):
+                    return axis
         dims = self.vars[explained].dims
         if not dims:
             return None
