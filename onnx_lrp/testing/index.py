@@ -47,8 +47,8 @@ def indexings(draw: Any, *, kind: str | None = None) -> Case:
         lens = b.input("lens", b.rng.integers(1, time + 1, batch).astype(np.int64), ["batch"])
         samples = b.op("Range", b.const(0, np.int64), b.over("Squeeze", rows, 0), b.const(1, np.int64))
         last = b.op("Sub", lens, b.const(1, np.int64))
-        places = [b.over("Unsqueeze", v, 1) for v in (samples, last)]
-        y = b.over("Unsqueeze", b.op("GatherND", z, b.op("Concat", *places, axis=1)), 1)
+        pairs = b.op("Concat", *(b.over("Unsqueeze", v, 1) for v in (samples, last)), axis=1)
+        y = b.over("Unsqueeze", b.op("GatherND", z, pairs), 1)
     elif kind in ("scatter", "scatter add"):
         indices = per_sample(integers(time, count, 2))
         new = b.op("Expand", b.const(b.numbers(1, count, 2)), b.op("Shape", indices))
