@@ -229,7 +229,7 @@ class _Reader:
         infos = list(layer.infer(inputs))
         signals = set(layer.signals(inputs))
         live = any(inputs[i].live for i in signals)
-        masked = any(x.dtype == np.dtype(bool) for x in inputs)
+        masked = any(x.dtype == np.dtype(bool) and not x.valued for x in inputs)
         valued = any(x.valued for x in inputs) and node.op not in ("Shape", "Size") and not masked
         names = list(node.outputs)
         step = Step(node, layer, tuple(x.name for x in inputs), tuple(names[: len(infos)]))
@@ -237,7 +237,7 @@ class _Reader:
             if not name:
                 continue
             value = info.value if info.value is not None else self._value(node, operands, k, info)
-            carries = valued and info.dtype.kind in "iu" and not isinstance(layer, Plain)
+            carries = valued and ((info.dtype.kind in "iu" and not isinstance(layer, Plain)) or hasattr(layer, "coded"))
             dims = info.dims if info.dims is not None else self._dims(self._shape_of(name))
             var = dataclasses.replace(info, name=name, value=value, dims=dims, live=live and info.is_float, valued=carries)
             if not (live and info.is_float):

@@ -262,6 +262,9 @@ def embedded(seed, kind, *, ids_dtype=np.int64, values=np.float32, bias=False, o
     tokens, table = b.input("tokens", ids, ["batch", "time"]), b.weight(5, 3)
     if kind == "gather":
         y = b.op("Gather", table, tokens)
+    elif kind == "equal":
+        y = b.op("Cast", b.op("Equal", b.over("Unsqueeze", tokens, 2), b.const(np.arange(5), np.int64)), to=1)
+        y = b.op("MatMul", y, table)
     else:
         y = b.op("OneHot", tokens, b.const(5, np.int64), b.const([0, 1], values), axis=-1 if kind == "last" else 2)
         y = y if values == np.float32 else b.op("Cast", y, to=1)
@@ -274,7 +277,7 @@ def embedded(seed, kind, *, ids_dtype=np.int64, values=np.float32, bias=False, o
 
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("values", [np.float32, np.int64])
-@pytest.mark.parametrize("kind", ["last", "two"])
+@pytest.mark.parametrize("kind", ["last", "two", "equal"])
 def test_a_one_hot_product_is_an_embedding(kind, values, bias):
     """The row that is picked holds the relevance of the whole embedding; no stabilizer lies between them."""
     for seed in range(5):

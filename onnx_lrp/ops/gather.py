@@ -201,6 +201,40 @@ def one_hot(indices: Any, depth: Any, values: Any, *, axis: int = -1) -> Any:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Compared(Routing):
+    """Integer values (…, 1) == distinct constants (I,): one-hot rows as bools, the first half of an embedding."""
+
+    coded = True
+
+    def signals(self, xs: Sequence[Var]) -> Sequence[int]:
+        return ()
+
+    def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
+        (ids,) = xs
+        width = fresh(self.parameters["numbers"].size)
+        dims = None if ids.dims is None else (*ids.dims[:-1], width)
+        return [Var("", np.dtype(bool), dims, origin=frozenset({f"{CODE}{ids.name}"}))]
+
+    def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
+        return Trace(xs, [tf.equal(xs[0], p["numbers"])], p)
+
+    def route(self, trace: Trace, rs: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+        return [None]
+
+
+def read_code(A: Any, B: Any) -> Any:
+    """An Equal that makes one-hot rows as a layer, None if it is any other comparison."""
+    for ids, numbers in ((A, B), (B, A)):
+        if not isinstance(ids, Var) or isinstance(numbers, Var) or not ids.valued or numbers.dtype.kind not in "iu":
+            continue
+        row = numbers.reshape(-1)
+        narrow = ids.dims is not None and len(ids.dims) >= numbers.ndim > 0 and ids.dims[-1].size == 1
+        if narrow and row.size == numbers.shape[-1] > 1 and len(set(row.tolist())) == row.size:
+            return Compared(parameters={"numbers": row}), (ids,)
+    return None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Lookup(Affine):
     """One-hot rows (…, I) times weight (I, C), maybe plus bias (C,): an embedding spelled as a product.
 

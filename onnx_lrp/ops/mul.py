@@ -15,6 +15,7 @@ from .._lazy import tf
 from ..layer import Affine, Elementwise, Opaque, Plain, Share, Trace, fill, mixed, operand_dims, unbroadcast
 from ..linear import LinearMap
 from ..registry import ANY, Var, importer
+from .gather import read_code
 from .gemm import read_matmul
 
 __all__ = ["Gated", "MatMulGated", "Product"]
@@ -276,6 +277,9 @@ def _register(op: str) -> None:
 
         @importer(op, since=7)
         def two(A: Any, B: Any) -> Any:
+            code = read_code(A, B) if op == "Equal" else None
+            if code is not None:
+                return code
             slots, parameters, inputs = mixed(A, B)
             return Compute(parameters=parameters, op=op, slots=slots, dtype=np.bool_), inputs
 
