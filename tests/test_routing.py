@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import TensorProto, helper
 
 import onnx_lrp
 from onnx_lrp import testing
@@ -327,3 +328,29 @@ def test_a_choice_of_the_lowest_is_explained_by_the_lowest_score(op):
         scores = want.outputs[z]
         np.testing.assert_allclose(got.seed, scores.min(1))
         testing.assert_conserves(model, feeds, precision="float64")
+
+
+def test_an_optional_that_holds_a_tensor_is_that_tensor():
+    def held(b, z):
+        return b.op("OptionalGetElement", b.op("Optional", z))
+
+    assert_same([spelled(0, (2, 3, 2), summed(3), s) for s in (lambda b, z: z, held)])
+
+
+@pytest.mark.parametrize("kind", ["split", "construct", "input"])
+def test_uneven_sequences_are_refused_by_name(kind):
+    b = Builder(np.random.default_rng(0), 18)
+    x = b.input("x", b.numbers(2, 5, 4), ["batch", 5, 4])
+    if kind == "split":
+        steps = b.op("SplitToSequence", x, b.ints(2, 3), axis=1)
+    elif kind == "construct":
+        steps = b.op("SequenceConstruct", x, b.op("Slice", x, b.ints(0), b.ints(2), b.ints(1)))
+    else:
+        info = helper.make_tensor_sequence_value_info("many", TensorProto.FLOAT, None)
+        b.inputs.append(info)
+        steps = b.op("SequenceInsert", "many", x)
+    y = b.op("SequenceAt", steps, b.const(0, np.int64))
+    model, _ = b.case(b.over("ReduceSum", y, 1, keepdims=0))
+    with pytest.raises(onnx_lrp.UnsupportedModel, match=r"unequal|different shapes|graph input") as error:
+        onnx_lrp.load(model, verify="never")
+    assert {"split": "SplitToSequence", "construct": "SequenceConstruct", "input": "SequenceInsert"}[kind] in str(error.value)

@@ -69,6 +69,11 @@ def indexings(draw: Any, *, kind: str | None = None) -> Case:
     else:
         wanted = b.rng.random(time) < 0.5
         wanted[0] = True
-        y = b.op("Compress", z, b.const(wanted), axis=draw(st.sampled_from([1, -2])))
+        condition = b.const(wanted)
+        if draw(st.booleans()):  # all but the last step, if there are more
+            steps = b.over("Squeeze", b.slice(shape, [1], [2], [0]), 0)
+            places = b.op("Range", b.const(0, np.int64), steps, b.const(1, np.int64))
+            condition = b.op("Less", places, b.const(max(1, time - 1), np.int64))
+        y = b.op("Compress", z, condition, axis=draw(st.sampled_from([1, -2])))
     y = b.op("Tanh", y)
     return b.case(b.gemm(b.over("ReduceSum", y, 1, keepdims=0), 2, draw(st.integers(1, 3))))
