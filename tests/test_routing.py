@@ -292,6 +292,30 @@ def test_a_one_hot_product_is_an_embedding(kind, values, bias):
         np.testing.assert_allclose(rows.residual, 0, atol=1e-12)
 
 
+@given(SEEDS, SIZES)
+def test_a_code_that_selects_is_a_gate(seed, sizes):
+    """The last valid step by a one-hot code of the lengths: the step takes all, the code nothing (ε = 0: one term a sum)."""
+    batch, time, _ = sizes
+
+    def selected(kind):
+        def spell(b, z):
+            lens = b.input("lens", np.random.default_rng(seed).integers(1, time + 1, batch).astype(np.int64), ["batch"])
+            last = b.op("Sub", lens, b.const(1, np.int64))
+            if kind == "tuples":
+                return b.op("GatherND", z, b.over("Unsqueeze", last, 1), batch_dims=1)
+            if kind == "equal":
+                code = b.op("Cast", b.op("Equal", b.over("Unsqueeze", last, 1), b.const(np.arange(time), np.int64)), to=1)
+            else:
+                code = b.op("OneHot", last, b.const(time, np.int64), b.const([0, 1], np.float32))
+            if kind == "matmul":
+                return b.over("Squeeze", b.op("MatMul", b.over("Unsqueeze", code, 1), z), 1)
+            return b.over("ReduceSum", b.op("Mul", z, b.over("Unsqueeze", code, 2)), 1, keepdims=0)
+
+        return spelled(seed, sizes, lambda b, y: b.case(b.gemm(b.op("Tanh", y), 4, 3)), spell)
+
+    assert_same([selected(k) for k in ("tuples", "one-hot", "equal", "matmul")], tolerance=1e-9, epsilon=0.0)
+
+
 # the last nodes
 
 

@@ -170,8 +170,7 @@ class OneHot(Routing):
         dims = ids.dims if isinstance(ids, Var) else constant_dims(ids)
         interval, code = ANY, False
         if not isinstance(values, Var):
-            coded = isinstance(ids, Var) and ids.valued
-            interval = ANY if coded else bounds(values)
+            interval = bounds(values)
             code = tuple(values.tolist()) == (0, 1) and self.axis in (-1, len(dims) if dims is not None else None)
         origin = frozenset({f"{CODE}{ids.name}"}) if code and isinstance(ids, Var) else frozenset[str]()
         if dims is not None:
@@ -213,7 +212,7 @@ class Compared(Routing):
         (ids,) = xs
         width = fresh(self.parameters["numbers"].size)
         dims = None if ids.dims is None else (*ids.dims[:-1], width)
-        return [Var("", np.dtype(bool), dims, origin=frozenset({f"{CODE}{ids.name}"}))]
+        return [Var("", np.dtype(bool), dims, interval=(0.0, 1.0), origin=frozenset({f"{CODE}{ids.name}"}))]
 
     def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
         return Trace(xs, [tf.equal(xs[0], p["numbers"])], p)
