@@ -201,6 +201,8 @@ class Explainer:
         if shape is None:
             raise InputError(f"the rank of {plan.explained!r} is unknown, so no class can be chosen in it")
         spec = prepare(target, shape, plan.class_axis, plan.batch_axis(plan.explained), plan.signs)
+        if target is None and plan.options.get("lowest"):
+            spec = Target("argmin")
         batch = self._batch(feeds)
         if spec.value is not None and spec.value.size not in (1, batch) and np.ndim(target) == 1:
             raise InputError(f"target has {spec.value.size} entries for {batch} samples")

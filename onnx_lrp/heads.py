@@ -13,12 +13,12 @@ import numpy as np
 from .graph import Graph, Node
 from .registry import Var
 
-__all__ = ["Head", "step_back"]
+__all__ = ["Head", "chooses_lowest", "step_back"]
 
 CLASSICAL = "ai.onnx.ml"
 FINAL = ("Softmax", "LogSoftmax", "Sigmoid")
 MOVED = ("Identity", "Cast", "CastLike", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose")
-PASSED = (*MOVED, "ArgMax", "QuantizeLinear", "DequantizeLinear")
+PASSED = (*MOVED, "ArgMax", "ArgMin", "TopK", "QuantizeLinear", "DequantizeLinear")
 # Normalizer: a sum to 1 for the sigmoids of one-against-the-rest classifiers, and without any effect behind a softmax
 PASSED_CLASSICAL = ("ZipMap", "Normalizer", "LabelEncoder")
 LOOKUPS = {("", "Gather"), (CLASSICAL, "ArrayFeatureExtractor")}  # of labels, where the first input is constant
@@ -65,6 +65,16 @@ def step_back(
             name = before  # scores are read off before they are counted in steps
         at = before
     return Head(name if live(name) else at)
+
+
+def chooses_lowest(graph: Graph, name: str) -> bool:
+    """Whether the lowest score is the one that the last nodes choose (ArgMin, TopK with largest=0)."""
+    lowest = False
+    node = graph.producers.get(name)
+    while node is not None and (before := _before(graph, node)) is not None:
+        lowest |= node.op == "ArgMin" or (node.op == "TopK" and not node.attributes.get("largest", 1))
+        node = graph.producers.get(before)
+    return lowest
 
 
 def _scores(graph: Graph, vars: Mapping[str, Var], node: Node) -> Head | None:

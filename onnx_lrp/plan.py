@@ -16,7 +16,7 @@ from .axes import batch_and_times, class_axis, lengths
 from .dims import Label
 from .errors import InputError, UnsupportedModel
 from .graph import Graph, Node
-from .heads import Head, step_back
+from .heads import Head, chooses_lowest, step_back
 from .nested import Step
 from .reader import Reader
 from .registry import Var
@@ -246,7 +246,7 @@ class _Planner(Reader):
             inputs=tuple(v.name for v in self.graph.inputs),
             lengths=lengths(self, explained),
             notes=tuple(notes),
-            options={"from_probabilities": from_probabilities},
+            options={"from_probabilities": from_probabilities, "lowest": chooses_lowest(self.graph, chosen)},
         )
 
     def _origin(self, point: str) -> tuple[str, ...]:

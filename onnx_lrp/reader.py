@@ -145,7 +145,7 @@ class Reader:
         signals = set(layer.signals(inputs))
         live = any(inputs[i].live for i in signals)
         # a bool decides; but a Where on integers hands its operands' values on
-        masked = any(x.dtype == np.dtype(bool) for x in inputs) and node.op != "Where"
+        masked = any(x.dtype == np.dtype(bool) and not x.valued for x in inputs) and node.op != "Where"
         valued = any(x.valued for x in inputs) and node.op not in ("Shape", "Size") and not masked
         names = list(node.outputs)
         step = Step(node, layer, tuple(x.name for x in inputs), tuple(names[: len(infos)]))
@@ -153,7 +153,7 @@ class Reader:
             if not name:
                 continue
             value = info.value if info.value is not None else self._value(node, operands, k, info)
-            carries = valued and info.dtype.kind in "iuO" and not isinstance(layer, Plain)
+            carries = valued and ((info.dtype.kind in "iuO" and not isinstance(layer, Plain)) or hasattr(layer, "coded"))
             dims = info.dims if info.dims is not None else self._dims(self._shape_of(name))
             reached = info.live if isinstance(layer, Nested) else live
             var = dataclasses.replace(info, name=name, value=value, dims=dims, live=reached and info.is_float, valued=carries)

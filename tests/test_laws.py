@@ -230,7 +230,9 @@ def test_permuted_gates_are_noticed(order):
 
 
 @pytest.mark.parametrize("jit", ["graph", "xla"])
-@pytest.mark.parametrize("family", ["gemm", "mul", "gather", "concat", "lstm", "lstm lens", "loop"])
+@pytest.mark.parametrize(
+    "family", ["gemm", "mul", "gather", "concat", "index", "pad", "sequence", "topk", "lstm", "lstm lens", "loop"]
+)
 def test_every_jit_mode_agrees(family, jit):
     name, *lens = family.split()
     model, feeds = fixed_lstm(lengths=bool(lens)) if name == "lstm" else _sample(FAMILIES[name]())
