@@ -24,6 +24,8 @@ from .registry import NodeContext, Var, find, is_float
 
 __all__ = ["Plan", "Step", "make_plan"]
 
+QUANTIZING = ("QuantizeLinear", "QLinear", "QGemm", "MatMulInteger", "ConvInteger")  # integers that carry relevance
+
 
 @dataclass(frozen=True, eq=False)
 class Step:
@@ -210,6 +212,8 @@ class _Reader:
             self.unread[name] = (node, reason)
             value = self._shape_of(name)
             dtype = value.dtype if value is not None and value.dtype is not None else np.dtype(np.float32)
+            if live and node.op.startswith(QUANTIZING):
+                dtype = np.dtype(np.float32)
             var = Var(name, dtype, self._dims(value), live=live and is_float(dtype), valued=valued and dtype.kind in "iuO")
             self.vars[name] = self._maybe_source(var, valued)
 

@@ -12,10 +12,12 @@ from .add import sums
 from .build import Case
 from .concat import concats
 from .expand import expansions
+from .features import features
 from .gather import gathers
 from .gemm import dense_spellings, gemms
 from .gru import grus
 from .laws import assert_batch_equivariant, assert_conserves, assert_linear, assert_matches_runtime, assert_padding_neutral
+from .linear_model import linear_models, two_class_heads
 from .lstm import lstms
 from .mul import products
 from .normalization import normalizations
@@ -41,9 +43,11 @@ __all__ = [
     "concats",
     "dense_spellings",
     "expansions",
+    "features",
     "gathers",
     "gemms",
     "grus",
+    "linear_models",
     "lstms",
     "models",
     "normalizations",
@@ -59,11 +63,26 @@ __all__ = [
     "split_directions",
     "sums",
     "transposes",
+    "two_class_heads",
 ]
 
 
 def models(*, fixed: bool = True) -> st.SearchStrategy[Case]:
     """Models of every family. ``fixed``: weights may be written for one batch size. Shrinks towards the smaller families."""
     plain = [gemms, sums, activations, reductions, reshapes, transposes]
-    families = [*plain, slices, concats, expansions, gathers, shapes, softmaxes, products, normalizations, quantizations, qlinears]
+    families = [
+        *plain,
+        slices,
+        concats,
+        expansions,
+        gathers,
+        shapes,
+        softmaxes,
+        products,
+        normalizations,
+        quantizations,
+        qlinears,
+        features,
+        linear_models,
+    ]
     return st.one_of(*(family() for family in families), *(family(fixed=fixed) for family in (rnns, grus, lstms)))
