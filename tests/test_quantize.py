@@ -14,6 +14,7 @@ from onnxruntime import InferenceSession, quantization
 
 import onnx_lrp
 from onnx_lrp import testing
+from onnx_lrp.registry import registered
 from onnx_lrp.testing.build import Builder
 from onnx_lrp.testing.quantize import MICROSOFT, Grid
 
@@ -250,3 +251,35 @@ def test_refusals_name_the_reason(why):
     model, _ = b.case(b.op("DequantizeLinear", q, scale, **more))
     with pytest.raises(onnx_lrp.UnsupportedModel, match="blocks" if why == "blocks" else "must be constant"):
         onnx_lrp.load(model)
+
+
+CONVOLUTIONS = ("QLinearConv", "channels last", "ConvInteger", "average", "average last", "global", "maximum")
+
+
+@pytest.mark.skipif(("", "Conv") not in registered(), reason="needs convolution and pooling")
+@pytest.mark.parametrize("dtype, zero", [(np.uint8, 120), (np.int8, -7)], ids=["uint8", "int8"])
+@pytest.mark.parametrize("kind", CONVOLUTIONS)
+def test_convolutions_between_quantized_tensors(kind, dtype, zero):
+    b = Grid(np.random.default_rng(8), 17)
+    shape = (6, 5, 3) if "last" in kind else (3, 6, 5)
+    x = b.input("x", (b.grid(2, *shape, reach=8) / 16).astype(np.float32), ["batch", *shape])
+    here, step = b.scaled(1 / 16, zero, dtype), 1 / 64
+    q, after = b.op("QuantizeLinear", x, *here), b.scaled(step, zero, dtype)
+    last = {"channels_last": int("last" in kind), **MICROSOFT}
+    if kind in ("QLinearConv", "channels last"):
+        scales = np.full(3, 0.125) / 2.0 ** b.rng.integers(0, 3, 3)
+        group = 3 if kind == "QLinearConv" else 1
+        w = (b.const(b.grid(3, 3 // group, 2, 3), np.int8), *b.scaled(scales, np.zeros(3), np.int8))
+        bias, where = b.const(b.grid(3, reach=9), np.int32), {} if kind == "QLinearConv" else last
+        y = b.op("QLinearConv", q, *here, *w, *after, bias, pads=[0, 1, 0, 1], strides=[2, 1], group=group, **where)
+    elif kind == "ConvInteger":
+        z = b.op("ConvInteger", q, b.const(b.grid(2, 3, 2, 3) + 2, np.uint8), here[1], b.const(2, np.uint8), pads=[0, 1, 0, 1])
+        y, after = b.op("Cast", z, to=1), None
+    elif kind == "maximum":
+        y, after = b.op("MaxPool", q, kernel_shape=[2, 2], pads=[1, 1, 0, 0]), here
+    elif kind == "global":
+        y = b.op("QLinearGlobalAveragePool", q, *here, *after, **last)
+    else:
+        y = b.op("QLinearAveragePool", q, *here, *after, kernel_shape=[2, 2], **last)
+    y = b.op("DequantizeLinear", y, *after) if after else y
+    roughly(*b.case(b.op("Tanh", y)), steps=step)

@@ -116,8 +116,8 @@ def _parameters(scale: Any, zero: Any, block_size: int, node: Any) -> dict[str, 
     if block_size or np.ndim(scale) > 1:
         raise node.refuse("quantized in blocks; of computed tensors that is not read")
     # a float array takes the precision of the run
-    zeros = np.zeros(np.shape(scale)) if zero is None else np.broadcast_to(np.asarray(zero).astype(np.float64), np.shape(scale))
-    return {"scale": np.asarray(scale), "zero": zeros}
+    zeros = np.zeros(1) if zero is None else np.asarray(zero).astype(np.float64).reshape(-1)
+    return {"scale": np.asarray(scale), "zero": np.broadcast_to(zeros if zeros.size > 1 else zeros[0], np.shape(scale))}
 
 
 def quantize_linear(
@@ -197,7 +197,8 @@ def dequantize(make: Spelling, x: str, scale: str, zero: str, *, axis: int = 0) 
         return graph.constant(dequantized(array, factor, offset, axis))
     if np.all(factor == 1) and (offset is None or not np.any(offset)):
         return make.cast(x)
-    return make("DequantizeLinear", x, scale or graph.constant(factor), zero, axis=axis)
+    along = {"axis": axis} if factor.size > 1 else {}
+    return make("DequantizeLinear", x, scale or graph.constant(factor), zero, **along)
 
 
 def held(make: Spelling, x: str, *, to: str = "") -> str:
