@@ -184,3 +184,44 @@ def test_strings_end_at_the_tensor_made_of_them():
     assert relevance.reshape(3, 3).astype(bool).sum() == 3
     again = onnx_lrp.load(model, jit="eager").explain({"x": words.astype(str)})
     np.testing.assert_array_equal(next(iter(again.relevance.values())), relevance)
+
+
+@pytest.mark.parametrize("spelling", ["reciprocal", "divided", "times -1", "opposite"])
+def test_a_written_out_sigmoid_is_one(spelling):
+    b = Builder(np.random.default_rng(0), 17)
+    z = b.gemm(b.rows(3, 4), 4, 3)
+    one = b.const(np.float32(1))
+    minus = z if spelling == "opposite" else b.op("Mul", z, b.const(np.float32(-1))) if spelling == "times -1" else b.op("Neg", z)
+    total = b.op("Add", b.op("Exp", minus), one)
+    p = b.op("Reciprocal", total) if spelling == "reciprocal" else b.op("Div", one, total)
+    plain = b.op("Sigmoid", b.op("Neg", z) if spelling == "opposite" else z)
+    model, feeds = b.case(p, plain)
+    testing.assert_matches_runtime(model, feeds)
+    first, second = (onnx_lrp.load(model, output=o, from_probabilities=True, **EAGER).explain(feeds) for o in (p, plain))
+    np.testing.assert_allclose(first.relevance["x"], second.relevance["x"], rtol=1e-9)
+
+
+@pytest.mark.parametrize("ending", ["L1", "divided", "never zero"])
+def test_normalized_sigmoids_are_explained_at_their_scores(ending):
+    """One class against the rest: each has its own score, and the probabilities are made to add up to 1."""
+    b = Builder(np.random.default_rng(0), 17)
+    z = b.gemm(b.rows(3, 4), 4, 3)
+    p = b.op("Sigmoid", z)
+    if ending == "L1":
+        y = b.op("Normalizer", p, norm="L1", **CLASSICAL)
+    else:
+        total = b.over("ReduceSum", p, 1, keepdims=1)
+        if ending == "never zero":
+            gone = b.op("Cast", b.op("Not", b.op("Cast", total, to=TensorProto.BOOL)), to=TensorProto.FLOAT)
+            p, total = b.op("Add", p, gone), b.op("Add", total, b.op("Mul", gone, b.const(np.float32(3))))
+        y = b.op("Div", p, total)
+    model, feeds = b.case(y)
+    assert onnx_lrp.load(model)._plan.explained == z
+    testing.assert_matches_runtime(model, feeds)
+
+
+def test_a_normalized_embedding_is_explained_itself():
+    b = Builder(np.random.default_rng(0), 17)
+    z = b.gemm(b.rows(3, 4), 4, 3)
+    y = b.op("Div", z, b.op("ReduceL2", z, axes=[1], keepdims=1))
+    assert onnx_lrp.load(b.case(y)[0])._plan.explained == y

@@ -257,7 +257,7 @@ CONVOLUTIONS = ("QLinearConv", "channels last", "ConvInteger", "average", "avera
 
 
 @pytest.mark.skipif(("", "Conv") not in registered(), reason="needs convolution and pooling")
-@pytest.mark.parametrize("dtype, zero", [(np.uint8, 120), (np.int8, -7)], ids=["uint8", "int8"])
+@pytest.mark.parametrize(("dtype", "zero"), [(np.uint8, 120), (np.int8, -7)], ids=["uint8", "int8"])
 @pytest.mark.parametrize("kind", CONVOLUTIONS)
 def test_convolutions_between_quantized_tensors(kind, dtype, zero):
     b = Grid(np.random.default_rng(8), 17)
