@@ -275,8 +275,10 @@ class _Reader:
         kept: list[Node] = []
         for index, node in enumerate(nodes):
             self._node(node, index, scope, constants, kept)
+        from .idioms import sigmoids
+
         return Graph(
-            nodes=tuple(kept),
+            nodes=tuple(sigmoids(kept, scope)),
             inputs=inputs,
             outputs=tuple(self.value(v) for v in proto.output),
             constants=constants,

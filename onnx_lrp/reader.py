@@ -22,6 +22,8 @@ from .registry import NodeContext, Var, find, is_float
 
 __all__ = ["Reader"]
 
+QUANTIZING = ("QuantizeLinear", "QLinear", "QGemm", "MatMulInteger", "ConvInteger")  # integers that carry relevance
+
 
 class Reader:
     """One pass over the nodes in order; holds what has been found so far."""
@@ -121,6 +123,8 @@ class Reader:
             self.unread[name] = (node, reason)
             value = self._shape_of(name)
             dtype = value.dtype if value is not None and value.dtype is not None else np.dtype(np.float32)
+            if live and node.op.startswith(QUANTIZING):
+                dtype = np.dtype(np.float32)
             var = Var(name, dtype, self._dims(value), live=live and is_float(dtype), valued=valued and dtype.kind in "iuO")
             self.vars[name] = self._maybe_source(var, valued)
 

@@ -14,6 +14,7 @@ from .concat import concats
 from .conv import convolutions
 from .einsum import einsum_spellings, einsums
 from .expand import expansions
+from .features import features
 from .gather import gathers
 from .gemm import dense_spellings, gemm_forms, gemms
 from .gru import grus
@@ -26,6 +27,7 @@ from .laws import (
     assert_padding_neutral,
     assert_within_intervals,
 )
+from .linear_model import linear_models, two_class_heads
 from .logic import conditions
 from .loop import cell_spellings, loops
 from .lstm import lstms
@@ -70,12 +72,14 @@ __all__ = [
     "einsum_spellings",
     "einsums",
     "expansions",
+    "features",
     "gathers",
     "gemm_forms",
     "gemms",
     "grus",
     "indexings",
     "layer_norm_spellings",
+    "linear_models",
     "loops",
     "lstms",
     "matmuls",
@@ -101,6 +105,7 @@ __all__ = [
     "split_directions",
     "sums",
     "transposes",
+    "two_class_heads",
 ]
 
 
@@ -137,6 +142,8 @@ def models(*, fixed: bool = True) -> st.SearchStrategy[Case]:
         choices,
         sequences,
         poolings,
+        features,
+        linear_models,
         loops,
     ]
     return st.one_of(*(family() for family in families), *(family(fixed=fixed) for family in (rnns, grus, lstms)))
