@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from .layer import Affine, Routing
+from .nested import Nested, Step
 from .registry import Var
 
-if TYPE_CHECKING:
-    from .plan import Step
-
-__all__ = ["Role", "mixed_by_gates", "roles"]
+__all__ = ["Role", "Scope", "analyse"]
 
 Mixture = tuple[tuple[str, str], ...]
 GATED: Mixture = ()
@@ -36,75 +35,151 @@ class Role(enum.Enum):
     LAYER = "layer"  # anything else: the layer's own relevance
 
 
-def roles(
-    steps: Sequence[Step], vars: Mapping[str, Var], path: Iterable[str], points: Iterable[str], explained: str
-) -> dict[str, Role]:
-    """The role of every tensor on the relevance path."""
-    on_path, ends = set(path), set(points)
-    mixtures = mixed_by_gates(steps, vars, on_path)
-    taken: set[str] = {explained}  # read as something else than an affine term
-    for step in reversed(steps):
-        outputs = [o for o in step.outputs if o in on_path]
-        if not outputs:
-            continue
-        inputs = [vars[n] for n in step.inputs]
-        signals = [i for i in step.layer.signals(inputs) if step.inputs[i] in on_path]
-        if isinstance(step.layer, Routing):
-            if any(o in taken for o in outputs):
-                taken |= {step.inputs[i] for i in signals}
-        elif isinstance(step.layer, Affine):
-            taken |= {step.inputs[i] for i in signals if i in step.layer.operands}
-            if outputs[0] in mixtures:
-                masks = mixtures[outputs[0]]
-                if masks == GATED:
-                    taken.add(outputs[0])
-                elif outputs[0] in taken:
-                    taken |= {step.inputs[i] for i in signals}
-        else:
-            taken |= {step.inputs[i] for i in signals}
-    found: dict[str, Role] = {name: Role.END for name in ends if name in on_path}
-    summed: dict[str, bool] = {}  # whether the tree below a tensor, down to its leaves, holds a sum
+@dataclass(frozen=True, eq=False)
+class Scope:
+    """A program or the body of a loop, and how relevance leaves each of its tensors.
 
-    def below(name: str) -> bool:
-        return found.get(name) in (Role.INLINE, Role.ROUTE) and summed.get(name, False)
+    Attributes:
+        path: tensors that relevance passes.
+        ends: where it stops here: attribution points, the states of a loop before the step.
+        leaves: tensors of a body that are (rows of) tensors around it: blocks go on there.
+        selections: sums that select one of two terms by a mask.
+        inner: scopes of the loops among the steps, by the step's key.
+    """
 
-    for step in steps:
-        for name in step.outputs:
-            if name not in on_path or name in ends:
+    steps: tuple[Step, ...]
+    vars: Mapping[str, Var]
+    path: frozenset[str]
+    ends: frozenset[str]
+    leaves: Mapping[str, str]
+    roles: Mapping[str, Role]
+    selections: Mapping[str, Mixture]
+    inner: Mapping[str, Scope]
+
+
+def analyse(steps: Sequence[Step], vars: Mapping[str, Var], path: Iterable[str], ends: Iterable[str], explained: str) -> Scope:
+    """The scope of a whole program, those of its loops inside."""
+    top = _Analysis(steps, vars, frozenset(path), frozenset(ends), {explained}, {}, None)
+    top.find_taken()
+    top.find_roles()
+    return top.scope()
+
+
+class _Analysis:
+    """One scope in the making: first which tensors are read as something else than an affine term, then the roles."""
+
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        vars: Mapping[str, Var],
+        path: frozenset[str],
+        ends: frozenset[str],
+        taken: set[str],
+        leaves: Mapping[str, str],
+        parent: _Analysis | None,
+    ) -> None:
+        self.steps = steps
+        self.vars = vars
+        self.path = path
+        self.ends = ends
+        self.taken = taken
+        self.leaves = leaves
+        self.parent = parent
+        self.made = {o: s for s in steps for o in s.outputs}
+        self.mixtures = mixed_by_gates(self)
+        self.found: dict[str, Role] = {}
+        self.summed: dict[str, bool] = {}  # whether the tree below a tensor, down to its leaves, holds a sum
+        self.inner: dict[str, _Analysis] = {}
+
+    def scope(self) -> Scope:
+        inner = {name: child.scope() for name, child in self.inner.items()}
+        mixtures = {name: m for name, m in self.mixtures.items() if m != GATED}
+        return Scope(tuple(self.steps), self.vars, self.path, self.ends, self.leaves, self.found, mixtures, inner)
+
+    def find_taken(self) -> None:
+        for step in reversed(self.steps):
+            outputs = [o for o in step.outputs if o in self.path and o not in self.leaves]
+            if not outputs:
                 continue
-            inputs = [vars[n] for n in step.inputs]
-            sources = [step.inputs[i] for i in step.layer.signals(inputs) if step.inputs[i] in on_path]
-            if isinstance(step.layer, Routing):
-                found[name] = Role.ROUTE
-                summed[name] = any(below(n) for n in sources)
+            inputs = [self.vars[n] for n in step.inputs]
+            signals = [i for i in step.layer.signals(inputs) if step.inputs[i] in self.path]
+            if isinstance(step.layer, Nested):
+                self.enter(step, step.layer)
+            elif isinstance(step.layer, Routing):
+                if any(o in self.taken for o in outputs):
+                    self.taken |= {step.inputs[i] for i in signals}
             elif isinstance(step.layer, Affine):
-                summed[name] = step.layer.sums(inputs) or any(below(n) for n in sources)
-                if name in taken and mixtures.get(name, GATED) != GATED:
-                    found[name] = Role.SELECT
-                elif name not in taken:
-                    found[name] = Role.INLINE
-                else:
-                    found[name] = Role.ROOT if summed[name] else Role.PASS
+                self.taken |= {step.inputs[i] for i in signals if i in step.layer.operands}
+                masks = self.mixtures.get(outputs[0])
+                if masks == GATED:
+                    self.taken.add(outputs[0])
+                elif masks is not None and outputs[0] in self.taken:
+                    self.taken |= {step.inputs[i] for i in signals}
             else:
-                found[name] = Role.LAYER
-    return found
+                self.taken |= {step.inputs[i] for i in signals}
+
+    def enter(self, step: Step, layer: Nested) -> None:
+        """A loop: carried states and results are roots, blocks may come in through rows and captured tensors."""
+        wanted = [k for k, o in enumerate(step.outputs) if o in self.path]
+        path, _ = layer.reach(wanted)
+        states = {name: out for name, out, _ in layer.states if name in path}
+        taken = {layer.results[k] for k in wanted} | set(states.values())
+        leaves = layer.outside(step.inputs)
+        child = _Analysis(layer.body.steps, layer.body.vars, path, frozenset(states), taken, leaves, self)
+        child.find_taken()
+        self.inner[step.key] = child
+        self.taken |= {outer for name, outer in leaves.items() if name in child.taken and outer in self.path}
+        starts = {step.inputs[i] for name, _, i in layer.states if name in states and isinstance(i, int)}
+        self.taken |= starts & self.path
+
+    def below(self, name: str) -> bool:
+        """Whether a sum is reached from a tensor before its blocks end."""
+        if name in self.leaves:
+            return self.parent is not None and self.parent.below(self.leaves[name])
+        return self.found.get(name) in (Role.INLINE, Role.ROUTE) and self.summed.get(name, False)
+
+    def find_roles(self) -> None:
+        self.found.update({name: Role.END for name in self.ends if name in self.path})
+        for step in self.steps:
+            if step.key in self.inner:
+                self.inner[step.key].find_roles()
+            for name in step.outputs:
+                if name not in self.path or name in self.ends or name in self.leaves:
+                    continue
+                self.found[name] = self.role(step, name)
+
+    def role(self, step: Step, name: str) -> Role:
+        inputs = [self.vars[n] for n in step.inputs]
+        sources = [step.inputs[i] for i in step.layer.signals(inputs) if step.inputs[i] in self.path]
+        inside = any(self.below(n) for n in sources)
+        if isinstance(step.layer, Routing):
+            self.summed[name] = inside
+            return Role.ROUTE
+        if not isinstance(step.layer, Affine):
+            return Role.LAYER
+        self.summed[name] = step.layer.sums(inputs) or inside
+        if name in self.taken and self.mixtures.get(name, GATED) != GATED:
+            return Role.SELECT
+        if name not in self.taken:
+            return Role.INLINE
+        return Role.ROOT if self.summed[name] else Role.PASS
 
 
-def mixed_by_gates(steps: Sequence[Step], vars: Mapping[str, Var], path: Iterable[str]) -> dict[str, Mixture]:
+def mixed_by_gates(scope: _Analysis) -> dict[str, Mixture]:
     """Sums on the path that are g·a + (1 − g)·b, or a + g·(b − a).
 
     Value: ((term, mask), (term, mask)) where g is a mask, GATED where it is a gate.
     """
-    made = {o: s for s in steps for o in s.outputs}
+    made, vars = scope.made, scope.vars
     found: dict[str, Mixture] = {}
-    for name in path:
+    for name in scope.path:
         step = made.get(name)
-        terms = _terms(step) if step is not None else None
+        terms = _terms(step) if step is not None and name not in scope.leaves else None
         if terms is None or len(terms) != 2:
             continue
         (a, fa), (b, fb) = terms
         first, second = _gate_of(a, made), _gate_of(b, made)
-        if fa == fb == 1 and first and second and _complement(first, second, made):
+        if fa == fb == 1 and first and second and _complement(first, second, scope):
             masks = vars[first].mask and vars[second].mask
             found[name] = ((a, first), (b, second)) if masks else GATED
             continue
@@ -140,17 +215,17 @@ def _signal_of(name: str, made: Mapping[str, Step]) -> str:
     return made[name].inputs[layer.slots[layer.signal]]
 
 
-def _complement(a: str, b: str, made: Mapping[str, Step]) -> bool:
+def _complement(a: str, b: str, scope: _Analysis) -> bool:
     """Whether a + b = 1, by how they were made."""
-    (base_a, sign_a), (base_b, sign_b) = _literal(a, made), _literal(b, made)
+    (base_a, sign_a), (base_b, sign_b) = _literal(a, scope), _literal(b, scope)
     return base_a == base_b and sign_a != sign_b
 
 
-def _literal(name: str, made: Mapping[str, Step]) -> tuple[str, bool]:
-    """(what a factor comes from, whether it is negated): through casts, Not and 1 − x."""
+def _literal(name: str, scope: _Analysis) -> tuple[Any, bool]:
+    """(what a factor comes from, whether it is negated): through casts, Not and 1 − x, out of a loop too."""
     negated = False
-    while name in made:
-        step = made[name]
+    while name in scope.made and name not in scope.leaves:
+        step = scope.made[name]
         layer: Any = step.layer
         if step.node.op in ("Cast", "Identity"):
             name = step.inputs[0]
@@ -158,6 +233,10 @@ def _literal(name: str, made: Mapping[str, Step]) -> tuple[str, bool]:
             name, negated = step.inputs[0], not negated
         else:
             break
+    if name in scope.leaves and scope.parent is not None:
+        outer, flipped = _literal(scope.leaves[name], scope.parent)
+        made = scope.made.get(name)  # rows with different numbers are different tensors
+        return (outer, made.inputs[1:] if made is not None else ()), negated != flipped
     return name, negated
 
 

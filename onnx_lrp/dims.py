@@ -13,6 +13,9 @@ from dataclasses import dataclass
 __all__ = ["Dim", "Label", "broadcast", "fresh", "reshape", "split_axis", "unify"]
 
 
+DIFFERENCE = "?"  # name of a label that stands for a difference: unlike a size, it may be 0
+
+
 class Label:
     """One axis as it entered the graph. Mutable on purpose: a node of a union-find forest."""
 
@@ -83,7 +86,13 @@ class Dim:
         size, by = self.size, other.size if isinstance(other, Dim) else int(other)
         if by == 1:
             return self
-        return fresh(size // by if size is not None and by else None)
+        left = list(self.labels)
+        for part in other.roots if isinstance(other, Dim) else (other,):  # what was multiplied in is taken out again
+            at = next((i for i in reversed(range(len(left))) if left[i].root is part or left[i].root.size == part), None)
+            if at is None:
+                return fresh(size // by if size is not None and by else None)
+            del left[at]
+        return Dim(tuple(left))
 
     __truediv__ = __floordiv__
 
@@ -99,10 +108,12 @@ class Dim:
         size, less = self.size, other.size if isinstance(other, Dim) else int(other)
         if less == 0:
             return self
-        return fresh(size - less if size is not None and less is not None else None)
+        if isinstance(other, Dim) and self.labels and other.same(self):
+            return fresh(0)
+        return fresh(size - less if size is not None and less is not None else None, DIFFERENCE)
 
     def __rsub__(self, other: int) -> Dim:
-        return fresh(int(other) - self.size if self.size is not None else None)
+        return fresh(int(other) - self.size if self.size is not None else None, DIFFERENCE)
 
 
 def fresh(size: int | None = None, name: str = "") -> Dim:
@@ -156,6 +167,8 @@ def _take(pool: list[Label], want: Dim | int, *, back: bool) -> tuple[Label, ...
             if want.size is None:
                 return None
             want = want.size
+    if want == 0:
+        return None
     if want == 1:
         return (pool.pop(end),) if pool and pool[end].root.size == 1 else ()
     taken: list[Label] = []
@@ -170,10 +183,10 @@ def _take(pool: list[Label], want: Dim | int, *, back: bool) -> tuple[Label, ...
                 return None
             pool.pop(end)
             return (label,)
-        if left % size == 0:
+        if size and left % size == 0:
             taken.insert(0 if back else len(taken), pool.pop(end))
             left //= size
-        elif size % left == 0:
+        elif size and size % left == 0:
             outer, inner = Label(size // left), Label(left)
             pool[end] = outer if back else inner
             if not back:

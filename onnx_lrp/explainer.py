@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from .errors import InputError, ParityError, RuleError
 from .explanation import Explanation
 from .graph import Graph, Value, load_graph
 from .inputs import prepare_inputs
+from .ops.quantize import limits, rounds
 from .plan import Plan, make_plan
 from .program import Program
 from .registry import is_float
@@ -26,6 +28,11 @@ Model = Any  # str | os.PathLike[str] | bytes | onnx.ModelProto
 JITS = ("auto", "xla", "graph", "eager")
 PRECISIONS = ("float32", "float64")
 VERIFY = ("first", "always", "never")
+QUANTIZED_TOLERANCE = 0.2  # of 8 bits through several layers
+QUANTIZED = (
+    "quantized: the dequantized network is explained, computed without rounding; "
+    f"its outputs are held against onnxruntime's to {QUANTIZED_TOLERANCE:g} of their largest value"
+)
 
 
 def load(
@@ -75,6 +82,8 @@ def load(
             raise InputError(f"{name}={value!r} does not exist; one of {', '.join(known)}")
     graph = load_graph(model)
     plan = make_plan(graph, at=at, output=output, from_probabilities=from_probabilities, batch_axis=batch_axis)
+    if graph.model is not None and rounds(graph.model.graph):
+        plan = dataclasses.replace(plan, notes=(*plan.notes, QUANTIZED))
     return Explainer(graph, plan, rule=Epsilon(epsilon, bias_factor), precision=precision, device=device, jit=jit, verify=verify)
 
 
@@ -150,7 +159,7 @@ class Explainer:
         shape = plan.vars[plan.explained].shape
         if shape is None:
             raise InputError(f"the rank of {plan.explained!r} is unknown, so no class can be chosen in it")
-        spec = prepare(target, shape, plan.class_axis, plan.batch_axis(plan.explained))
+        spec = prepare(target, shape, plan.class_axis, plan.batch_axis(plan.explained), plan.signs)
         batch = self._batch(feeds)
         if spec.value is not None and spec.value.size not in (1, batch) and np.ndim(target) == 1:
             raise InputError(f"target has {spec.value.size} entries for {batch} samples")
@@ -269,7 +278,12 @@ class Explainer:
             if array is None:
                 continue
             dtype = dtypes.get(name)
-            out[name] = array.astype(dtype) if isinstance(array, np.ndarray) and is_float(dtype) else array
+            if isinstance(array, np.ndarray) and dtype is not None and array.dtype != dtype:
+                if is_float(dtype):
+                    array = array.astype(dtype)
+                elif dtype.kind in "iu" and array.dtype.kind == "f":  # a quantized tensor, which the engine doesn't round
+                    array = np.clip(np.rint(array), *limits(dtype)).astype(dtype)
+            out[name] = array
         return out
 
     def _check(self, feeds: Mapping[str, np.ndarray], outputs: Mapping[str, Any]) -> None:
@@ -278,7 +292,7 @@ class Explainer:
         if expected is None:
             return
         halves = any(v.dtype.name == "float16" for v in self._plan.vars.values())
-        tolerance = 2e-2 if halves else 1e-3
+        tolerance = QUANTIZED_TOLERANCE if QUANTIZED in self._plan.notes else 2e-2 if halves else 1e-3
         for name, want in expected.items():
             got = outputs.get(name)
             if not isinstance(want, np.ndarray) or not isinstance(got, np.ndarray) or want.dtype.kind not in "fiub":

@@ -6,6 +6,8 @@ Whatever is not in the table is evaluated by onnxruntime, or by onnx's reference
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from .dims import DIFFERENCE, Dim
 from .errors import InvalidModel
 
 if TYPE_CHECKING:
@@ -121,12 +124,70 @@ def _where(c: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.where(c, a, b)
 
 
-def _equal(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    if a.dtype != object and b.dtype != object:
-        return np.asarray(a == b)
-    # a symbolic size is never the -1 or 0 that exporters compare it with
-    pairs = np.broadcast(a, b)
-    return np.asarray([x is y or (isinstance(x, int) and isinstance(y, int) and x == y) for x, y in pairs]).reshape(pairs.shape)
+class _Unknown(Exception):
+    """The answer depends on sizes that are known at run time only."""
+
+
+def _pairwise(function: Callable[[Any, Any], Any]) -> Kernel:
+    """A kernel on two arrays, at least one of them of objects, from a function of two entries."""
+
+    def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        results = [function(x, y) for x, y in np.broadcast(a, b)]
+        out = np.empty(np.broadcast(a, b).shape, bool if all(isinstance(r, bool) for r in results) else object)
+        out.reshape(-1)[:] = results
+        return out
+
+    return kernel
+
+
+def _ordered(x: Any, y: Any) -> int:
+    """-1, 0 or 1 as x is less than, equal to or greater than y; sizes are at least 1."""
+    sign = 1
+    if not isinstance(x, Dim):
+        x, y, sign = y, x, -1
+    if isinstance(x, Dim) and isinstance(y, Dim) and x.same(y):
+        return 0
+    a, b = (v.size if isinstance(v, Dim) else int(v) for v in (x, y))
+    if a is not None and b is not None:
+        return sign * ((a > b) - (a < b))
+    if isinstance(x, Dim) and b is not None and not any(r.name == DIFFERENCE for r in x.roots):
+        if b < 1:  # a symbolic size is never the -1 or 0 that exporters compare it with
+            return sign
+        if b >= 2**31 - 1:  # nor their "as far as it goes"
+            return -sign
+    raise _Unknown
+
+
+def _larger(x: Any, y: Any) -> Any:
+    if 1 in (v for v in (x, y) if not isinstance(v, Dim)):  # a size is at least 1
+        return x if isinstance(x, Dim) else y
+    return x if _ordered(x, y) >= 0 else y
+
+
+def _smaller(x: Any, y: Any) -> Any:
+    return x if _ordered(x, y) <= 0 else y
+
+
+def _compared(symbolic: Callable[[int], bool], numeric: Kernel) -> Kernel:
+    pairwise = _pairwise(lambda x, y: symbolic(_ordered(x, y)))
+    return lambda a, b: pairwise(a, b) if object in (a.dtype, b.dtype) else np.asarray(numeric(a, b))
+
+
+def _folded(pair: Callable[[Any, Any], Any], numeric: Callable[[Any, Any], Any]) -> Kernel:
+    pairwise = _pairwise(pair)
+
+    def kernel(*xs: np.ndarray) -> np.ndarray:
+        return functools.reduce(lambda a, b: pairwise(a, b) if object in (a.dtype, b.dtype) else np.asarray(numeric(a, b)), xs)
+
+    return kernel
+
+
+def _mod(a: np.ndarray, b: np.ndarray, *, fmod: int = 0) -> np.ndarray:
+    return np.asarray(np.fmod(a, b) if fmod else np.mod(a, b))
+
+
+def _range(start: np.ndarray, limit: np.ndarray, delta: np.ndarray, *, stash_type: int = 1) -> np.ndarray:
+    return np.arange(start.item(), limit.item(), delta.item(), dtype=start.dtype)
 
 
 def _reduce_prod(x: np.ndarray, axes: Any = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0, **at: Any) -> np.ndarray:
@@ -151,39 +212,59 @@ SYMBOLIC: dict[str, Kernel] = {
     "Mul": lambda a, b: a * b,
     "Div": _div,
     "ReduceProd": _reduce_prod,
-    "Equal": _equal,
+    "Equal": _compared(lambda sign: sign == 0, np.equal),
+    "Greater": _compared(lambda sign: sign > 0, np.greater),
+    "GreaterOrEqual": _compared(lambda sign: sign >= 0, np.greater_equal),
+    "Less": _compared(lambda sign: sign < 0, np.less),
+    "LessOrEqual": _compared(lambda sign: sign <= 0, np.less_equal),
+    "Max": _folded(_larger, np.maximum),
+    "Min": _folded(_smaller, np.minimum),
     "Where": _where,
+    "Expand": _expand,
+    "Tile": lambda x, repeats: np.tile(x, [int(n) for n in repeats]),
 }
 
 NUMERIC: dict[str, Kernel] = {
     **SYMBOLIC,
     "Shape": lambda x, *, start=0, end=None: np.asarray(x.shape[slice(start, end)], np.int64),
     "ConstantOfShape": _constant_of_shape,
-    "Expand": _expand,
     "Neg": lambda x: -x,
     "Not": np.logical_not,
-    "Less": lambda a, b: np.asarray(a < b),
-    "Greater": lambda a, b: np.asarray(a > b),
-    "Range": lambda start, limit, delta: np.arange(start, limit, delta, dtype=start.dtype),
+    "And": np.logical_and,
+    "Or": np.logical_or,
+    "Mod": _mod,
+    "Range": _range,
     "Sqrt": np.sqrt,
 }
+
+
+def _sized(value: np.ndarray | None) -> np.ndarray | None:
+    """Symbolic entries as numbers, None if a size is unknown."""
+    if value is None or value.dtype != object:
+        return value
+    entries = [e.size if isinstance(e, Dim) else e for e in value.reshape(-1)]
+    return None if None in entries else np.asarray(entries, np.int64).reshape(value.shape)
 
 
 def plumbing(node: Node, values: Sequence[Any], *, symbolic: bool) -> list[Any] | None:
     """Outputs of a plumbing op on known values, or None where this table can't tell."""
     table = SYMBOLIC if symbolic else NUMERIC
     kernel = table.get(node.op) if node.domain == "" else None
-    if kernel is None:
-        return None
     attributes: dict[str, Any] = dict(node.attributes)
     if node.op == "Split":
         attributes["outputs"] = len(node.outputs)
     values = list(values)
     while values and values[-1] is None:
         values.pop()
-    try:
-        out = kernel(*values, **attributes)
-    except Exception:  # odd but legal spellings are left to the evaluator behind
+    out = None
+    if kernel is not None:
+        with contextlib.suppress(Exception):  # odd but legal spellings are left to the evaluator behind
+            out = kernel(*values, **attributes)
+    if out is None and symbolic and node.op in NUMERIC:
+        sized = [_sized(v) for v in values]
+        if not any(v is None and given is not None for v, given in zip(sized, values, strict=True)):
+            return plumbing(node, sized, symbolic=False)
+    if out is None:
         return None
     return list(out) if isinstance(out, tuple) else [np.asarray(out)]
 

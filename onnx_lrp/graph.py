@@ -19,6 +19,7 @@ from onnx import helper, numpy_helper
 
 from .errors import InvalidModel
 from .fold import RANDOM, evaluate
+from .untangle import untangled
 
 __all__ = ["Graph", "Node", "Value", "load_graph"]
 
@@ -38,7 +39,10 @@ class Value:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Node:
-    """One ONNX node; attributes are Python values, ndarrays or :class:`Graph`; ``version`` is its domain's opset."""
+    """One ONNX node; attributes are Python values, ndarrays or :class:`Graph`; ``version`` is its domain's opset.
+
+    ``origin``: the file's node that this one was made of by :mod:`onnx_lrp.rewrite`. ``refused``: why it could not be rewritten.
+    """
 
     name: str
     op: str
@@ -48,6 +52,8 @@ class Node:
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any]
     proto: onnx.NodeProto
+    origin: Node | None = None
+    refused: str = ""
 
     @property
     def label(self) -> str:
@@ -260,7 +266,8 @@ class _Reader:
         defaults = frozenset(v.name for v in proto.input if v.name in constants)
         inputs = tuple(self.value(v) for v in proto.input if v.name not in constants)
         nodes = _sorted(proto, {v.name for v in inputs} | set(constants), nested=bool(outer) or proto.name == "")
-        scope = {**outer, **constants}
+        own = {v.name for v in inputs}
+        scope = {**{name: array for name, array in outer.items() if name not in own}, **constants}
         kept: list[Node] = []
         for index, node in enumerate(nodes):
             self._node(node, index, scope, constants, kept)
@@ -283,6 +290,9 @@ class _Reader:
         kept: list[Node],
     ) -> None:
         domain = "" if proto.domain == "ai.onnx" else proto.domain
+        same: list[tuple[str, str]] = []
+        if proto.op_type in ("Loop", "Scan") and not domain:
+            proto, same = untangled(proto, self.opsets.get("", 1))
         attributes = {a.name: self.attribute(a, scope) for a in proto.attribute}
         node = Node(
             name=proto.name or next((o for o in proto.output if o), f"{proto.op_type}_{index}"),
@@ -294,6 +304,18 @@ class _Reader:
             attributes=attributes,
             proto=proto,
         )
+        self._place(node, scope, constants, kept)
+        for name, source in same:
+            if source in scope:
+                constants[name] = scope[name] = scope[source]
+            else:
+                kept.append(self._identity(source, name, node.name))
+
+    def _place(self, node: Node, scope: dict[str, np.ndarray], constants: dict[str, np.ndarray], kept: list[Node]) -> None:
+        """Fold a node, put others in its place, or keep it."""
+        from .rewrite import rewrite
+
+        domain, attributes = node.domain, node.attributes
         if node.op == "Constant" and not domain:
             results = [_constant(attributes)]
         elif node.op == "If" and not domain and node.inputs[0] in scope:
@@ -301,9 +323,18 @@ class _Reader:
             self._inline(attributes["then_branch" if taken else "else_branch"], node, scope, constants, kept)
             return
         elif node.op not in RANDOM and node.reads() and node.reads() <= scope.keys() and _foldable(node):
-            results = evaluate(node, [scope[n] if n else None for n in node.inputs], self.opsets)
+            versions = {**self.opsets, domain: node.version}  # a node that was made has its own
+            results = evaluate(node, [scope[n] if n else None for n in node.inputs], versions)
         else:
-            kept.append(node)
+            made = rewrite(node, scope)
+            if made is None:
+                kept.append(node)
+                return
+            nodes, added = made
+            constants.update(added)
+            scope.update(added)
+            for one in nodes:
+                self._place(one, scope, constants, kept)
             return
         for name, result in zip(node.outputs, results, strict=False):
             if name:
@@ -328,8 +359,12 @@ class _Reader:
             if source in scope:
                 constants[name] = scope[name] = scope[source]
             else:
-                proto = helper.make_node("Identity", [source], [name], name=f"{node.name}/{name}")
-                kept.append(Node(proto.name, "Identity", "", self.opsets[""], (source,), (name,), {}, proto))
+                kept.append(self._identity(source, name, node.name))
+
+    def _identity(self, source: str, name: str, owner: str) -> Node:
+        """A tensor under another name, made for the node ``owner``."""
+        proto = helper.make_node("Identity", [source], [name], name=f"{owner}/{name}")
+        return Node(proto.name, "Identity", "", self.opsets[""], (source,), (name,), {}, proto)
 
     @staticmethod
     def _sparse(sparse: onnx.SparseTensorProto) -> np.ndarray:
@@ -356,7 +391,7 @@ def _renamed(node: Node, rename: Mapping[str, str]) -> Node:
     proto.input.extend(inputs)
     proto.output.extend(outputs)
     attributes = {k: _renamed_graph(v, rename) if isinstance(v, Graph) else v for k, v in node.attributes.items()}
-    return dataclasses.replace(node, inputs=inputs, outputs=outputs, proto=proto, attributes=attributes)
+    return dataclasses.replace(node, inputs=inputs, outputs=outputs, proto=proto, attributes=attributes, origin=None)
 
 
 def _renamed_graph(graph: Graph, rename: Mapping[str, str]) -> Graph:

@@ -37,7 +37,7 @@ def prepare_inputs(inputs: Any, plan: Plan) -> dict[str, np.ndarray]:
     missing = [n for n in names if n not in given]
     if missing:
         raise InputError(f"input {missing[0]!r} is missing; this model takes {', '.join(str(v) for v in values)}")
-    feeds = {v.name: _array(given[v.name], v) for v in values}
+    feeds = {v.name: _array(given[v.name], v, missing=_may_miss(v.name, plan)) for v in values}
     _sizes(feeds, plan)
     return feeds
 
@@ -48,7 +48,12 @@ def _cut(name: str, plan: Plan) -> Value:
     return Value(name, var.dtype, None if var.dims is None else tuple(d.size for d in var.dims))
 
 
-def _array(given: Any, value: Value) -> np.ndarray:
+def _may_miss(name: str, plan: Plan) -> bool:
+    """Whether NaN stands for a missing entry: something replaces it, or asks for it."""
+    return any(node.op in ("Imputer", "IsNaN") for node in plan.graph.readers.get(name, ()))
+
+
+def _array(given: Any, value: Value, *, missing: bool = False) -> np.ndarray:
     name = value.name
     try:
         array = np.asarray(given)
@@ -56,10 +61,15 @@ def _array(given: Any, value: Value) -> np.ndarray:
         raise InputError(f"input {name!r}: not an array: {error}") from error
     if value.dtype is None:
         raise InputError(f"input {name!r} is no tensor in this model; that can't be fed")
+    if value.dtype == object and array.dtype.kind in "UST":  # strings
+        array = array.astype(object)
     if array.dtype.kind not in "fiub" and array.dtype != value.dtype:
         raise InputError(f"input {name!r}: can't make {value.dtype} of {array.dtype} data")
-    if array.dtype.kind == "f" and not np.all(np.isfinite(array)):
-        where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+    wrong = ~np.isfinite(array) if array.dtype.kind == "f" else np.zeros(array.shape, bool)
+    if missing and array.dtype.kind == "f":
+        wrong &= ~np.isnan(array)
+    if np.any(wrong):
+        where = tuple(int(i) for i in np.argwhere(wrong)[0])
         raise InputError(f"input {name!r}: {array[where]} at {where}; inputs must be finite")
     if value.shape is not None and array.ndim != len(value.shape):
         raise InputError(f"input {name!r}: got shape {array.shape}, expected {len(value.shape)} axes as in {value}")

@@ -29,6 +29,7 @@ __all__ = [
     "Share",
     "Trace",
     "fill",
+    "known",
     "mixed",
     "unbroadcast",
 ]
@@ -171,6 +172,16 @@ def mixed(*operands: Any) -> tuple[tuple[int | str, ...], dict[str, np.ndarray],
 def fill(slots: Sequence[int | str], xs: Sequence[Any], p: Mapping[str, Any]) -> list[Any]:
     """The operands of a mixed layer in the node's order."""
     return [p[s] if isinstance(s, str) else xs[s] for s in slots]
+
+
+def known(operand: Any) -> np.ndarray | None:
+    """The entries of an integer operand: a constant, or a tensor of shapes that are all fixed. None: known at run time only."""
+    if not isinstance(operand, Var):
+        return None if operand is None else np.asarray(operand)
+    if operand.value is None:
+        return None
+    entries = [e.size if isinstance(e, Dim) else int(e) for e in operand.value.reshape(-1)]
+    return None if None in entries else np.asarray(entries, np.int64).reshape(operand.value.shape)
 
 
 def constant_dims(array: np.ndarray) -> tuple[Dim, ...]:

@@ -11,34 +11,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from .affine import Role, mixed_by_gates, roles
-from .dims import Dim, Label
-from .errors import InputError, ModelError, UnsupportedModel
-from .fold import plumbing
-from .graph import Graph, Node, Value
-from .layer import Layer, Plain
-from .registry import NodeContext, Var, find, is_float
+from .affine import Role, Scope, analyse
+from .axes import batch_and_times, class_axis, lengths
+from .dims import Label
+from .errors import InputError, UnsupportedModel
+from .graph import Graph, Node
+from .heads import Head, step_back
+from .nested import Step
+from .reader import Reader
+from .registry import Var
 
 __all__ = ["Plan", "Step", "make_plan"]
-
-FINAL = ("Softmax", "LogSoftmax", "Sigmoid")
-PASSED_BACK = ("Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "ArgMax", "ZipMap")
-
-
-@dataclass(frozen=True, eq=False)
-class Step:
-    """One layer of the program: its node, and the names of its dynamic inputs and of its outputs."""
-
-    node: Node
-    layer: Layer
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        return self.node.name
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +37,7 @@ class Plan:
         prefix: tensors that onnxruntime computes.
         output, explained: the graph output chosen, and the tensor whose scores are explained (before a final softmax).
         class_axis: axis of the classes in the explained tensor, None if each entry is a score of its own.
+        signs: None, or the signs with which two classes start from one score, as (-1, 1) before [1 − p, p].
         batch: label of the batch axis, None: one sample.
     """
 
@@ -70,13 +54,18 @@ class Plan:
     class_axis: int | None
     batch: Label | None
     times: frozenset[Label]
-    roles: Mapping[str, Role]
+    scope: Scope
     outputs: tuple[str, ...]
     inputs: tuple[str, ...]
     lengths: str | None = None
-    selections: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    signs: tuple[int, int] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def roles(self) -> Mapping[str, Role]:
+        """How relevance leaves each tensor on the path."""
+        return self.scope.roles
 
     def batch_axis(self, name: str) -> int | None:
         """Axis of a tensor that carries the batch (possibly merged with others), None if there is none."""
@@ -113,9 +102,10 @@ def make_plan(
         InputError: ``at`` or ``output`` names nothing in the graph.
     """
     cut = (at,) if isinstance(at, str) else tuple(at or ())
-    reader = _Reader(graph, cut)
+    reader = _Planner(graph, cut)
     reader.read()
-    chosen, explained = reader.target(output, from_probabilities)
+    chosen, head = reader.target(output, from_probabilities)
+    explained = head.explained
     path, bad = reader.path(explained)
     if bad:
         raise UnsupportedModel(reader.complaint(bad, explained))
@@ -125,163 +115,15 @@ def make_plan(
             f"output {chosen!r} depends on no attribution point: no float path leads to it from "
             f"{', '.join(repr(n) for n in cut) or 'a graph input'}"
         )
-    return reader.finish(chosen, explained, path, points, batch_axis, from_probabilities)
+    plan = reader.finish(chosen, explained, path, points, batch_axis, from_probabilities)
+    return plan if head.signs is None else dataclasses.replace(plan, signs=head.signs, class_axis=head.class_axis)
 
 
-class _Reader:
-    """One pass over the nodes in order; holds what has been found so far."""
+class _Planner(Reader):
+    """Chooses the target and the cut in what was read, and puts the plan together."""
 
-    def __init__(self, graph: Graph, cut: Sequence[str]) -> None:
-        self.graph = graph
-        self.cut = cut
-        self.vars: dict[str, Var] = {}
-        self.steps: dict[str, Step] = {}  # by output name
-        self.order: list[Step] = []
-        self.unread: dict[str, tuple[Node, str]] = {}  # by output name
-        self.alias: dict[str, np.ndarray] = {}
-        self.sources: list[str] = []
-        self.symbols: dict[str, Label] = {}
-        self.evidence: list[tuple[Step, Mapping[str, Dim]]] = []
-        self._inferred: dict[str, Value] | None = None
-        made = {name for n in graph.nodes for name in n.outputs} | {v.name for v in graph.inputs}
-        for name in cut:
-            if name not in made:
-                near = [m for m in made if name and name.lower() in m.lower()][:5]
-                hint = f"; similar: {', '.join(sorted(near))}" if near else ""
-                raise InputError(f"at={name!r} is no computed tensor of this model{hint}")
-
-    def _dims(self, value: Value | None) -> tuple[Dim, ...] | None:
-        if value is None or value.shape is None:
-            return None
-        out = []
-        for size in value.shape:
-            if isinstance(size, str):
-                out.append(Dim((self.symbols.setdefault(size, Label(None, size)),)))
-            else:
-                out.append(Dim((Label(size),)))
-        return tuple(out)
-
-    def read(self) -> None:
-        for value in self.graph.inputs:
-            dtype = value.dtype if value.dtype is not None else np.dtype(object)
-            source = is_float(dtype) and (not self.cut or value.name in self.cut)
-            var = Var(value.name, dtype, self._dims(value), live=source, valued=dtype.kind in "iu")
-            if self.cut and value.name not in self.cut:
-                var = dataclasses.replace(var, valued=False)
-            if source:
-                self.sources.append(value.name)
-            self.vars[value.name] = var
-        for node in self.graph.nodes:
-            self._read_node(node)
-
-    def _operand(self, name: str) -> Any:
-        if not name:
-            return None
-        if name in self.vars:
-            return self.vars[name]
-        return self.graph.constants[name]
-
-    def _read_node(self, node: Node) -> None:
-        needed = node.reads()
-        operands = [self._operand(n) for n in node.inputs]
-        while operands and operands[-1] is None:
-            operands.pop()
-        entry = find(node.op, node.domain, node.version)
-        reason = "no importer reads this op"
-        if entry is not None:
-            used = tuple(
-                o if o and (o in self.graph.readers or any(v.name == o for v in self.graph.outputs)) else "" for o in node.outputs
-            )
-            try:
-                layer, inputs = entry(node, operands, NodeContext(node, used))
-                self._record(node, layer, inputs, operands)
-                return
-            except ModelError as error:
-                reason = str(error).removeprefix(f"{node.label}: ")
-            except (TypeError, ValueError, IndexError, AttributeError, KeyError, AssertionError) as error:
-                reason = f"can't be read: {error}"
-        live = any(n in self.vars and self.vars[n].live for n in needed)
-        valued = any(n in self.vars and self.vars[n].valued for n in needed)
-        for name in node.outputs:
-            if not name:
-                continue
-            self.unread[name] = (node, reason)
-            value = self._shape_of(name)
-            dtype = value.dtype if value is not None and value.dtype is not None else np.dtype(np.float32)
-            var = Var(name, dtype, self._dims(value), live=live and is_float(dtype), valued=valued and dtype.kind in "iu")
-            self.vars[name] = self._maybe_source(var, valued)
-
-    def _maybe_source(self, var: Var, valued: bool) -> Var:
-        """A float tensor made of integer values, or a chosen cut, is where relevance may end."""
-        if self.cut:
-            if var.name in self.cut:
-                if not var.is_float:
-                    raise InputError(f"at={var.name!r} is {var.dtype}, only a float tensor can carry relevance")
-                self.sources.append(var.name)
-                return dataclasses.replace(var, live=True)
-            return var
-        if var.is_float and not var.live and valued and not var.mask:
-            self.sources.append(var.name)
-            return dataclasses.replace(var, live=True)
-        return var
-
-    def _record(self, node: Node, layer: Layer, inputs: Sequence[Var], operands: Sequence[Any]) -> None:
-        infos = list(layer.infer(inputs))
-        signals = set(layer.signals(inputs))
-        live = any(inputs[i].live for i in signals)
-        masked = any(x.dtype == np.dtype(bool) for x in inputs)
-        valued = any(x.valued for x in inputs) and node.op not in ("Shape", "Size") and not masked
-        names = list(node.outputs)
-        step = Step(node, layer, tuple(x.name for x in inputs), tuple(names[: len(infos)]))
-        for k, (name, info) in enumerate(zip(names, infos, strict=False)):
-            if not name:
-                continue
-            value = info.value if info.value is not None else self._value(node, operands, k, info)
-            carries = valued and info.dtype.kind in "iu" and not isinstance(layer, Plain)
-            dims = info.dims if info.dims is not None else self._dims(self._shape_of(name))
-            var = dataclasses.replace(info, name=name, value=value, dims=dims, live=live and info.is_float, valued=carries)
-            if not (live and info.is_float):
-                var = self._maybe_source(var, valued and info.is_float)
-            elif self.cut and name in self.cut:
-                self.sources.append(name)
-            self.vars[name] = var
-            self.steps[name] = step
-        self.order.append(step)
-        axes = getattr(layer, "evidence", None)
-        if axes is not None:
-            self.evidence.append((step, axes(inputs)))
-
-    def _value(self, node: Node, operands: Sequence[Any], k: int, info: Var) -> np.ndarray | None:
-        """Entries of a small integer tensor computed from shapes."""
-        if info.dtype.kind not in "iub":
-            return None
-        values = []
-        for operand in operands:
-            if isinstance(operand, Var):
-                if operand.value is None:
-                    return None
-                values.append(operand.value)
-            else:
-                values.append(operand)
-        known = all(v is None or v.dtype != object or all(isinstance(e, int | np.integer) for e in v.reshape(-1)) for v in values)
-        if known:  # nothing symbolic in it after all
-            values = [v.astype(np.int64) if v is not None and v.dtype == object else v for v in values]
-        results = plumbing(node, values, symbolic=not known)
-        if results is None or k >= len(results) or np.size(results[k]) > 64:
-            return None
-        return results[k]
-
-    def _shape_of(self, name: str) -> Value | None:
-        """What onnx's own shape inference says of a tensor."""
-        if self._inferred is None:
-            self._inferred = dict(self.graph.value_info)
-            self._inferred.update({v.name: v for v in self.graph.outputs})
-            if self.graph.model is not None:
-                self._inferred = {**_inferred(self.graph), **self._inferred}
-        return self._inferred.get(name)
-
-    def target(self, output: str | None, from_probabilities: bool) -> tuple[str, str]:
-        """(graph output, explained tensor)."""
+    def target(self, output: str | None, from_probabilities: bool) -> tuple[str, Head]:
+        """(graph output, the scores it comes from)."""
         names = [v.name for v in self.graph.outputs]
         if output is not None:
             if output not in names:
@@ -291,63 +133,13 @@ class _Reader:
             live = [n for n in names if n in self.vars and self.vars[n].live]
             candidates = live + [n for n in names if n not in live]
         for name in candidates:
-            explained = self._step_back(name, from_probabilities)
-            if explained in self.vars and self.vars[explained].live:
-                return name, explained
+            head = step_back(self.graph, self.vars, name, cut=self.cut, from_probabilities=from_probabilities)
+            if head.explained in self.vars and self.vars[head.explained].live:
+                return name, head
         if self.cut:
             raise InputError(f"no output depends on at={', '.join(self.cut)} along a float path")
         what = f"output {output!r}" if output is not None else "no output"
         raise UnsupportedModel(f"{what} depends on an attribution point along a float path; outputs: {', '.join(names)}")
-
-    def _step_back(self, name: str, from_probabilities: bool) -> str:
-        if from_probabilities and name in self.vars and self.vars[name].live:
-            return name
-        at = name
-        while True:
-            if at in self.cut:
-                return name if name in self.vars and self.vars[name].live else at
-            node = self.graph.producers.get(at)
-            if node is None or not node.inputs:
-                break
-            if node.op in FINAL and not node.domain and not from_probabilities:
-                return node.inputs[0]
-            if node.op in PASSED_BACK and not (node.domain and node.op != "ZipMap"):
-                at = node.inputs[0]
-                if from_probabilities and self.vars[at].live:
-                    return at
-                continue
-            break
-        if name in self.vars and self.vars[name].live:
-            return name
-        return at
-
-    def _signal_inputs(self, name: str) -> list[str]:
-        step = self.steps.get(name)
-        if step is None:
-            if name in self.unread:
-                return [n for n in self.unread[name][0].reads() if n in self.vars and self.vars[n].live]
-            return []
-        inputs = [self.vars[n] for n in step.inputs]
-        return [inputs[i].name for i in step.layer.signals(inputs) if inputs[i].live]
-
-    def path(self, explained: str) -> tuple[set[str], list[tuple[Node, str]]]:
-        """Tensors on the relevance path, and the nodes on it that can't be read."""
-        ends = set(self.sources)
-        path: set[str] = set()
-        bad: dict[int, tuple[Node, str]] = {}
-        stack = [explained]
-        while stack:
-            name = stack.pop()
-            if name in path:
-                continue
-            path.add(name)
-            if name in ends:
-                continue
-            if name in self.unread:
-                bad[id(self.unread[name][0])] = self.unread[name]
-            stack.extend(self._signal_inputs(name))
-        order = {id(n): i for i, n in enumerate(self.graph.nodes)}
-        return path, [bad[k] for k in sorted(bad, key=lambda k: order[k])]
 
     def cuts(self, explained: str, bad: Sequence[tuple[Node, str]]) -> list[str]:
         """Tensors from which on everything can be read, nearest to the input first."""
@@ -355,7 +147,7 @@ class _Reader:
         bad_outputs = {o for node, _ in bad for o in node.outputs}
         readers: dict[str, list[str]] = {}
         for name in path:
-            for source in self._signal_inputs(name):
+            for source in self.signal_inputs(name):
                 readers.setdefault(source, []).append(name)
         good: dict[str, bool] = {}
 
@@ -387,7 +179,7 @@ class _Reader:
             seen.add(at)
             if at in self.sources:
                 return False
-            stack.extend(n for n in self._signal_inputs(at) if n in path)
+            stack.extend(n for n in self.signal_inputs(at) if n in path)
         return True
 
     def complaint(self, bad: Sequence[tuple[Node, str]], explained: str) -> str:
@@ -407,7 +199,7 @@ class _Reader:
         from_probabilities: bool,
     ) -> Plan:
         notes: list[str] = []
-        batch, times = self._axes(explained, path, points, batch_axis, notes)
+        batch, times = batch_and_times(self, explained, path, points, batch_axis, notes)
         outputs = [v.name for v in self.graph.outputs]
         ends = set(points)
         # what the program computes: from the explained tensor and the outputs back to what it must be fed
@@ -424,7 +216,7 @@ class _Reader:
             seen.add(name)
             if name in graph_inputs:
                 feeds.append(name)
-            elif name in self.steps and not (name in self.cut and name in ends):
+            elif name in self.steps and not (name in self.cut and name in ends) and self.vars[name].dtype != object:
                 step = self.steps[name]
                 runs.add(id(step))
                 stack.extend(step.inputs)
@@ -434,7 +226,6 @@ class _Reader:
         needed_only = [n for n in prefix if any(n in s.inputs for s in steps) or n in (explained, *points)]
         feeds = [v.name for v in self.graph.inputs if v.name in feeds] + sorted(needed_only)
         var_map = dict(self.vars)
-        lens = self._lengths(steps, explained)
         origins = {p: self._origin(p) for p in points}
         return Plan(
             graph=self.graph,
@@ -447,14 +238,13 @@ class _Reader:
             prefix=tuple(sorted(prefix)),
             output=chosen,
             explained=explained,
-            class_axis=self._class_axis(explained, batch, times),
+            class_axis=class_axis(self, explained, batch, times),
             batch=batch,
             times=times,
-            roles=roles(steps, var_map, path, ends, explained),
+            scope=analyse(steps, var_map, path, ends, explained),
             outputs=tuple(outputs),
             inputs=tuple(v.name for v in self.graph.inputs),
-            lengths=lens,
-            selections=mixed_by_gates(steps, var_map, path),
+            lengths=lengths(self, explained),
             notes=tuple(notes),
             options={"from_probabilities": from_probabilities},
         )
@@ -462,78 +252,3 @@ class _Reader:
     def _origin(self, point: str) -> tuple[str, ...]:
         inputs = {v.name for v in self.graph.inputs}
         return tuple(sorted(self.graph.ancestors([point]) & inputs))
-
-    def _axes(
-        self, explained: str, path: set[str], points: Sequence[str], batch_axis: Any, notes: list[str]
-    ) -> tuple[Label | None, frozenset[Label]]:
-        times = {r for _, axes in self.evidence if "time" in axes for r in axes["time"].roots}
-        candidates: list[Label] = []
-        if batch_axis is not None:
-            wanted = batch_axis if isinstance(batch_axis, Mapping) else {self.graph.inputs[0].name: batch_axis}
-            for name, axis in wanted.items():
-                dims = self.vars[name].dims if name in self.vars else None
-                if dims is None or not -len(dims) <= axis < len(dims):
-                    raise InputError(f"batch_axis={axis} does not exist in input {name!r}")
-                candidates += dims[axis].roots
-        else:
-            for step, axes in self.evidence:
-                if "batch" in axes and any(o in path for o in step.outputs):
-                    candidates += axes["batch"].roots
-            dims = self.vars[explained].dims
-            inside = {r for d in dims or () for r in d.roots}
-            named = [c for c in candidates if c.root in inside]
-            candidates = named or candidates
-            if not candidates and dims:
-                entering = {r for v in self.graph.inputs for d in (self.vars[v.name].dims or ()) for r in d.roots}
-                entering |= {r for p in points for d in (self.vars[p].dims or ()) for r in d.roots}
-                candidates = [r for r in dims[0].roots if r in entering and r not in times][:1]
-        candidates = [c.root for c in candidates]
-        ends = [self.vars[n].dims or () for n in (explained, *points)]
-        for candidate in candidates:
-            if all(any(d.has(candidate) for d in dims) for dims in ends):
-                return candidate, frozenset(t.root for t in times if t.root is not candidate)
-        notes.append("no axis is the batch both in the explained output and at the attribution points: everything is one sample")
-        return None, frozenset(t.root for t in times)
-
-    def _class_axis(self, explained: str, batch: Label | None, times: frozenset[Label]) -> int | None:
-        """The softmax's axis, else the last axis that is neither batch nor time."""
-        for reader in self.graph.readers.get(explained, ()):
-            if reader.op in ("Softmax", "LogSoftmax", "ArgMax") and self.vars[explained].rank:
-                axis = int(reader.attributes.get("axis", -1 if reader.version >= 13 and reader.op != "ArgMax" else 1))
-                return axis % (self.vars[explained].rank or 1)
-        dims = self.vars[explained].dims
-        if not dims:
-            return None
-        for axis in range(len(dims) - 1, -1, -1):
-            dim = dims[axis]
-            free = [r for r in dim.roots if r is not (batch.root if batch else None) and r not in times]
-            if free or not dim.labels:
-                return axis
-        return None
-
-    def _lengths(self, steps: Sequence[Step], explained: str) -> str | None:
-        """The tensor of sequence lengths that says which positions of the explained tensor are padding."""
-        dims = self.vars[explained].dims or ()
-        for step, axes in self.evidence:
-            slots: Any = getattr(step.layer, "slots", ())
-            if "time" not in axes or len(slots) < 2 or not isinstance(slots[1], int):
-                continue
-            if any(r in d.roots for d in dims for r in axes["time"].roots):
-                return step.inputs[slots[1]]
-        return None
-
-
-def _inferred(graph: Graph) -> dict[str, Value]:
-    """Shapes by onnx's inference; an empty dict where it can't."""
-    import onnx
-
-    from .graph import _Reader as Proto
-
-    try:
-        assert graph.model is not None
-        model = onnx.shape_inference.infer_shapes(graph.model, data_prop=True)
-    except Exception:  # inference is a help, never a reason to refuse a model
-        return {}
-    reader = Proto(graph.opsets, graph.path)
-    values = [*model.graph.value_info, *model.graph.output]
-    return {v.name: reader.value(v) for v in values}

@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 
 from ._lazy import tf
-from .affine import Role
+from .affine import Role, Scope
 from .dims import split_axis
 from .layer import Affine, Opaque, PerSample, Routing, Share, Trace, unbroadcast
 from .linear import LinearMap
-from .plan import Plan, Step
-from .registry import is_float
+from .nested import Nested, Step
+from .plan import Plan
+from .registry import Var, is_float
 from .rules import Epsilon
+from .steps import Loop, walk
+from .steps import forward as steps_forward
 from .targets import seed as make_seed
 
 __all__ = ["Program"]
@@ -45,18 +48,35 @@ class Program:
         self.dtype = np.dtype(precision)
         self.device = device
         with self._placed():
-            self.parameters = [{k: tf.constant(self._cast(v)) for k, v in step.layer.parameters.items()} for step in plan.steps]
+            self.parameters = self._tensors(plan.steps)
             self.constants = {
                 name: tf.constant(self._cast(plan.graph.constants[name])) for name in plan.outputs if name in plan.graph.constants
             }
         self._modes: dict[Any, Any] = {}
         self._jit = jit
 
+    def _tensors(self, steps: Sequence[Step]) -> list[Any]:
+        """The parameters of every step; of a loop also those of its body's steps, and results that are constant."""
+        out: list[Any] = []
+        for step in steps:
+            own: Any = {k: tf.constant(self._cast(v)) for k, v in step.layer.parameters.items()}
+            if isinstance(step.layer, Nested):
+                body = step.layer.body
+                constants = {k: tf.constant(self._cast(v)) for k, v in body.constants.items()}
+                own = {"own": own, "constants": constants, "steps": self._tensors(body.steps)}
+            out.append(own)
+        return out
+
     def _placed(self) -> Any:
         return tf.device(self.device) if self.device else contextlib.nullcontext()
 
     def _cast(self, array: np.ndarray) -> np.ndarray:
         return array.astype(self.dtype) if is_float(array.dtype) else array
+
+    def _feed(self, name: str, array: np.ndarray) -> np.ndarray:
+        """A fed tensor as its readers take it: a quantized one computed elsewhere is held in floating point, too."""
+        var = self.plan.vars.get(name)
+        return array.astype(self.dtype) if var is not None and var.is_float else self._cast(array)
 
     def __call__(self, feeds: Mapping[str, np.ndarray], mode: str, value: np.ndarray | None) -> dict[str, Any]:
         """Run forward and backward.
@@ -70,7 +90,7 @@ class Program:
             (B,), index.
         """
         with self._placed():
-            tensors = {n: tf.constant(self._cast(np.asarray(v))) for n, v in feeds.items()}
+            tensors = {n: tf.constant(self._feed(n, np.asarray(v))) for n, v in feeds.items()}
             extra = None if value is None else tf.constant(self._cast(value))
             result = self._function(mode, tensors, extra)(tensors, extra)
         return tf.nest.map_structure(lambda t: t.numpy(), result)
@@ -100,42 +120,65 @@ class Program:
         return [None if d.size is None or d.has(batch) or d.size != n else d.size for d, n in zip(dims, tensor.shape, strict=True)]
 
     def _run(self, feeds: Mapping[str, Tensor], mode: str, value: Tensor | None) -> dict[str, Any]:
-        return _Run(self.plan, self.rule, self.parameters, {**self.constants, **feeds}).result(mode, value)
+        run = _Run(self.plan, self.rule, self.plan.scope, self.plan.steps, self.parameters, {**self.constants, **feeds})
+        return run.result(mode, value)
 
 
 class _Run:
     """One pass, forward at construction: tensors by name, traces by step, and what is absorbed on the way back."""
 
-    def __init__(self, plan: Plan, rule: Epsilon, parameters: Any, feeds: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self, plan: Plan, rule: Epsilon, scope: Scope | None, steps: Sequence[Step], parameters: Any, feeds: Mapping[str, Tensor]
+    ) -> None:
         self.plan = plan
         self.rule = rule
+        self.scope = scope  # None where no relevance passes
+        self.steps = steps
         self.env: dict[str, Tensor] = dict(feeds)
-        self.traces: list[Trace] = []
+        self.traces: list[Any] = []
         self.r: dict[str, Tensor] = {}  # relevance that has arrived
         self.s: dict[str, Tensor] = {}  # cotangents inside blocks
         self.q: dict[str, Tensor] = {}  # even shares of a bias factor, inside blocks
         self.absorbed: dict[str, Tensor] = {}
         self.counts: dict[str, Tensor] = {}
         self.offsets: dict[str, Tensor] = {}
-        for step, tensors in zip(plan.steps, parameters, strict=True):
-            trace = step.layer.run([self.env[n] for n in step.inputs], tensors)
+        self.size: Tensor | None = None
+        self.zero: Tensor | None = None
+        for step, tensors in zip(steps, parameters, strict=True):
+            xs = [self.env[n] for n in step.inputs]
+            if isinstance(step.layer, Nested):
+                outputs, trace = self._loop(step, xs, tensors)
+            else:
+                trace = step.layer.run(xs, tensors)
+                outputs = trace.outputs
             self.traces.append(trace)
-            for name, tensor in zip(step.outputs, trace.outputs, strict=False):
+            for name, tensor in zip(step.outputs, outputs, strict=False):
                 if name and name not in feeds:
                     self.env[name] = tensor
+
+    def _loop(self, step: Step, xs: Sequence[Tensor], tensors: Any) -> Any:
+        layer: Any = step.layer
+        scope = self.scope.inner.get(step.key) if self.scope is not None else None
+
+        def make(given: Mapping[str, Tensor]) -> _Run:
+            return _Run(self.plan, self.rule, scope, layer.body.steps, tensors["steps"], {**tensors["constants"], **given})
+
+        return steps_forward(step, xs, tensors["own"], make)
 
     def result(self, mode: str, value: Tensor | None) -> dict[str, Any]:
         plan, env = self.plan, self.env
         result: dict[str, Any] = {"outputs": {n: env[n] for n in plan.outputs if n in env}}
         if mode == "forward":
             return result
-        start, index = make_seed(mode, value, env[plan.explained], plan.class_axis)
+        start, index = make_seed(mode, value, env[plan.explained], plan.class_axis, plan.signs)
         start = self.unpadded(start)
         if self.rule.bias_factor:
             self.measure()
-        self.backward(start)
         seed = self.per_sample(start, plan.explained)
-        zero = tf.zeros_like(seed)
+        self.zero = zero = tf.zeros_like(seed)
+        self.size = tf.size(seed)
+        self.r[plan.explained] = start
+        self.backward()
         result["relevance"] = {p: self.r.get(p, tf.zeros_like(env[p])) for p in plan.points}
         result["absorbed"] = {k: v + zero for k, v in self.absorbed.items()}
         result["seed"] = seed
@@ -159,6 +202,8 @@ class _Run:
 
     def batch_size(self) -> Tensor:
         """B, from a tensor whose batch axis is not merged with another."""
+        if self.size is not None:
+            return self.size
         for name, tensor in self.env.items():
             for axis, dim in enumerate(self.plan.vars[name].dims or () if name in self.plan.vars else ()):
                 if tuple(dim.roots) == (self.plan.batch.root if self.plan.batch else None,):
@@ -167,7 +212,10 @@ class _Run:
 
     def per_sample(self, x: Tensor, name: str) -> Tensor:
         """Sum a tensor with the axes of ``name`` to shape (B,)."""
-        place = split_axis(self.plan.vars[name].dims or (), self.plan.batch)
+        return self.summed(x, split_axis(self.vars(name).dims or (), self.plan.batch))
+
+    def summed(self, x: Tensor, place: tuple[int, int | None, bool] | None) -> Tensor:
+        """(B,): sum over everything but the batch, which stands at ``place``."""
         if place is None:
             return tf.reshape(tf.reduce_sum(x), [1])
         axis, inner, outer = place
@@ -177,6 +225,14 @@ class _Run:
         if not outer:
             return tf.reduce_sum(tf.reshape(whole, [self.batch_size(), -1]), 1)
         return tf.reduce_sum(tf.reshape(whole, [-1, self.batch_size(), inner or 1]), [0, 2])
+
+    def vars(self, name: str) -> Var:
+        assert self.scope is not None
+        return self.scope.vars[name]
+
+    def batch_axis(self, name: str) -> int | None:
+        dims = self.vars(name).dims
+        return None if dims is None else next((i for i, d in enumerate(dims) if d.has(self.plan.batch)), None)
 
     def absorb(self, step: Step, kind: str, amount: Tensor | PerSample, name: str) -> None:
         total = amount.amount if isinstance(amount, PerSample) else self.per_sample(amount, name)
@@ -189,17 +245,20 @@ class _Run:
         if name in self.q:
             _add(self.r, name, self.q.pop(name))
 
-    def backward(self, start: Tensor) -> None:
-        """Relevance from the explained tensor to the attribution points; everything else ends in ``absorbed``."""
-        self.r[self.plan.explained] = start
-        for step, trace in zip(reversed(self.plan.steps), reversed(self.traces), strict=True):
-            outputs = [o for o in step.outputs if o in self.plan.path and o not in self.plan.points]
+    def backward(self) -> None:
+        """Relevance from where it has arrived to the ends of this scope; everything else ends in ``absorbed``."""
+        scope = self.scope
+        assert scope is not None
+        for step, trace in zip(reversed(self.steps), reversed(self.traces), strict=True):
+            outputs = [o for o in step.outputs if o in scope.path and o not in scope.ends and o not in scope.leaves]
             if not any(o in d for o in outputs for d in (self.r, self.s, self.q)):
                 continue
             if isinstance(step.layer, Routing):
                 self.route(step, trace, outputs)
             elif isinstance(step.layer, Affine):
                 self.affine(step, trace, outputs[0])
+            elif isinstance(step.layer, Nested):
+                self.loop(step, trace, outputs)
             else:
                 for output in outputs:
                     self.settle(output)
@@ -210,24 +269,66 @@ class _Run:
                 self.hand(step, share.inputs, self.r)
                 for kind, amount in share.absorbed.items():
                     self.absorb(step, kind, amount, outputs[0])
-        for point in self.plan.points:
-            self.settle(point)
+        for end in scope.ends:
+            self.settle(end)
+
+    def loop(self, step: Step, trace: Any, outputs: Sequence[str]) -> None:
+        """Through a nested program: its leaves are tensors of this scope."""
+        assert self.scope is not None
+        assert self.zero is not None
+        layer: Any = step.layer
+        scope = self.scope.inner[step.key]
+        for output in outputs:
+            self.settle(output)
+        outside = layer.outside(step.inputs)
+
+        def back(run: _Run, arriving: Mapping[str, Tensor], t: Tensor) -> None:
+            run.size, run.zero = self.size, self.zero
+            if self.rule.bias_factor:
+                self.enter(run, trace, outside, t)
+                run.measure()
+            for name, r in arriving.items():
+                _add(run.r, name, r)
+            run.backward()
+
+        rs = [self.r.get(o) if o in outputs else None for o in step.outputs]
+        left = walk(trace, scope, rs, self.zero, back)
+        for (kind, leaf), tensor in left.arrived.items():
+            _add({"r": self.r, "s": self.s, "q": self.q}[kind], outside[leaf], tensor)
+        for key, amount in left.absorbed.items():
+            _add(self.absorbed, key, amount)
+        for name, _, slot in layer.states:
+            if name not in left.states:
+                continue
+            source = step.inputs[slot] if isinstance(slot, int) else None
+            if source is not None and source in self.scope.path:
+                _add(self.r, source, left.states[name])
+            else:
+                place = split_axis(scope.vars[name].dims or (), self.plan.batch)
+                _add(self.absorbed, f"{step.name}|initial_state", self.summed(left.states[name], place))
 
     def passed(self, step: Step, r: Tensor) -> Share:
         """Relevance through an elementwise layer: all to its one signal."""
-        (signal,) = step.layer.signals([self.plan.vars[n] for n in step.inputs])
+        (signal,) = step.layer.signals([self.vars(n) for n in step.inputs])
         return Share([r if i == signal else None for i in range(len(step.inputs))])
 
     def hand(self, step: Step, parts: Sequence[Tensor | None], into: dict[str, Tensor]) -> None:
         """Give every input its part; at an input off the path relevance ends."""
+        assert self.scope is not None
         for index, (name, part) in enumerate(zip(step.inputs, parts, strict=False)):
             if part is None:
                 continue
-            if name in self.plan.path:
+            if name in self.scope.path:
                 _add(into, name, part)
             elif into is self.r:
                 kind = step.layer.lost_as(index) if isinstance(step.layer, Opaque) else "constant"
                 self.absorb(step, kind, part, name)
+            elif into is self.s and part.dtype.is_floating:
+                self.absorb(step, self.constant_kind(name), (1 - self.rule.bias_factor) * self.env[name] * part, name)
+
+    def constant_kind(self, name: str) -> str:
+        """What a computed term is that carries no relevance: a state if it has the batch axis, else a bias."""
+        return "constant" if self.batch_axis(name) is not None else "bias"
 
     def route(self, step: Step, trace: Trace, outputs: Sequence[str]) -> None:
         layer: Any = step.layer
@@ -244,12 +345,13 @@ class _Run:
     def affine(self, step: Step, trace: Trace, name: str) -> None:
         layer: Any = step.layer
         rule, linear = self.rule, layer.linear(trace)
-        role = self.plan.roles[name]
+        assert self.scope is not None
+        role = self.scope.roles[name]
         if role is Role.SELECT:
             # m·a + (1 − m)·b: each entry's relevance goes to the side its mask selects
             self.settle(name)
             parts = {}
-            for term, mask in self.plan.selections[name]:
+            for term, mask in self.scope.selections[name]:
                 parts[term] = unbroadcast(self.r[name] * self.env[mask], self.env[term])
             self.hand(step, [parts.get(n) for n in step.inputs], self.r)
             return
@@ -265,7 +367,8 @@ class _Run:
             self.absorb(step, "stabilizer", (1 - rule.bias_factor) * stabilizer, name)
             q = None
             if rule.bias_factor:
-                q = self.even(rule.bias_factor * (stabilizer + self.offsets[name] * s), name)
+                q, lost = self.even(rule.bias_factor * (stabilizer + self.offsets[name] * s), name)
+                self.absorb(step, "bias", lost, name)
         else:
             s, q = self.s[name], self.q.get(name)
         bias = layer.bias(trace)
@@ -274,7 +377,7 @@ class _Run:
         self.end_branches(step, linear, name, s)
         if q is not None:
             for index, part in enumerate(linear.mapped(tf.ones_like).pull(q)):
-                if part is not None and step.inputs[index] in self.plan.path:
+                if part is not None and step.inputs[index] in self.scope.path:
                     _add(self.r if index in layer.operands else self.q, step.inputs[index], part)
 
     def end_branches(self, step: Step, linear: LinearMap, output: str, s: Tensor) -> None:
@@ -283,14 +386,14 @@ class _Run:
         A computed term that carries no relevance leaves, by linearity, (the map of that term alone) · s at the output.
         """
         layer: Any = step.layer
+        assert self.scope is not None
         for index, part in enumerate(linear.pull(s)):
             if part is None:
                 continue
             name = step.inputs[index]
-            if name not in self.plan.path:
+            if name not in self.scope.path:
                 alone = [self.env[n] if i == index else tf.zeros_like(self.env[n]) for i, n in enumerate(step.inputs)]
-                kind = "constant" if self.plan.batch_axis(name) is not None else "bias"
-                self.absorb(step, kind, (1 - self.rule.bias_factor) * linear.call(alone) * s, output)
+                self.absorb(step, self.constant_kind(name), (1 - self.rule.bias_factor) * linear.call(alone) * s, output)
             elif index in layer.operands:
                 _add(self.r, name, self.env[name] * part)
             else:
@@ -301,16 +404,20 @@ class _Run:
 
     def measure(self) -> None:
         """For every tensor inside a block: how many lower units feed each entry, and its constant part."""
+        scope = self.scope
+        assert scope is not None
         inside = (Role.INLINE, Role.ROUTE)
-        plan = self.plan
 
         def inner(name: str, index: int, layer: Any) -> bool:
-            return name in self.counts and plan.roles.get(name) in inside and index not in getattr(layer, "operands", ())
+            going_on = name in scope.leaves or scope.roles.get(name) in inside
+            return name in self.counts and going_on and index not in getattr(layer, "operands", ())
 
-        for step, trace in zip(plan.steps, self.traces, strict=True):
+        for step, trace in zip(self.steps, self.traces, strict=True):
             layer: Any = step.layer
             for position, name in enumerate(step.outputs):
-                if name not in plan.path or name in plan.points or not isinstance(layer, Affine | Routing):
+                if name not in scope.path or name in scope.ends or name in scope.leaves:
+                    continue
+                if not isinstance(layer, Affine | Routing):
                     continue
                 counts, offsets = [], []
                 for index, source in enumerate(step.inputs):
@@ -322,7 +429,7 @@ class _Run:
                         counts.append(x)
                         offsets.append(x)
                     else:
-                        on_path = source in plan.path
+                        on_path = source in scope.path
                         counts.append(tf.ones_like(x) if on_path else tf.zeros_like(x))
                         offsets.append(tf.zeros_like(x) if on_path else x)
                 if isinstance(layer, Affine):
@@ -335,9 +442,21 @@ class _Run:
                     self.counts[name] = layer.move(trace, counts, constants=False)[position]
                     self.offsets[name] = layer.move(trace, offsets, constants=True)[position]
 
-    def even(self, share: Tensor, name: str) -> Tensor:
-        """A root's shares, averaged over its last axis unless that is the batch, per lower unit."""
-        dims = self.plan.vars[name].dims or ()
+    def enter(self, run: _Run, trace: Loop, outside: Mapping[str, str], t: Tensor) -> None:
+        """A body knows what feeds the entries of its leaves: as much as feeds them outside."""
+        assert self.scope is not None
+        rows = {row.name: row for row in trace.layer.rows}
+        for leaf, name in outside.items():
+            if name not in self.counts or self.scope.roles.get(name) not in (Role.INLINE, Role.ROUTE):
+                continue
+            for ours, theirs in ((self.counts[name], run.counts), (self.offsets[name], run.offsets)):
+                row = rows.get(leaf)
+                theirs[leaf] = ours if row is None else trace.row(row, run, t, ours)
+
+    def even(self, share: Tensor, name: str) -> tuple[Tensor, Tensor]:
+        """A root's shares, averaged over its last axis unless that is the batch: per lower unit, and where there is none."""
+        dims = self.vars(name).dims or ()
         if dims and not dims[-1].has(self.plan.batch):
             share = tf.zeros_like(share) + tf.reduce_mean(share, -1, keepdims=True)
-        return tf.math.divide_no_nan(share, self.counts[name])
+        counts = self.counts[name]
+        return tf.math.divide_no_nan(share, counts), tf.where(tf.equal(counts, 0), share, tf.zeros_like(share))

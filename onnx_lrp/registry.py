@@ -37,7 +37,7 @@ class Var:
         value: entries of a small integer tensor (ints and Dims), if shape arithmetic made it.
         interval: bounds that every entry keeps.
         live: depends on an attribution point along a float path.
-        valued: an integer tensor made from the values (not only the shape) of a graph input.
+        valued: a tensor of integers or strings made from the values (not only the shape) of a graph input.
         mask: derived from a bool.
         origin: what it was computed from, when only elementwise functions lie between (x in x * f(x)).
     """

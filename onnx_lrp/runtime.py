@@ -11,7 +11,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from .errors import MissingExtra, UnsupportedModel
-from .graph import Graph
+from .graph import Graph, Node
 
 __all__ = ["Runtime"]
 
@@ -22,6 +22,13 @@ def _onnxruntime(purpose: str) -> Any:
     except ImportError as error:
         raise MissingExtra("onnxruntime", extra="cpu", purpose=purpose) from error
     return onnxruntime
+
+
+def _as_filed(nodes: Sequence[Node], names: Sequence[str]) -> Sequence[Node]:
+    """Nodes as the file has them instead of what they were rewritten to, unless something inside is asked for."""
+    inside = {id(n.origin) for n in nodes if n.origin is not None and set(n.outputs) & set(names) - set(n.origin.outputs)}
+    found = [n if n.origin is None or id(n.origin) in inside else n.origin for n in nodes]
+    return list({id(n): n for n in found}.values())
 
 
 class Runtime:
@@ -63,7 +70,7 @@ class Runtime:
     def _prefix(self, names: tuple[str, ...]) -> tuple[Any, tuple[str, ...]]:
         graph = self.graph
         wanted = graph.ancestors(names)
-        nodes = [n for n in graph.nodes if any(o in wanted for o in n.outputs)]
+        nodes = _as_filed([n for n in graph.nodes if any(o in wanted for o in n.outputs)], names)
         needed = set(names).union(*(n.reads() for n in nodes)) if nodes else set(names)
         given = [v for v in graph.inputs if v.name in needed]
         initializers = [numpy_helper.from_array(graph.constants[n], n) for n in sorted(needed) if n in graph.constants]

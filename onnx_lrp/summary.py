@@ -124,7 +124,8 @@ def summarize(plan: Plan, rule: Epsilon, precision: str) -> Summary:
         inputs=tuple(str(v) for v in plan.graph.inputs),
         outputs=tuple(str(v) for v in plan.graph.outputs),
         explained=f"{plan.explained} {_shape(plan, plan.explained)}"
-        + (f", before output {plan.output!r}" if plan.explained != plan.output else ""),
+        + (f", before output {plan.output!r}" if plan.explained != plan.output else "")
+        + (f"; classes 0 and 1 start from {' and '.join('-z' if s < 0 else 'z' for s in plan.signs)}" if plan.signs else ""),
         points=points,
         axes={"batch": batch, "time": "yes" if plan.times else "none", "class": plan.class_axis},
         rows=tuple(rows),

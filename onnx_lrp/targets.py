@@ -32,7 +32,12 @@ class Target:
     value: np.ndarray | None = None
 
 
-def prepare(target: Any, shape: Sequence[int | None], class_axis: int | None, batch_axis: int | None) -> Target:
+Signs = tuple[int, int] | None
+
+
+def prepare(
+    target: Any, shape: Sequence[int | None], class_axis: int | None, batch_axis: int | None, signs: Signs = None
+) -> Target:
     """Check a user's target against the explained tensor.
 
     Args:
@@ -40,6 +45,7 @@ def prepare(target: Any, shape: Sequence[int | None], class_axis: int | None, ba
         shape: shape of the explained tensor, None where unknown.
         class_axis: its axis of classes, None if every entry is a score of its own.
         batch_axis: its axis of samples, None for one sample.
+        signs: of two classes that share one score.
 
     Raises:
         InputError: not an integer, negative, out of range, or of a shape that doesn't fit.
@@ -51,7 +57,7 @@ def prepare(target: Any, shape: Sequence[int | None], class_axis: int | None, ba
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
         raise InputError(f"target must be None, a class index or an array of them, got {target!r}")
-    classes = 1 if class_axis is None else shape[class_axis]
+    classes = 2 if signs else 1 if class_axis is None else shape[class_axis]
     if array.size and (array.min() < 0 or (classes is not None and array.max() >= classes)):
         wrong = int(array.min()) if array.min() < 0 else int(array.max())
         known = f"0 to {classes - 1}" if classes is not None else "0 and up"
@@ -67,10 +73,12 @@ def prepare(target: Any, shape: Sequence[int | None], class_axis: int | None, ba
     return Target("index", array.astype(np.int64))
 
 
-def seed(mode: str, value: Tensor | None, scores: Tensor, class_axis: int | None) -> tuple[Tensor, Tensor]:
+def seed(mode: str, value: Tensor | None, scores: Tensor, class_axis: int | None, signs: Signs = None) -> tuple[Tensor, Tensor]:
     """(seed tensor, explained index of every position) for the scores of a forward pass."""
     if mode == "seed":
         return tf.broadcast_to(value, tf.shape(scores)), tf.zeros(tf.shape(scores), tf.int64)
+    if signs:
+        return _two_classes(mode, value, scores, class_axis, signs)
     if class_axis is None:
         return scores, tf.zeros(tf.shape(scores), tf.int64)
     if mode == "argmax":
@@ -81,3 +89,16 @@ def seed(mode: str, value: Tensor | None, scores: Tensor, class_axis: int | None
         index = tf.broadcast_to(value, kept)
     chosen = tf.one_hot(index, tf.shape(scores)[class_axis], axis=class_axis, dtype=scores.dtype)
     return scores * chosen, index
+
+
+def _two_classes(
+    mode: str, value: Tensor | None, scores: Tensor, class_axis: int | None, signs: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """Each class starts from the one score with its own sign; the predicted one is the larger, the first where they are equal."""
+    positions = scores if class_axis is None else tf.squeeze(scores, [class_axis])
+    if mode == "argmax":
+        index = tf.cast(signs[1] * positions > signs[0] * positions, tf.int64)
+    else:
+        index = tf.broadcast_to(value, tf.shape(positions))
+    factors = tf.gather(tf.constant(signs, scores.dtype), index)
+    return scores * (factors if class_axis is None else tf.expand_dims(factors, class_axis)), index

@@ -16,19 +16,35 @@ FAMILIES = {
     "activation": testing.activations,
     "add": testing.sums,
     "concat": testing.concats,
+    "conv": testing.convolutions,
+    "einsum": testing.einsums,
     "expand": testing.expansions,
     "gather": testing.gathers,
     "gemm": testing.gemms,
+    "gemm forms": testing.gemm_forms,
     "gru": testing.grus,
+    "loop": testing.loops,
+    "logic": testing.conditions,
     "lstm": testing.lstms,
+    "matmul": testing.matmuls,
     "mul": testing.products,
+    "qlinear": testing.qlinears,
+    "quantize": testing.quantizations,
+    "power": testing.powers,
     "reduce": testing.reductions,
     "reshape": testing.reshapes,
     "rnn": testing.rnns,
+    "scan_sum": testing.running_sums,
+    "select": testing.selections,
     "shape": testing.shapes,
     "slice": testing.slices,
     "softmax": testing.softmaxes,
     "normalization": testing.normalizations,
+    "index": testing.indexings,
+    "pad": testing.paddings,
+    "reverse": testing.reversals,
+    "sequence": testing.sequences,
+    "topk": testing.choices,
     "transpose": testing.transposes,
 }
 RECURRENT = {"gru": testing.grus, "lstm": testing.lstms, "rnn": testing.rnns}
@@ -121,6 +137,39 @@ def test_dense_spellings_are_equal(case, epsilon, bias_factor):
         assert_equal(first, other)  # halves and quarters are exact in float32
 
 
+@pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
+@given(data=st.data(), epsilon=EPSILONS)
+def test_cell_spellings_are_equal(op, data, epsilon):
+    """Fused, unrolled, Scan and Loop: one network, one explanation."""
+    models, feeds = data.draw(testing.cell_spellings(op=op))
+    first, *others = (relevance(m, feeds, epsilon=epsilon) for m in models)
+    for other in others:
+        assert_equal(first, other)
+
+
+@given(testing.activation_spellings(), EPSILONS)
+def test_activations_written_out_are_equal(case, epsilon):
+    models, feeds = case
+    first, *others = (relevance(m, feeds, epsilon=epsilon) for m in models)
+    for other in others:
+        assert_equal(first, other, 1e-6)  # float32 constants such as 1/6
+
+
+@given(testing.selection_spellings(), EPSILONS, BIASES)
+def test_selections_are_equal(case, epsilon, bias_factor):
+    models, feeds = case
+    first, *others = (relevance(m, feeds, epsilon=epsilon, bias_factor=bias_factor) for m in models)
+    for other in others:
+        assert_equal(first, other)
+
+
+@given(testing.einsum_spellings(), EPSILONS, BIASES)
+def test_einsum_is_matmul(case, epsilon, bias_factor):
+    pairs, feeds = case
+    for pair in pairs:
+        assert_equal(*(relevance(m, feeds, epsilon=epsilon, bias_factor=bias_factor) for m in pair))
+
+
 def permuted(model, order):
     """The model with the gate blocks of its recurrent weights in another order."""
     copy = ModelProto()
@@ -163,7 +212,7 @@ def test_permuted_gates_are_noticed(order):
 
 
 @pytest.mark.parametrize("jit", ["graph", "xla"])
-@pytest.mark.parametrize("family", ["gemm", "mul", "gather", "concat", "lstm", "lstm lens"])
+@pytest.mark.parametrize("family", ["gemm", "mul", "gather", "concat", "lstm", "lstm lens", "loop"])
 def test_every_jit_mode_agrees(family, jit):
     name, *lens = family.split()
     model, feeds = fixed_lstm(lengths=bool(lens)) if name == "lstm" else _sample(FAMILIES[name]())

@@ -14,21 +14,21 @@ from typing import Any
 import numpy as np
 
 from .._lazy import tf
-from ..layer import Elementwise, Trace
+from ..intervals import Interval, bounds, hull, inverse, monotone, origin_of, times
+from ..layer import Elementwise, Trace, constant_dims, fill, mixed, operand_dims
 from ..registry import ANY, Var, importer
 
 __all__ = ["Activation", "activate"]
 
 Tensor = Any
-Interval = tuple[float, float]
-
-
-def _erf_gelu(x: Tensor) -> Tensor:
-    return tf.nn.gelu(x, approximate=False)
 
 
 def _hard_sigmoid(x: Tensor, alpha: float = 0.2, beta: float = 0.5) -> Tensor:
     return tf.clip_by_value(alpha * x + beta, 0.0, 1.0)
+
+
+def _shrink(x: Tensor, bias: float, lambd: float) -> Tensor:
+    return tf.where(x < -lambd, x + bias, tf.where(x > lambd, x - bias, tf.zeros_like(x)))
 
 
 # name → (function, default attributes)
@@ -40,6 +40,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
     "Asinh": (lambda x: tf.asinh(x), {}),
     "Atan": (lambda x: tf.atan(x), {}),
     "Atanh": (lambda x: tf.atanh(x), {}),
+    "Ceil": (lambda x: tf.math.ceil(x), {}),
     "Affine": (lambda x, alpha, beta: alpha * x + beta, {"alpha": 1.0, "beta": 0.0}),
     "Celu": (lambda x, alpha: tf.maximum(x, 0.0) + tf.minimum(alpha * tf.math.expm1(x / alpha), 0.0), {"alpha": 1.0}),
     "Cos": (lambda x: tf.cos(x), {}),
@@ -47,6 +48,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
     "Elu": (lambda x, alpha: tf.where(x < 0, alpha * tf.math.expm1(tf.minimum(x, 0.0)), x), {"alpha": 1.0}),
     "Erf": (lambda x: tf.math.erf(x), {}),
     "Exp": (lambda x: tf.exp(x), {}),
+    "Floor": (lambda x: tf.floor(x), {}),
     "HardSigmoid": (lambda x, alpha, beta: _hard_sigmoid(x, alpha, beta), {"alpha": 0.2, "beta": 0.5}),
     "HardSwish": (lambda x: x * _hard_sigmoid(x, 1 / 6, 0.5), {}),
     "LeakyRelu": (lambda x, alpha: tf.where(x < 0, alpha * x, x), {"alpha": 0.01}),
@@ -54,11 +56,13 @@ FUNCTIONS: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
     "Mish": (lambda x: x * tf.tanh(tf.math.softplus(x)), {}),
     "Reciprocal": (lambda x: 1 / x, {}),
     "Relu": (lambda x: tf.nn.relu(x), {}),
+    "Round": (lambda x: tf.round(x), {}),
     "ScaledTanh": (lambda x, alpha, beta: alpha * tf.tanh(beta * x), {"alpha": 1.0, "beta": 1.0}),
     "Selu": (
         lambda x, alpha, gamma: gamma * tf.where(x < 0, alpha * tf.math.expm1(tf.minimum(x, 0.0)), x),
         {"alpha": 1.67326319217681884765625, "gamma": 1.05070102214813232421875},
     ),
+    "Shrink": (lambda x, bias, lambd: _shrink(x, bias, lambd), {"bias": 0.0, "lambd": 0.5}),
     "Sigmoid": (lambda x: tf.sigmoid(x), {}),
     "Sign": (lambda x: tf.sign(x), {}),
     "Sin": (lambda x: tf.sin(x), {}),
@@ -72,22 +76,75 @@ FUNCTIONS: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
     "ThresholdedRelu": (lambda x, alpha: tf.where(x > alpha, x, tf.zeros_like(x)), {"alpha": 1.0}),
 }
 
-BOUNDS: dict[str, Interval] = {
-    "Sigmoid": (0.0, 1.0),
-    "HardSigmoid": (0.0, 1.0),
-    "Tanh": (-1.0, 1.0),
-    "Softsign": (-1.0, 1.0),
-    "Erf": (-1.0, 1.0),
-    "Sin": (-1.0, 1.0),
-    "Cos": (-1.0, 1.0),
-    "Sign": (-1.0, 1.0),
-    "Softplus": (0.0, math.inf),
-    "Exp": (0.0, math.inf),
-    "Sqrt": (0.0, math.inf),
-}
 
-# Normalizers: constant for relevance (Ali et al. 2022).
-NORMALIZERS = {"Reciprocal", "Sqrt"}
+def _swish_range(x: Interval, lowest: float) -> Interval:
+    """Bounds of x · φ(x) with 0 ≤ φ ≤ 1, whose minimum is ``lowest``."""
+    return (max(lowest, x[0]) if x[0] < 0 else 0.0), max(x[1], 0.0)
+
+
+def _abs_range(x: Interval) -> Interval:
+    return (0.0 if x[0] <= 0 <= x[1] else min(abs(x[0]), abs(x[1]))), max(abs(x[0]), abs(x[1]))
+
+
+def _within(low: float, high: float) -> Callable[[Interval, Any], Interval]:
+    return lambda x, a: (low, high)
+
+
+def _rising(function: Callable[..., Any], low: float = -math.inf, high: float = math.inf) -> Callable[[Interval, Any], Interval]:
+    """Bounds of a non-decreasing function of (x, attributes)."""
+    return lambda x, a: monotone(lambda v: function(v, **a), x, (low, high))
+
+
+def _leaky(x: Any, alpha: float) -> Any:
+    return alpha * x if x < 0 else x
+
+
+# name → bounds of the function, given those of x and the attributes; a name that is not here keeps none
+RANGES: dict[str, Callable[[Interval, Mapping[str, Any]], Interval]] = {
+    "Abs": lambda x, a: _abs_range(x),
+    "Acos": _within(0.0, math.pi + 1e-6),
+    "Acosh": _rising(np.arccosh, 0.0),
+    "Asin": _rising(np.arcsin, -math.pi / 2 - 1e-6, math.pi / 2 + 1e-6),
+    "Asinh": _rising(np.arcsinh),
+    "Atan": _rising(np.arctan),
+    "Atanh": _rising(np.arctanh),
+    "Ceil": _rising(np.ceil),
+    "Cos": _within(-1.0, 1.0),
+    "Cosh": lambda x, a: monotone(np.cosh, _abs_range(x), (1.0, math.inf)),
+    "Erf": _rising(lambda x: math.erf(x)),
+    "Exp": _rising(np.exp, 0.0),
+    "Floor": _rising(np.floor),
+    "HardSwish": lambda x, a: _swish_range(x, -0.375),
+    "Log": _rising(np.log),
+    "Mish": lambda x, a: _swish_range(x, -0.3089),
+    "Reciprocal": lambda x, a: inverse(x),
+    "Relu": _rising(lambda x: max(x, 0.0)),
+    "Round": _rising(np.rint),
+    "Sigmoid": _rising(lambda x: 1 / (1 + np.exp(-x)), 0.0, 1.0),
+    "Sign": _rising(np.sign),
+    "Sin": _within(-1.0, 1.0),
+    "Sinh": _rising(np.sinh),
+    "Softplus": _rising(lambda x: np.logaddexp(x, 0.0), 0.0),
+    "Softsign": _rising(lambda x: x / (1 + abs(x)), -1.0, 1.0),
+    "Sqrt": _rising(np.sqrt, 0.0),
+    "Tanh": _rising(np.tanh),
+}
+# with attributes that may turn them round
+SHAPED: dict[str, tuple[Callable[[Mapping[str, Any]], bool], Callable[[Interval, Mapping[str, Any]], Interval]]] = {
+    "Celu": (
+        lambda a: a["alpha"] > 0,
+        _rising(lambda x, alpha: max(x, 0.0) + min(alpha * np.expm1(x / alpha), 0.0)),
+    ),
+    "Elu": (lambda a: a["alpha"] >= 0, _rising(lambda x, alpha: alpha * np.expm1(x) if x < 0 else x)),
+    "HardSigmoid": (lambda a: a["alpha"] > 0, _rising(lambda x, alpha, beta: np.clip(alpha * x + beta, 0, 1), 0.0, 1.0)),
+    "LeakyRelu": (lambda a: a["alpha"] > 0, _rising(_leaky)),
+    "Selu": (
+        lambda a: a["alpha"] >= 0 and a["gamma"] >= 0,
+        _rising(lambda x, alpha, gamma: gamma * (alpha * np.expm1(x) if x < 0 else x)),
+    ),
+    "Swish": (lambda a: a["alpha"] > 0, lambda x, a: _swish_range(x, -0.2785 / a["alpha"])),
+    "ThresholdedRelu": (lambda a: a["alpha"] >= 0, _rising(lambda x, alpha: x if x > alpha else 0.0)),
+}
 
 
 def activate(name: str, attributes: Mapping[str, Any] | None = None) -> Callable[[Tensor], Tensor]:
@@ -97,11 +154,12 @@ def activate(name: str, attributes: Mapping[str, Any] | None = None) -> Callable
     return lambda x: function(x, **settings)
 
 
-def _interval(name: str, before: Interval) -> Interval:
-    low, high = BOUNDS.get(name, ANY)
-    if name in ("Relu", "Abs"):
-        low, high = (max(0.0, before[0]), max(0.0, before[1])) if name == "Relu" else (0.0, max(-before[0], before[1]))
-    return low, high
+def _interval(name: str, before: Interval, attributes: Mapping[str, Any]) -> Interval:
+    settings = {**FUNCTIONS[name][1], **attributes}
+    if name in SHAPED:
+        keeps, bounds_of = SHAPED[name]
+        return bounds_of(before, settings) if keeps(settings) else (0.0, 1.0) if name == "HardSigmoid" else ANY
+    return RANGES[name](before, settings) if name in RANGES else ANY
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -118,7 +176,7 @@ class Activation(Elementwise):
     def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
         (x,) = xs
         origin = x.origin | {x.name}
-        return [dataclasses.replace(x, value=None, interval=_interval(self.name, x.interval), origin=origin)]
+        return [dataclasses.replace(x, value=None, interval=_interval(self.name, x.interval, self.attributes), origin=origin)]
 
     def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
         return Trace(xs, [activate(self.name, self.attributes)(xs[0])], p)
@@ -156,7 +214,11 @@ class Gelu(Elementwise):
     approximate: bool = False
 
     def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
-        return [dataclasses.replace(xs[0], value=None, interval=ANY, origin=xs[0].origin | {xs[0].name})]
+        return [
+            dataclasses.replace(
+                xs[0], value=None, interval=_swish_range(xs[0].interval, -0.171), origin=xs[0].origin | {xs[0].name}
+            )
+        ]
 
     def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
         return Trace(xs, [tf.nn.gelu(xs[0], approximate=self.approximate)], p)
@@ -169,34 +231,85 @@ def gelu(X: Var, *, approximate: str = "none") -> Any:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Clip(Elementwise):
-    """Clamps to constants; relevance passes, as through any saturation."""
+    """Clamps between bounds (slots: x, low, high; None: open); relevance passes to x, as through any saturation."""
 
-    low: float = -math.inf
-    high: float = math.inf
+    slots: tuple[int | str | None, ...]
+
+    def signals(self, xs: Sequence[Var]) -> Sequence[int]:
+        return (0,) if self.slots[0] == 0 else ()
+
+    def _operands(self, xs: Sequence[Any], p: Mapping[str, Any]) -> list[Any]:
+        return [None if s is None else p[s] if isinstance(s, str) else xs[s] for s in self.slots]
 
     def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
-        (x,) = xs
-        inside = (min(max(x.interval[0], self.low), self.high), max(min(x.interval[1], self.high), self.low))
-        return [dataclasses.replace(x, value=None, interval=inside, origin=x.origin | {x.name})]
+        x, low, high = self._operands(xs, self.parameters)
+        at_least = (-math.inf, -math.inf) if low is None else bounds(low)
+        at_most = (math.inf, math.inf) if high is None else bounds(high)
+        inside = bounds(x)
+        inside = (max(inside[0], at_least[0]), max(inside[1], at_least[1]))
+        inside = (min(inside[0], at_most[0]), min(inside[1], at_most[1]))
+        if not isinstance(x, Var):
+            return [Var("", x.dtype, constant_dims(x), interval=inside)]
+        return [dataclasses.replace(x, value=None, interval=inside, origin=origin_of(xs) if x.live else frozenset())]
 
     def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
-        x = xs[0]
-        if math.isfinite(self.low):
-            x = tf.maximum(x, tf.cast(self.low, x.dtype))
-        if math.isfinite(self.high):
-            x = tf.minimum(x, tf.cast(self.high, x.dtype))
+        x, low, high = self._operands(xs, p)
+        if low is not None:
+            x = tf.maximum(x, tf.cast(tf.reshape(low, []), x.dtype))
+        if high is not None:  # last: where the bounds cross, the upper one holds
+            x = tf.minimum(x, tf.cast(tf.reshape(high, []), x.dtype))
         return Trace(xs, [x], p)
 
 
+def read_clip(x: Any, low: Any, high: Any) -> Any:
+    """Clip with whatever bounds are there; an infinite one is none."""
+    ends = [None if isinstance(v, np.ndarray) and np.all(np.isinf(v)) else v for v in (low, high)]
+    slots: list[int | str | None] = []
+    used, parameters, inputs = mixed(x, *ends)
+    given = iter(used)
+    slots = [None if v is None else next(given) for v in (x, *ends)]
+    return Clip(parameters=parameters, slots=tuple(slots)), inputs
+
+
 @importer("Clip", since=1)
-def clip_attributes(input: Var, *, min: float = -math.inf, max: float = math.inf, consumed_inputs: Any = None) -> Any:
-    return Clip(low=min, high=max), (input,)
+def clip_attributes(input: Any, *, min: float = -math.inf, max: float = math.inf, consumed_inputs: Any = None) -> Any:
+    return read_clip(input, np.asarray(min, np.float64), np.asarray(max, np.float64))
 
 
 @importer("Clip", since=11)
-def clip(input: Var, min: Any = None, max: Any = None, *, node: Any) -> Any:
-    if isinstance(min, Var) or isinstance(max, Var):
-        raise node.refuse("min and max must be constants")
-    low = -math.inf if min is None else float(np.asarray(min).reshape(-1)[0])
-    high = math.inf if max is None else float(np.asarray(max).reshape(-1)[0])
-    return Clip(low=low, high=high), (input,)
+def clip(input: Any, min: Any = None, max: Any = None) -> Any:
+    return read_clip(input, min, max)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PRelu(Elementwise):
+    """x, times a slope (constant, or computed off the path) where it is negative. Slots: x, slope."""
+
+    slots: tuple[int | str, ...]
+
+    def signals(self, xs: Sequence[Var]) -> Sequence[int]:
+        return (0,) if self.slots[0] == 0 else ()
+
+    def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
+        x, slope = fill(self.slots, xs, self.parameters)
+        inside = bounds(x)
+        below = times((min(inside[0], 0.0), min(inside[1], 0.0)), bounds(slope))
+        above = (max(inside[0], 0.0), max(inside[1], 0.0))
+        if inside[0] >= 0:
+            below = above
+        if inside[1] < 0:
+            above = below
+        dims = operand_dims(self.slots, xs, self.parameters)
+        return [Var("", x.dtype, dims, interval=hull([below, above]), origin=origin_of(xs))]
+
+    def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
+        x, slope = fill(self.slots, xs, p)
+        return Trace(xs, [tf.where(x < 0, slope * x, x)], p)
+
+
+@importer("PRelu", since=7)
+def prelu(X: Any, slope: Any, *, node: Any) -> Any:
+    if isinstance(slope, Var) and slope.live:
+        raise node.refuse("the slope depends on an attribution point")
+    slots, parameters, inputs = mixed(X, slope)
+    return PRelu(parameters=parameters, slots=slots), inputs

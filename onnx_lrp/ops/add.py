@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from .._lazy import tf
+from ..intervals import Interval, bounds, origin_of, plus, times
 from ..layer import Affine, Trace, fill, mixed, operand_dims, unbroadcast
 from ..linear import LinearMap
-from ..registry import ANY, Var, importer
+from ..registry import Var, importer
 
 __all__ = ["WeightedSum"]
 
@@ -30,21 +29,13 @@ class WeightedSum(Affine):
         return "Add" if len(self.slots) > 1 else "Scale"
 
     def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
-        low = high = 0.0
+        interval: Interval = (0.0, 0.0)
         for slot, factor in zip(self.slots, self.factors, strict=True):
-            if isinstance(slot, str):
-                c = self.parameters[slot]
-                lo, hi = (float(c.min()), float(c.max())) if c.size else (0.0, 0.0)
-            else:
-                lo, hi = xs[slot].interval
-            ends = (factor * lo, factor * hi)
-            low, high = low + min(ends), high + max(ends)
-        if np.isnan(low) or np.isnan(high):
-            low, high = ANY
+            term = bounds(self.parameters[slot] if isinstance(slot, str) else xs[slot])
+            interval = plus(interval, times(term, (factor, factor)))
         masks = all(x.mask for x in xs)
-        origin = xs[0].origin | {xs[0].name} if len(xs) == 1 else frozenset[str]()
         dims = operand_dims(self.slots, xs, self.parameters)
-        return [Var("", xs[0].dtype, dims, interval=(low, high), mask=masks, origin=origin)]
+        return [Var("", xs[0].dtype, dims, interval=interval, mask=masks, origin=origin_of(xs))]
 
     def sums(self, xs: Sequence[Var]) -> bool:
         return len(self.slots) > 1

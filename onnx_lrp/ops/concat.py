@@ -11,7 +11,7 @@ import numpy as np
 
 from .._lazy import tf
 from ..dims import Dim, fresh, unify
-from ..layer import Routing, Trace, constant_dims, fill, mixed
+from ..layer import Routing, Trace, constant_dims, fill, known, mixed
 from ..registry import Var, importer
 
 __all__ = ["Concat", "Split"]
@@ -28,19 +28,22 @@ class Concat(Routing):
 
     def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
         shapes = [constant_dims(self.parameters[s]) if isinstance(s, str) else xs[s].dims for s in self.slots]
-        known = [s for s in shapes if s is not None]
+        read = [s for s in shapes if s is not None]
         lows = [xs[s].interval[0] if isinstance(s, int) else float(np.min(self.parameters[s], initial=0)) for s in self.slots]
         highs = [xs[s].interval[1] if isinstance(s, int) else float(np.max(self.parameters[s], initial=0)) for s in self.slots]
         interval = (min(lows), max(highs))
-        if not known:
+        if not read:
             return [Var("", xs[0].dtype, None, interval=interval)]
-        dims = list(known[0])
+        dims = list(read[0])
         axis = self.axis % len(dims)
-        for shape in known[1:]:
+        for shape in read[1:]:
             dims = [unify(a, b) if i != axis else a for i, (a, b) in enumerate(zip(dims, shape, strict=True))]
-        sizes = [s[axis].size for s in known]
-        whole = len(known) == len(shapes) and None not in sizes
-        if len(known) > 1:
+        joined = [s[axis] for s in read if s[axis].size != 0]
+        sizes = [d.size for d in joined]
+        if len(joined) == 1 and len(read) == len(shapes):
+            dims[axis] = joined[0]
+        elif len(shapes) > 1:
+            whole = len(read) == len(shapes) and None not in sizes
             dims[axis] = fresh(sum(s for s in sizes if s is not None) if whole else None)
         masks = all(x.mask for x in xs) and not self.parameters
         return [Var("", xs[0].dtype, tuple(dims) if dims else (Dim(),), interval=interval, mask=masks)]
@@ -71,24 +74,30 @@ def concat(*inputs: Any, axis: int) -> Any:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Split(Routing):
-    """Cut along ``axis`` into parts of the given sizes (None: ``count`` parts, the last one smaller)."""
+    """Cut along ``axis`` into ``count`` parts: of ``sizes`` or of a second input's, else equal but for a smaller last one."""
 
     axis: int
     count: int
     sizes: tuple[int, ...] | None = None
 
+    def signals(self, xs: Sequence[Var]) -> Sequence[int]:
+        return (0,) if xs[0].is_float else ()
+
     def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
-        (x,) = xs
+        x = xs[0]
         outs = []
-        sizes = self.sizes
-        if sizes is None and x.dims is not None:
+        sizes: Sequence[Any] | None = self.sizes
+        if len(xs) > 1:
+            sizes = None if xs[1].value is None else list(xs[1].value)
+        elif sizes is None and x.dims is not None:
             total = x.dims[self.axis].size
             sizes = None if total is None else self._even(total)
         for k in range(self.count):
             dims = x.dims
-            if dims is not None:
+            if dims is not None and self.count > 1:
                 part = list(dims)
-                part[self.axis] = fresh(None if sizes is None else sizes[k])
+                size = None if sizes is None else sizes[k]
+                part[self.axis] = size if isinstance(size, Dim) else fresh(size)
                 dims = tuple(part)
             outs.append(dataclasses.replace(x, dims=dims, value=None, origin=frozenset()))
         return outs
@@ -98,10 +107,12 @@ class Split(Routing):
         return (*[size] * (self.count - 1), total - size * (self.count - 1))
 
     def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
-        (x,) = xs
+        x = xs[0]
         total = x.shape[self.axis]
-        if self.sizes is not None:
-            sizes: Any = self.sizes
+        if len(xs) > 1:
+            sizes: Any = tf.cast(xs[1], tf.int32)
+        elif self.sizes is not None:
+            sizes = self.sizes
         elif total is not None:
             sizes = self._even(total)
         else:
@@ -111,7 +122,7 @@ class Split(Routing):
 
     def route(self, trace: Trace, rs: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
         parts = [tf.zeros_like(y) if r is None else r for r, y in zip(rs, trace.outputs, strict=True)]
-        return [tf.concat(parts, self.axis)]
+        return [tf.concat(parts, self.axis), *[None] * (len(trace.inputs) - 1)]
 
 
 @importer("Split", since=2)
@@ -121,7 +132,7 @@ def split_attribute(input: Any, *, axis: int = 0, split: Any = None, node: Any) 
 
 @importer("Split", since=13)
 def split_(input: Any, split: Any = None, *, axis: int = 0, num_outputs: int | None = None, node: Any) -> Any:
-    if isinstance(split, Var):
-        raise node.refuse("the sizes of the parts must be constant")
-    sizes = None if split is None else tuple(int(s) for s in split)
-    return Split(axis=axis, count=len(node.outputs), sizes=sizes), (input,)
+    sizes, count = known(split), len(node.outputs)
+    if isinstance(split, Var) and sizes is None:
+        return Split(axis=axis, count=count), (input, split)
+    return Split(axis=axis, count=count, sizes=None if sizes is None else tuple(int(s) for s in sizes)), (input,)

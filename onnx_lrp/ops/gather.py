@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,13 +10,38 @@ from typing import Any
 import numpy as np
 
 from .._lazy import tf
-from ..dims import fresh
-from ..layer import Plain, Routing, Trace, constant_dims, fill, mixed
-from ..registry import Var, importer
+from ..dims import Dim, fresh
+from ..layer import Affine, Routing, Trace, constant_dims, fill, known, mixed
+from ..linear import LinearMap
+from ..registry import ANY, Var, importer
 
-__all__ = ["Gather", "OneHot"]
+__all__ = ["Gather", "Lookup", "OneHot", "Picked"]
 
 Tensor = Any
+CODE = "one-hot code of "
+
+
+def bounds(array: np.ndarray) -> tuple[float, float]:
+    """The interval of a constant's entries."""
+    return (float(array.min()), float(array.max())) if array.size and array.dtype.kind in "fiub" else ANY
+
+
+def put_back(r: Tensor, indices: Tensor, axis: int, x: Tensor) -> Tensor:
+    """The rows of r added up at the places along ``axis`` of x that ``indices`` took them from (negative indices: nowhere)."""
+    rank, width = x.shape.rank, indices.shape.rank
+    axis %= rank
+    order = [*range(axis, axis + width), *range(axis), *range(axis + width, r.shape.rank)]
+    rest = [a for a in range(rank) if a != axis]
+    rows = tf.transpose(r, order)
+    shape = tf.shape(x)
+    rows = tf.reshape(rows, tf.concat([[tf.size(indices)], tf.gather(shape, rest)], 0) if rest else [-1])
+    summed = tf.math.unsorted_segment_sum(rows, tf.reshape(indices, [-1]), shape[axis])
+    return tf.transpose(summed, [int(a) for a in np.argsort([axis, *rest])])
+
+
+def from_start(indices: Tensor, size: Tensor) -> Tensor:
+    """Indices with the negative ones counted from the end of an axis of ``size``."""
+    return tf.where(indices < 0, indices + tf.cast(size, indices.dtype), indices)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -33,67 +59,186 @@ class Gather(Routing):
         return "Embedding" if isinstance(self.slots[0], str) else "Gather"
 
     def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
+        first, second = self.slots
         data, indices = (constant_dims(self.parameters[s]) if isinstance(s, str) else xs[s].dims for s in self.slots)
-        first = self.slots[0]
-        dtype = self.parameters[first].dtype if isinstance(first, str) else xs[first].dtype
-        interval = (-np.inf, np.inf) if isinstance(first, str) else xs[first].interval
+        if isinstance(first, str):
+            coded = isinstance(second, int) and xs[second].valued  # an embedding is a signal, whatever its bounds
+            base = Var("", self.parameters[first].dtype, None, interval=ANY if coded else bounds(self.parameters[first]))
+        else:
+            base = Var("", xs[first].dtype, None, interval=xs[first].interval, mask=xs[first].mask)
         if data is None or indices is None:
-            return [Var("", dtype, None, interval=interval)]
+            return [base]
         axis = self.axis % len(data)
-        return [Var("", dtype, (*data[:axis], *indices, *data[axis + 1 :]), interval=interval)]
+        return [dataclasses.replace(base, dims=(*data[:axis], *indices, *data[axis + 1 :]))]
 
     def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
         data, indices = fill(self.slots, xs, p)
-        size = tf.cast(tf.shape(data)[self.axis], indices.dtype)
-        indices = tf.where(indices < 0, indices + size, indices)
+        indices = from_start(indices, tf.shape(data)[self.axis])
         return Trace(xs, [tf.gather(data, indices, axis=self.axis)], p, {"indices": indices})
 
     def route(self, trace: Trace, rs: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
-        x, indices = trace.inputs[0], trace.saved["indices"]
-        r: Tensor = rs[0]
-        rank, width = x.shape.rank, indices.shape.rank
-        axis = self.axis % rank
-        order = [*range(axis, axis + width), *range(axis), *range(axis + width, r.shape.rank)]
-        rest = [a for a in range(rank) if a != axis]
-        rows = tf.transpose(r, order)
-        shape = tf.shape(x)
-        rows = tf.reshape(rows, tf.concat([[-1], tf.gather(shape, rest)], 0) if rest else [-1])
-        summed = tf.math.unsorted_segment_sum(rows, tf.reshape(indices, [-1]), shape[axis])
-        back = tf.transpose(summed, [int(a) for a in np.argsort([axis, *rest])])
+        back = put_back(rs[0], trace.saved["indices"], self.axis, trace.inputs[0])
         return [back, *[None] * (len(trace.inputs) - 1)]
 
 
-@importer("Gather")
-def gather(data: Any, indices: Any, *, axis: int = 0) -> Any:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Picked(Routing):
+    """``count`` entries along ``axis`` from ``start`` on (negative: from the end); None: one, without the axis.
+
+    What a Gather with constant indices mostly is (the last time step, a reversed series): cut out and put back as one block.
+    """
+
+    axis: int
+    start: int
+    step: int = 1
+    count: int | None = None
+
+    @property
+    def title(self) -> str:
+        return "Gather"
+
+    def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
+        (x,) = xs
+        dims = x.dims
+        if dims is not None:
+            axis = self.axis % len(dims)
+            middle: tuple[Dim, ...] = () if self.count is None else (fresh(self.count),)
+            if self.count is not None and dims[axis].size == self.count and abs(self.step) == 1:
+                middle = (dims[axis],)  # every entry, maybe in reverse
+            dims = (*dims[:axis], *middle, *dims[axis + 1 :])
+        return [dataclasses.replace(x, dims=dims, value=None, origin=frozenset())]
+
+    def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
+        rank = xs[0].shape.rank
+        axis = self.axis % rank
+        count = 1 if self.count is None else self.count
+        stop = self.start + self.step * count
+        begin, end, stride = [0] * rank, [0] * rank, [1] * rank
+        begin[axis], end[axis], stride[axis] = self.start, stop, self.step
+        others = (1 << rank) - 1 - (1 << axis)
+        open_end = (stop < 0 <= self.start) or (stop >= 0 > self.start)  # past an end, where the sign would change its meaning
+        where = {
+            "begin": tf.constant(begin, tf.int32),
+            "end": tf.constant(end, tf.int32),
+            "strides": tf.constant(stride, tf.int32),
+            "begin_mask": others,
+            "end_mask": others | (1 << axis if open_end else 0),
+            "shrink_axis_mask": 1 << axis if self.count is None else 0,
+        }
+        return Trace(xs, [tf.raw_ops.StridedSlice(input=xs[0], **where)], p, where)
+
+    def route(self, trace: Trace, rs: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+        return [tf.raw_ops.StridedSliceGrad(shape=tf.shape(trace.inputs[0]), dy=rs[0], **trace.saved)]
+
+
+def read_rows(data: Any, indices: Any, axis: int) -> Any:
+    """Entries of ``data`` along ``axis`` as a layer: a block where the indices are constant and evenly spaced."""
+    places = known(indices)
+    if isinstance(data, Var) and places is not None and places.ndim < 2 and places.size:
+        steps = set(np.diff(places.reshape(-1)).tolist()) or {1}
+        signs = {bool(i < 0) for i in places.reshape(-1)}
+        if len(steps) == len(signs) == 1 and 0 not in steps:
+            start, step = int(places.reshape(-1)[0]), int(steps.pop())
+            return Picked(axis=axis, start=start, step=step, count=len(places) if places.ndim else None), (data,)
     slots, parameters, inputs = mixed(data, indices)
     return Gather(parameters=parameters, slots=slots, axis=axis), inputs
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class OneHot(Plain):
-    """Rows of a one-hot matrix: relevance ends here, as behind an embedding. parameters: values (off, on)."""
+@importer("Gather")
+def gather(data: Any, indices: Any, *, axis: int = 0) -> Any:
+    return read_rows(data, indices, axis)
 
-    depth: int
+
+def is_code(x: Any) -> bool:
+    """Whether every row of a tensor along its last axis is a one-hot code: all 0 but for a single 1, or all 0."""
+    return isinstance(x, Var) and len(x.origin) == 1 and next(iter(x.origin)).startswith(CODE)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class OneHot(Routing):
+    """Slots: indices, depth, values (off, on). Relevance ends at the rows, as behind an embedding."""
+
+    slots: tuple[int | str, ...]
     axis: int
+    depth: int | None = None
+
+    def signals(self, xs: Sequence[Var]) -> Sequence[int]:
+        return ()
 
     def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
-        dims = xs[0].dims
-        dtype = self.parameters["values"].dtype
-        if dims is None:
-            return [Var("", dtype, None)]
-        at = self.axis % (len(dims) + 1)
-        return [Var("", dtype, (*dims[:at], fresh(self.depth), *dims[at:]))]
+        ids, depth, values = (self.parameters[s] if isinstance(s, str) else xs[s] for s in self.slots)
+        dims = ids.dims if isinstance(ids, Var) else constant_dims(ids)
+        interval, code = ANY, False
+        if not isinstance(values, Var):
+            coded = isinstance(ids, Var) and ids.valued
+            interval = ANY if coded else bounds(values)
+            code = tuple(values.tolist()) == (0, 1) and self.axis in (-1, len(dims) if dims is not None else None)
+        origin = frozenset({f"{CODE}{ids.name}"}) if code and isinstance(ids, Var) else frozenset[str]()
+        if dims is not None:
+            at = self.axis % (len(dims) + 1)
+            value = depth.value if isinstance(depth, Var) else None
+            wide = value.reshape(-1)[0] if value is not None and isinstance(value.reshape(-1)[0], Dim) else fresh(self.depth)
+            dims = (*dims[:at], wide, *dims[at:])
+        return [Var("", values.dtype, dims, interval=interval, origin=origin)]
 
     def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
-        (x,) = xs
-        ids = tf.cast(x, tf.int64)
-        ids = tf.where(ids < 0, ids + self.depth, ids)
-        off, on = p["values"][0], p["values"][1]
-        return Trace(xs, [tf.one_hot(ids, self.depth, on_value=on, off_value=off, axis=self.axis, dtype=off.dtype)], p)
+        ids, depth, values = fill(self.slots, xs, p)
+        size: Any = self.depth if self.depth is not None else tf.cast(tf.reshape(depth, []), tf.int32)
+        ids = from_start(tf.cast(ids, tf.int64), size)
+        axis = self.axis % (ids.shape.rank + 1)
+        hot = tf.one_hot(ids, size, on_value=values[1], off_value=values[0], axis=axis, dtype=values.dtype)
+        return Trace(xs, [hot], p)
+
+    def route(self, trace: Trace, rs: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+        return [None] * len(trace.inputs)
 
 
 @importer("OneHot", since=9)
-def one_hot(indices: Any, depth: Any, values: Any, *, axis: int = -1, node: Any) -> Any:
-    if isinstance(depth, Var) or isinstance(values, Var):
-        raise node.refuse("depth and values must be constant")
-    return OneHot(parameters={"values": values}, depth=int(np.reshape(depth, -1)[0]), axis=axis), (indices,)
+def one_hot(indices: Any, depth: Any, values: Any, *, axis: int = -1) -> Any:
+    count = known(depth)
+    slots, parameters, inputs = mixed(indices, depth, values)
+    return OneHot(parameters=parameters, slots=slots, depth=None if count is None else int(count.reshape(-1)[0]), axis=axis), inputs
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Lookup(Affine):
+    """One-hot rows (…, I) times weight (I, C), maybe plus bias (C,): an embedding spelled as a product.
+
+    No sum, since one term a row is left: the row that is picked takes the relevance of its whole embedding.
+    """
+
+    @property
+    def title(self) -> str:
+        return "Embedding"
+
+    @property
+    def operands(self) -> Sequence[int]:
+        return (0,)
+
+    def sums(self, xs: Sequence[Var]) -> bool:
+        return "bias" in self.parameters
+
+    def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
+        (x,) = xs
+        dims = None if x.dims is None else (*x.dims[:-1], fresh(self.parameters["weight"].shape[1]))
+        return [Var("", x.dtype, dims)]
+
+    def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
+        z = tf.linalg.matmul(xs[0], p["weight"]) if xs[0].shape.rank > 1 else tf.linalg.matvec(p["weight"], xs[0], transpose_a=True)
+        return Trace(xs, [z + p["bias"] if "bias" in p else z], p)
+
+    def linear(self, trace: Trace) -> LinearMap:
+        return self._map(trace.parameters["weight"], trace.inputs[0])
+
+    def _map(self, w: Tensor, hot: Tensor) -> LinearMap:
+        def call(xs: Sequence[Tensor]) -> Tensor:
+            return tf.tensordot(hot * xs[0], w, 1)
+
+        return LinearMap(
+            call=call,
+            pull=lambda s: [hot * tf.tensordot(s, w, [[-1], [1]])],
+            mapped=lambda f: self._map(f(w), hot),
+        )
+
+    def bias(self, trace: Trace) -> Tensor | None:
+        return trace.parameters.get("bias")

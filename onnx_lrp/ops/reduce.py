@@ -1,4 +1,5 @@
-"""Reductions: sums and means are affine, a maximum routes to its winner (the first in row-major order)."""
+"""Reductions: sums and means are affine, a maximum routes to its winner (the first in row-major order), norms share in proportion
+to their terms."""
 
 from __future__ import annotations
 
@@ -10,11 +11,15 @@ import numpy as np
 
 from .._lazy import tf
 from ..dims import Dim
-from ..layer import Affine, Plain, Routing, Trace
+from ..intervals import Interval, times
+from ..layer import Affine, Opaque, Routing, Share, Trace
 from ..linear import LinearMap
-from ..registry import Var, importer
+from ..registry import ANY, Var, importer
+from .activation import Activation
+from .power import Pow
+from .reshape import Same
 
-__all__ = ["Extreme", "SumOver"]
+__all__ = ["Extreme", "Shared", "SumOver"]
 
 Tensor = Any
 
@@ -52,8 +57,17 @@ class SumOver(Affine):
         return "ReduceMean" if self.mean else "ReduceSum"
 
     def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
-        interval = xs[0].interval if self.mean else (-np.inf, np.inf)
-        return [Var("", xs[0].dtype, _reduced(xs[0], self.axes, self.keepdims), interval=interval)]
+        (x,) = xs
+        interval = x.interval if self.mean else times(x.interval, self._count(x))
+        return [Var("", x.dtype, _reduced(x, self.axes, self.keepdims), interval=interval)]
+
+    def _count(self, x: Var) -> Interval:
+        """How many entries are added up, at least and at most."""
+        sizes = [None] if x.dims is None else [x.dims[a].size for a in (range(len(x.dims)) if self.axes is None else self.axes)]
+        if None in sizes:
+            return 0.0, np.inf
+        count = float(np.prod([s for s in sizes if s is not None]))
+        return count, count
 
     def sums(self, xs: Sequence[Var]) -> bool:
         dims = xs[0].dims
@@ -100,7 +114,10 @@ class Extreme(Routing):
         return [Var("", xs[0].dtype, _reduced(xs[0], self.axes, self.keepdims), interval=xs[0].interval)]
 
     def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
-        reduce = tf.reduce_max if self.largest else tf.reduce_min
+        if xs[0].dtype == tf.bool:
+            reduce = tf.reduce_any if self.largest else tf.reduce_all
+        else:
+            reduce = tf.reduce_max if self.largest else tf.reduce_min
         return Trace(xs, [reduce(xs[0], self.axes, keepdims=self.keepdims)], p)
 
     def route(self, trace: Trace, rs: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
@@ -122,38 +139,87 @@ class Extreme(Routing):
         return tf.transpose(tf.reshape(winner, tf.shape(moved)), [int(a) for a in np.argsort(kept + over)])
 
 
-def _read(kind: str, data: Any, axes: Any, keepdims: int, noop: int, node: Any) -> Any:
-    if isinstance(axes, Var):
-        raise node.refuse("axes must be constant")
-    listed = None if axes is None or np.size(axes) == 0 else tuple(int(a) for a in np.atleast_1d(axes))
-    if listed is None and noop:
-        listed = ()
-    if kind in ("Sum", "Mean"):
-        return SumOver(axes=listed, keepdims=bool(keepdims), mean=kind == "Mean"), (data,)
-    if kind in ("Max", "Min"):
-        return Extreme(axes=listed, keepdims=bool(keepdims), largest=kind == "Max"), (data,)
-    return Reduced(op=kind, axes=listed, keepdims=bool(keepdims)), (data,)
-
-
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Reduced(Plain):
-    """A reduction that no relevance passes: products (of shapes), norms (normalizers)."""
+class Shared(Opaque):
+    """A reduction that is a function of one sum: each entry gets its term's share of it (the epsilon rule on the sum).
+
+    L1 Σ|x|, SumSquare Σx², L2 √Σx², LogSum log Σx and LogSumExp log Σeˣ are an activation, a sum, an activation; activations
+    pass relevance (Bach et al. 2015, section 2.4), so LogSumExp shares by softmax. Prod has no sum: n factors get 1/n each, as
+    two signals get half each.
+    """
 
     op: str
     axes: tuple[int, ...] | None
     keepdims: bool = True
 
+    @property
+    def title(self) -> str:
+        return f"Reduce{self.op}"
+
     def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
-        return [Var("", xs[0].dtype, _reduced(xs[0], self.axes, self.keepdims))]
+        (x,) = xs
+        return [Var("", x.dtype, _reduced(x, self.axes, self.keepdims), interval=self._interval(x))]
+
+    def _interval(self, x: Var) -> Interval:
+        if self.op in ("L1", "L2", "SumSquare"):
+            return 0.0, np.inf
+        if self.op == "Prod" and x.interval[0] >= 0:
+            return 0.0, 1.0 if x.interval[1] <= 1 else np.inf
+        if self.op == "Prod" and max(abs(e) for e in x.interval) <= 1:
+            return -1.0, 1.0
+        return (x.interval[0], np.inf) if self.op == "LogSumExp" else ANY
+
+    def _terms(self, x: Tensor) -> Tensor:
+        return tf.abs(x) if self.op == "L1" else x if self.op == "LogSum" else x * x
 
     def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
-        x, over = xs[0], {"axis": self.axes, "keepdims": self.keepdims}
+        (x,) = xs
+        over = {"axis": self.axes, "keepdims": self.keepdims}
         if self.op == "Prod":
             return Trace(xs, [tf.reduce_prod(x, **over)], p)
-        if self.op == "L1":
-            return Trace(xs, [tf.reduce_sum(tf.abs(x), **over)], p)
-        total = tf.reduce_sum(x * x, **over)
-        return Trace(xs, [tf.sqrt(total) if self.op == "L2" else total], p)
+        if self.op == "LogSumExp":
+            return Trace(xs, [tf.reduce_logsumexp(x, **over)], p)
+        y = tf.reduce_sum(self._terms(x), **over)
+        return Trace(xs, [tf.sqrt(y) if self.op == "L2" else tf.math.log(y) if self.op == "LogSum" else y], p)
+
+    def relevance(self, rule: Any, trace: Trace, rs: Sequence[Tensor | None]) -> Share:
+        (x,), (y,), r = trace.inputs, trace.outputs, rs[0]
+
+        def back(v: Tensor) -> Tensor:
+            return _expand(v, x, self.axes, self.keepdims)
+
+        if self.op == "Prod":
+            count = tf.cast(tf.size(x), x.dtype) / tf.cast(tf.size(y), x.dtype)
+            return Share([tf.zeros_like(x) + back(r) / count])
+        if self.op == "LogSumExp":  # s · eˣ without eˣ, which may overflow where the sum does
+            _, stabilizer = rule.ratio(tf.exp(y), r)
+            return Share([tf.exp(x - back(y)) * back(r - stabilizer)], {"stabilizer": stabilizer})
+        terms = self._terms(x)
+        s, stabilizer = rule.ratio(tf.reduce_sum(terms, self.axes, keepdims=self.keepdims), r)
+        return Share([terms * back(s)], {"stabilizer": stabilizer})
+
+
+def _read(kind: str, data: Any, axes: Any, keepdims: int, noop: int, node: Any) -> Any:
+    if isinstance(axes, Var):
+        raise node.refuse("axes must be constant")
+    listed = None if axes is None or np.size(axes) == 0 else tuple(int(a) for a in np.atleast_1d(axes))
+    if listed is None and noop:
+        return _untouched(kind, data)
+    if kind in ("Sum", "Mean"):
+        return SumOver(axes=listed, keepdims=bool(keepdims), mean=kind == "Mean"), (data,)
+    if kind in ("Max", "Min"):
+        return Extreme(axes=listed, keepdims=bool(keepdims), largest=kind == "Max"), (data,)
+    return Shared(op=kind, axes=listed, keepdims=bool(keepdims)), (data,)
+
+
+# what a reduction over no axis still does to every entry
+ALONE = {"L1": "Abs", "L2": "Abs", "LogSum": "Log"}
+
+
+def _untouched(kind: str, data: Any) -> Any:
+    if kind == "SumSquare":
+        return Pow(parameters={"c1": np.asarray(2.0, np.float32)}, slots=(0, "c1"), signal=0), (data,)
+    return (Activation(name=ALONE[kind]) if kind in ALONE else Same()), (data,)
 
 
 def _register(kind: str, by_input: int) -> None:
@@ -166,5 +232,5 @@ def _register(kind: str, by_input: int) -> None:
         return _read(kind, data, axes, keepdims, noop_with_empty_axes, node)
 
 
-for _kind, _since in (("Sum", 13), ("Mean", 18), ("Max", 18), ("Min", 18), ("Prod", 18), ("L1", 18), ("L2", 18), ("SumSquare", 18)):
-    _register(_kind, _since)
+for _kind in ("Sum", "Mean", "Max", "Min", "Prod", "L1", "L2", "SumSquare", "LogSum", "LogSumExp"):
+    _register(_kind, 13 if _kind == "Sum" else 18)

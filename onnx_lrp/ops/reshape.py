@@ -12,7 +12,7 @@ from onnx import helper
 
 from .._lazy import tf
 from ..dims import Dim, reshape
-from ..layer import Plain, Routing, Trace
+from ..layer import Plain, Routing, Trace, known
 from ..registry import Var, importer, is_float
 
 __all__ = ["Cast", "Reshape", "Same"]
@@ -38,7 +38,7 @@ class Reshape(Routing):
             length = xs[1].shape[0] if xs[1].shape else None
             wanted = list(value) if value is not None else None
             if wanted is None and length is not None and x.dims is not None:
-                return [Var("", x.dtype, reshape((), [_unknown() for _ in range(length)]), interval=x.interval, mask=x.mask)]
+                return [Var("", x.dtype, tuple(_unknown() for _ in range(length)), interval=x.interval, mask=x.mask)]
         if wanted is None or x.dims is None:
             return [Var("", x.dtype, None, interval=x.interval, mask=x.mask)]
         full: list[Dim | int] = []
@@ -95,10 +95,18 @@ def reshape_attribute(data: Any, *, shape: Sequence[int]) -> Any:
 @importer("Reshape", since=5)
 def reshape_(data: Any, shape: Any, *, allowzero: int = 0) -> Any:
     if isinstance(data, Var) and isinstance(shape, Var):
-        return Reshape(allowzero=bool(allowzero)), (data, shape)
+        if _is_fixed(shape):
+            shape = shape.value
+        else:
+            return Reshape(allowzero=bool(allowzero)), (data, shape)
     if isinstance(shape, Var):
         return ConstantReshape(parameters={"data": data}), (shape,)
     return Reshape(target=tuple(int(s) for s in shape), allowzero=bool(allowzero)), (data,)
+
+
+def _is_fixed(shape: Var) -> bool:
+    """Whether a computed shape holds plain numbers only (a symbolic size keeps its label, which says what axis it is)."""
+    return shape.value is not None and not any(isinstance(e, Dim) for e in shape.value.reshape(-1))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -138,7 +146,7 @@ class Rearranged(Routing):
     def _dims(self, dims: Sequence[Dim]) -> tuple[Dim, ...]:
         rank = len(dims)
         if self.kind == "Flatten":
-            axis = (self.axes or (1,))[0] % (rank + 1) if (self.axes or (1,))[0] < 0 else (self.axes or (1,))[0]
+            axis = _from_end((self.axes or (1,))[0], rank)
             left = tuple(label for d in dims[:axis] for label in d.labels)
             right = tuple(label for d in dims[axis:] for label in d.labels)
             return Dim(left), Dim(right)
@@ -160,8 +168,7 @@ class Rearranged(Routing):
             for axis in sorted(a % (rank + len(self.axes or ())) for a in self.axes or ()):
                 y = tf.expand_dims(y, axis)
         else:
-            axis = (self.axes or (1,))[0]
-            axis = axis + rank if axis < 0 else axis
+            axis = _from_end((self.axes or (1,))[0], rank)
             shape = tf.shape(x)
             rows = tf.reduce_prod(shape[:axis])
             known = x.shape[axis:]
@@ -173,10 +180,15 @@ class Rearranged(Routing):
         return [reshape_like(rs[0], trace.inputs[0])]
 
 
+def _from_end(axis: int, rank: int) -> int:
+    return axis + rank if axis < 0 else axis
+
+
 def _axes(axes: Any, node: Any) -> tuple[int, ...] | None:
-    if isinstance(axes, Var):
+    listed = known(axes)
+    if axes is not None and listed is None:
         raise node.refuse("axes must be constant")
-    return None if axes is None else tuple(int(a) for a in np.atleast_1d(np.asarray(axes)))
+    return None if listed is None else tuple(int(a) for a in np.atleast_1d(listed))
 
 
 @importer("Flatten")

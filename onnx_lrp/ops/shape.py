@@ -1,4 +1,4 @@
-"""Shape arithmetic: Shape, Size, ConstantOfShape, Range. Relevance stops at every shape."""
+"""Shape arithmetic: Shape, Size, ConstantOfShape, Range, EyeLike. Relevance stops at every shape."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from onnx import helper
 
 from .._lazy import tf
 from ..dims import Dim, fresh
-from ..layer import Plain, Trace, fill, mixed
+from ..layer import Plain, Trace, fill, known, mixed
 from ..registry import Var, importer
 
 __all__ = ["Shape"]
@@ -48,7 +49,11 @@ class Size(Plain):
     """The number of entries."""
 
     def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
-        return [Var("", np.dtype(np.int64), ())]
+        value = None
+        if xs[0].dims is not None:
+            value = np.empty((), object)
+            value[()] = Dim(tuple(label for d in xs[0].dims for label in d.labels))
+        return [Var("", np.dtype(np.int64), (), value=value)]
 
     def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
         return Trace(xs, [tf.size(xs[0], out_type=tf.int64)], p)
@@ -88,14 +93,48 @@ class Range(Plain):
     slots: tuple[int | str, ...]
 
     def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
-        return [Var("", xs[0].dtype, (fresh(None),))]
+        start, limit, delta = fill(self.slots, xs, self.parameters)
+        length = fresh(None)
+        stop = limit.value if isinstance(limit, Var) else None
+        if stop is not None and isinstance(stop.reshape(-1)[0], Dim) and _is(start, 0) and _is(delta, 1):
+            length = stop.reshape(-1)[0]
+        ends = [known(v) for v in (start, limit, delta)] if xs[0].dtype.kind in "iu" else [None]
+        if all(e is not None for e in ends):
+            length = fresh(len(range(*(int(e.reshape(-1)[0]) for e in ends if e is not None))))
+        return [Var("", xs[0].dtype, (length,))]
 
     def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
         start, limit, delta = (tf.reshape(v, []) for v in fill(self.slots, xs, p))
         return Trace(xs, [tf.range(start, limit, delta)], p)
 
 
+def _is(operand: Any, number: int) -> bool:
+    value = known(operand)
+    return value is not None and value.reshape(-1)[0] == number
+
+
 @importer("Range", since=11)
 def range_(start: Any, limit: Any, delta: Any) -> Any:
     slots, parameters, inputs = mixed(start, limit, delta)
     return Range(parameters=parameters, slots=slots), inputs
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class EyeLike(Plain):
+    """Ones on the ``k``-th diagonal of a matrix of the input's shape. parameters: like (), of the output's dtype."""
+
+    k: int
+
+    def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
+        return [Var("", self.parameters["like"].dtype, xs[0].dims, interval=(0.0, 1.0))]
+
+    def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
+        shape = tf.shape(xs[0])
+        places = tf.range(shape[1])[None, :] - tf.range(shape[0])[:, None]
+        return Trace(xs, [tf.cast(tf.equal(places, self.k), p["like"].dtype)], p)
+
+
+@importer("EyeLike", since=9)
+def eye_like(input: Any, *, dtype: int | None = None, k: int = 0) -> Any:
+    kind = input.dtype if dtype is None else helper.tensor_dtype_to_np_dtype(dtype)
+    return EyeLike(parameters={"like": np.zeros((), kind)}, k=k), (input,)

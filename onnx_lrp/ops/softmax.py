@@ -1,4 +1,4 @@
-"""Softmax, LogSoftmax and ArgMax. As the last nodes they are stepped over; a Softmax in between is a gate (attention)."""
+"""Softmax, LogSoftmax, Hardmax and ArgMax. As the last nodes they are stepped over; a Softmax in between is a gate (attention)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..dims import Dim
 from ..layer import Elementwise, Plain, Trace
 from ..registry import Var, importer
 
-__all__ = ["ArgMax", "Softmax"]
+__all__ = ["ArgMax", "Hardmax", "Softmax"]
 
 Tensor = Any
 
@@ -36,15 +36,8 @@ class Softmax(Elementwise):
         return [dataclasses.replace(xs[0], value=None, interval=interval, origin=frozenset())]
 
     def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
-        (x,) = xs
         function = tf.nn.log_softmax if self.log else tf.nn.softmax
-        rank = x.shape.rank
-        axis = self.axis % rank
-        if self.flattened and axis < rank - 1:
-            shape = tf.shape(x)
-            flat = tf.reshape(x, tf.concat([shape[:axis], [-1]], 0))
-            return Trace(xs, [tf.reshape(function(flat, axis=-1), shape)], p)
-        return Trace(xs, [function(x, axis=axis)], p)
+        return Trace(xs, [_over(lambda x, axis: function(x, axis=axis), xs[0], self.axis, self.flattened)], p)
 
 
 def _register(op: str, log: bool) -> None:
@@ -95,3 +88,43 @@ def _register_arg(op: str, largest: bool) -> None:
 
 _register_arg("ArgMax", True)
 _register_arg("ArgMin", False)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Hardmax(Plain):
+    """1 at the first maximum, 0 elsewhere: ArgMax and OneHot in one, so relevance ends here; as a factor it is a gate."""
+
+    axis: int
+    flattened: bool = False
+
+    def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
+        return [Var("", xs[0].dtype, xs[0].dims, interval=(0.0, 1.0))]
+
+    def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
+        (x,) = xs
+
+        def winners(v: Tensor, axis: int) -> Tensor:
+            return tf.one_hot(tf.argmax(v, axis), tf.shape(v)[axis], axis=axis, dtype=v.dtype)
+
+        return Trace(xs, [_over(winners, x, self.axis, self.flattened)], p)
+
+
+def _over(function: Any, x: Tensor, axis: int, flattened: bool) -> Tensor:
+    """A function of (x, axis), or of all axes from ``axis`` on as one."""
+    rank = x.shape.rank
+    axis %= rank
+    if not flattened or axis == rank - 1:
+        return function(x, axis)
+    shape = tf.shape(x)
+    flat = tf.reshape(x, tf.concat([shape[:axis], [-1]], 0))
+    return tf.reshape(function(flat, axis), shape)
+
+
+@importer("Hardmax")
+def hardmax_flattened(input: Any, *, axis: int = 1) -> Any:
+    return Hardmax(axis=axis, flattened=True), (input,)
+
+
+@importer("Hardmax", since=13)
+def hardmax(input: Any, *, axis: int = -1) -> Any:
+    return Hardmax(axis=axis), (input,)

@@ -7,28 +7,44 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from .activation import activations
+from .activation import activation_spellings, activations
 from .add import sums
 from .build import Case
 from .concat import concats
+from .conv import convolutions
+from .einsum import einsum_spellings, einsums
 from .expand import expansions
 from .gather import gathers
-from .gemm import dense_spellings, gemms
+from .gemm import dense_spellings, gemm_forms, gemms
 from .gru import grus
+from .index import indexings
 from .laws import assert_batch_equivariant, assert_conserves, assert_linear, assert_matches_runtime, assert_padding_neutral
+from .logic import conditions
+from .loop import cell_spellings, loops
 from .lstm import lstms
+from .matmul import matmuls
 from .mul import products
 from .normalization import normalizations
+from .pad import paddings
+from .power import powers
+from .qlinear import qlinears
+from .quantize import quantizations
 from .recurrent import batch_first, split_directions
 from .reduce import reductions
 from .reshape import reshapes
+from .reverse import reversals
 from .rnn import rnns
+from .scan_sum import running_sums
+from .select import selection_spellings, selections
+from .sequence import sequences
 from .shape import shapes
 from .slice import slices
 from .softmax import softmaxes
+from .topk import choices
 from .transpose import transposes
 
 __all__ = [
+    "activation_spellings",
     "activations",
     "assert_batch_equivariant",
     "assert_conserves",
@@ -36,19 +52,38 @@ __all__ = [
     "assert_matches_runtime",
     "assert_padding_neutral",
     "batch_first",
+    "cell_spellings",
+    "choices",
     "concats",
+    "conditions",
+    "convolutions",
     "dense_spellings",
+    "einsum_spellings",
+    "einsums",
     "expansions",
     "gathers",
+    "gemm_forms",
     "gemms",
     "grus",
+    "indexings",
+    "loops",
     "lstms",
+    "matmuls",
     "models",
     "normalizations",
+    "paddings",
+    "powers",
     "products",
+    "qlinears",
+    "quantizations",
     "reductions",
     "reshapes",
+    "reversals",
     "rnns",
+    "running_sums",
+    "selection_spellings",
+    "selections",
+    "sequences",
     "shapes",
     "slices",
     "softmaxes",
@@ -60,6 +95,36 @@ __all__ = [
 
 def models(*, fixed: bool = True) -> st.SearchStrategy[Case]:
     """Models of every family. ``fixed``: weights may be written for one batch size. Shrinks towards the smaller families."""
-    plain = [gemms, sums, activations, reductions, reshapes, transposes]
-    families = [*plain, slices, concats, expansions, gathers, shapes, softmaxes, products, normalizations]
+    families = [
+        gemms,
+        sums,
+        activations,
+        reductions,
+        reshapes,
+        transposes,
+        slices,
+        concats,
+        expansions,
+        gathers,
+        shapes,
+        softmaxes,
+        products,
+        normalizations,
+        convolutions,
+        quantizations,
+        qlinears,
+        gemm_forms,
+        matmuls,
+        einsums,
+        selections,
+        powers,
+        conditions,
+        running_sums,
+        paddings,
+        reversals,
+        indexings,
+        choices,
+        sequences,
+        loops,
+    ]
     return st.one_of(*(family() for family in families), *(family(fixed=fixed) for family in (rnns, grus, lstms)))

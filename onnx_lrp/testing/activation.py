@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from .build import Builder, Case, generators, opsets
 
-__all__ = ["activations"]
+__all__ = ["activation_spellings", "activations"]
 
 # op → (opset it came with, attributes it may have)
 OPS: dict[str, tuple[int, dict[str, float]]] = {
@@ -21,21 +22,26 @@ OPS: dict[str, tuple[int, dict[str, float]]] = {
     "Atan": (7, {}),
     "Atanh": (9, {}),
     "Celu": (13, {"alpha": 0.6}),
+    "Ceil": (7, {}),
     "Clip": (7, {}),
     "Cos": (7, {}),
     "Cosh": (9, {}),
     "Elu": (7, {"alpha": 0.7}),
     "Erf": (9, {}),
     "Exp": (7, {}),
+    "Floor": (7, {}),
     "Gelu": (20, {}),
     "HardSigmoid": (7, {"alpha": 0.3, "beta": 0.4}),
     "HardSwish": (14, {}),
     "LeakyRelu": (7, {"alpha": 0.2}),
     "Log": (7, {}),
     "Mish": (18, {}),
+    "PRelu": (7, {}),
     "Reciprocal": (7, {}),
     "Relu": (7, {}),
+    "Round": (11, {}),
     "Selu": (7, {"alpha": 1.5, "gamma": 1.1}),
+    "Shrink": (9, {"bias": 0.1, "lambd": 0.2}),
     "Sigmoid": (7, {}),
     "Sign": (9, {}),
     "Sin": (7, {}),
@@ -66,8 +72,12 @@ def activations(draw: Any, *, op: str | None = None) -> Case:
         z = b.op("Add", b.op("Softplus", z), b.const(np.float32(1.1)))
     attributes = defaults if defaults and draw(st.booleans()) else {}
     if name == "Clip":
-        bounds = {"min": -0.4, "max": 0.6}
-        a = b.op("Clip", z, *(b.const(np.float32(v)) for v in bounds.values())) if b.opset >= 11 else b.op("Clip", z, **bounds)
+        a = _clip(b, z, draw(st.sampled_from(["both", "low", "high", "computed"])))
+    elif name == "PRelu":
+        slope = b.weight(*draw(st.sampled_from([(hidden,), (1, hidden), (1,)])))
+        if b.opset >= 9 and draw(st.booleans()):  # computed, but not from the values of the input
+            slope = b.op("Add", slope, b.op("ConstantOfShape", b.op("Shape", z)))
+        a = b.op("PRelu", z, slope)
     elif name == "Gelu":
         a = b.op("Gelu", z, approximate=draw(st.sampled_from(["none", "tanh"])))
     elif name == "Reciprocal":  # a normalizer beside the path
@@ -75,3 +85,108 @@ def activations(draw: Any, *, op: str | None = None) -> Case:
     else:
         a = b.op(name, z, **attributes)
     return b.case(b.gemm(a, hidden, draw(st.integers(1, 3))))
+
+
+def _clip(b: Builder, z: str, bounds: str) -> str:
+    low, high = -0.4, 0.6
+    if b.opset < 11:
+        return b.op("Clip", z, **({} if bounds == "high" else {"min": low}), **({} if bounds == "low" else {"max": high}))
+    ends = ["" if bounds == "high" else b.const(np.float32(low)), "" if bounds == "low" else b.const(np.float32(high))]
+    if bounds == "computed":
+        ends[1] = b.op("Cast", b.over("Squeeze", b.slice(b.op("Shape", z), [1], [2], [0]), 0), to=1)
+    return b.op("Clip", z, *ends)
+
+
+@st.composite
+def activation_spellings(draw: Any) -> tuple[list[Any], dict[str, np.ndarray]]:
+    """An activation as one node and written out in several orders: (models, inputs). Equal networks, equal relevance.
+
+    The first model is the fused one where the standard has one. Shrinks to SiLU.
+    """
+    kind = draw(st.sampled_from(sorted(IDIOMS)))
+    rng = draw(generators())
+    batch, width, hidden = (draw(st.integers(1, 4)) for _ in range(3))
+    array = rng.normal(0, 1, (batch, width)).astype(np.float32)
+    w, v = (rng.normal(0, 1, s).astype(np.float32) for s in ((width, hidden), (hidden, 2)))
+    c = rng.normal(0, 1, hidden).astype(np.float32)
+    inner = draw(st.sampled_from(["affine", "Tanh", "Sigmoid"]))
+    models = []
+    for write in IDIOMS[kind]:
+        b = Builder(rng, 20)
+        z = b.op("Gemm", b.input("x", array, ["batch", width]), b.const(w), b.const(c))
+        z = z if inner == "affine" else b.op(inner, z)
+        models.append(b.case(b.op("MatMul", write(b, z), b.const(v)))[0])
+    return models, {"x": array}
+
+
+def _number(b: Builder, value: float) -> str:
+    return b.const(np.float64(value).astype(np.float32))
+
+
+def _normal(b: Builder, x: str) -> str:
+    """1 + erf(x / √2)."""
+    return b.op("Add", b.op("Erf", b.op("Div", x, _number(b, 2**0.5))), _number(b, 1))
+
+
+def _tanh_normal(b: Builder, x: str, cube: str) -> str:
+    """1 + tanh(√(2/π) (x + 0.044715 x³))."""
+    inner = b.op("Add", x, b.op("Mul", _number(b, 0.044715), cube))
+    return b.op("Add", _number(b, 1), b.op("Tanh", b.op("Mul", _number(b, (2 / np.pi) ** 0.5), inner)))
+
+
+def _relu6(b: Builder, x: str) -> str:
+    return b.op("Clip", b.op("Add", x, _number(b, 3)), _number(b, 0), _number(b, 6))
+
+
+Writer = Callable[[Builder, str], str]
+IDIOMS: dict[str, tuple[Writer, ...]] = {
+    "gelu": (
+        lambda b, x: b.op("Gelu", x),
+        lambda b, x: b.op("Mul", b.op("Mul", x, _normal(b, x)), _number(b, 0.5)),
+        lambda b, x: b.op("Mul", b.op("Mul", _number(b, 0.5), x), _normal(b, x)),
+        lambda b, x: b.op("Mul", x, b.op("Mul", _number(b, 0.5), _normal(b, x))),
+        lambda b, x: b.op("Mul", b.op("Mul", _normal(b, x), _number(b, 0.5)), x),
+        lambda b, x: b.op("Mul", _number(b, 0.5), b.op("Mul", _normal(b, x), x)),
+    ),
+    "tanh gelu": (
+        lambda b, x: b.op("Gelu", x, approximate="tanh"),
+        lambda b, x: b.op("Mul", b.op("Mul", _number(b, 0.5), x), _tanh_normal(b, x, b.op("Pow", x, _number(b, 3)))),
+        lambda b, x: b.op("Mul", _number(b, 0.5), b.op("Mul", x, _tanh_normal(b, x, b.op("Mul", b.op("Mul", x, x), x)))),
+        lambda b, x: b.op("Mul", b.op("Mul", _tanh_normal(b, x, b.op("Mul", x, b.op("Mul", x, x))), x), _number(b, 0.5)),
+    ),
+    "silu": (
+        lambda b, x: b.op("Mul", x, b.op("Sigmoid", x)),
+        lambda b, x: b.op("Mul", b.op("Sigmoid", x), x),
+        lambda b, x: b.op("Div", x, b.op("Add", _number(b, 1), b.op("Exp", b.op("Neg", x)))),
+        lambda b, x: b.op("Mul", x, b.op("Reciprocal", b.op("Add", b.op("Exp", b.op("Neg", x)), _number(b, 1)))),
+    ),
+    "mish": (
+        lambda b, x: b.op("Mish", x),
+        lambda b, x: b.op("Mul", x, b.op("Tanh", b.op("Softplus", x))),
+        lambda b, x: b.op("Mul", b.op("Tanh", b.op("Log", b.op("Add", _number(b, 1), b.op("Exp", x)))), x),
+    ),
+    "hard swish": (
+        lambda b, x: b.op("HardSwish", x),
+        lambda b, x: b.op("Mul", x, b.op("HardSigmoid", x, alpha=1 / 6, beta=0.5)),
+        lambda b, x: b.op("Div", b.op("Mul", x, _relu6(b, x)), _number(b, 6)),
+        lambda b, x: b.op("Mul", b.op("Mul", x, _relu6(b, x)), _number(b, 1 / 6)),
+        lambda b, x: b.op("Mul", x, b.op("Mul", _relu6(b, x), _number(b, 1 / 6))),
+        lambda b, x: b.op("Mul", b.op("Div", _relu6(b, x), _number(b, 6)), x),
+    ),
+    "relu": (
+        lambda b, x: b.op("Relu", x),
+        lambda b, x: b.op("Max", x, _number(b, 0)),
+        lambda b, x: b.op("Clip", x, _number(b, 0)),
+        lambda b, x: b.op("Where", b.op("Greater", x, _number(b, 0)), x, _number(b, 0)),
+    ),
+    "leaky": (
+        lambda b, x: b.op("LeakyRelu", x, alpha=0.125),
+        lambda b, x: b.op("PRelu", x, _number(b, 0.125)),
+        lambda b, x: b.op("Max", x, b.op("Mul", x, _number(b, 0.125))),
+        lambda b, x: b.op("Where", b.op("Less", x, _number(b, 0)), b.op("Mul", x, _number(b, 0.125)), x),
+    ),
+    "elu": (
+        lambda b, x: b.op("Elu", x),
+        lambda b, x: b.op("Where", b.op("Greater", x, _number(b, 0)), x, b.op("Sub", b.op("Exp", x), _number(b, 1))),
+    ),
+}

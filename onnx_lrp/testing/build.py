@@ -13,8 +13,10 @@ __all__ = ["OPSETS", "Builder", "Case", "generators", "opsets"]
 
 Case = tuple[ModelProto, dict[str, np.ndarray]]
 OPSETS = (7, 9, 11, 13, 14, 17, 18, 21, 22)
+VERSIONS = {"ai.onnx.ml": 3, "com.microsoft": 1}
 # ops whose axes moved from an attribute to an input, and since when
-AXES_AS_INPUT = {"ReduceMax": 18, "ReduceMean": 18, "ReduceMin": 18, "ReduceSum": 13, "Squeeze": 13, "Unsqueeze": 13}
+AXES_AS_INPUT = {"ReduceSum": 13, "Squeeze": 13, "Unsqueeze": 13}
+AXES_AS_INPUT |= {f"Reduce{k}": 18 for k in ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "SumSquare")}
 
 
 def opsets(*, least: int = 7) -> st.SearchStrategy[int]:
@@ -93,4 +95,5 @@ class Builder:
         infos = [helper.make_tensor_value_info(o, TensorProto.FLOAT, None) for o in outputs]
         graph = helper.make_graph(self.nodes, "drawn", self.inputs, infos, self.constants)
         opset = [helper.make_opsetid("", self.opset)]
+        opset += [helper.make_opsetid(domain, VERSIONS[domain]) for domain in sorted({n.domain for n in self.nodes} - {""})]
         return helper.make_model(graph, opset_imports=opset, ir_version=8), self.feeds

@@ -26,6 +26,8 @@ def concats(draw: Any) -> Case:
     z = b.op("Concat", *order, axis=draw(st.sampled_from([1, -1] if b.opset >= 11 else [1])))
     total = hidden * len(parts)
     if draw(st.booleans()):
+        z = b.op("Add", z, b.weight(total))  # the parts are terms of one block
+    if draw(st.booleans()):
         first = draw(st.integers(1, total - 1))
         sizes = [first, total - first]
         if b.opset >= 13:

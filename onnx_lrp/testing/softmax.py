@@ -17,9 +17,9 @@ def softmaxes(draw: Any) -> Case:
     b = Builder(draw(generators()), draw(opsets()))
     batch, width, classes = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 4))
     z = b.gemm(b.rows(batch, width), width, classes)
-    kind = draw(st.sampled_from(["Softmax", "LogSoftmax", "gate", "label"]))
-    if kind == "gate":
-        y = b.op("Mul", b.op("Softmax", z, axis=1), b.op("Tanh", z))
+    kind = draw(st.sampled_from(["Softmax", "LogSoftmax", "gate", "label", "hard gate"]))
+    if kind in ("gate", "hard gate"):
+        y = b.op("Mul", b.op("Softmax" if kind == "gate" else "Hardmax", z, axis=1), b.op("Tanh", z))
         return b.case(b.gemm(y, classes, draw(st.integers(1, 3))))
     p = b.op("Softmax" if kind == "label" else kind, z, **({"axis": 1} if draw(st.booleans()) else {}))
     if kind == "label":

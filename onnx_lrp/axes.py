@@ -1,0 +1,76 @@
+"""Which axis of a tensor is the batch, the time, the classes: evidence from the layers, gathered over the whole graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .dims import Label
+from .errors import InputError
+from .reader import Reader
+
+__all__ = ["batch_and_times", "class_axis", "lengths"]
+
+
+def batch_and_times(
+    reader: Reader, explained: str, path: set[str], points: Sequence[str], batch_axis: Any, notes: list[str]
+) -> tuple[Label | None, frozenset[Label]]:
+    """(label of the batch, None: one sample; labels that are time)."""
+    vars = reader.vars
+    times = {r for _, axes, _ in reader.evidence if "time" in axes for r in axes["time"].roots}
+    candidates: list[Label] = []
+    if batch_axis is not None:
+        wanted = batch_axis if isinstance(batch_axis, Mapping) else {reader.graph.inputs[0].name: batch_axis}
+        for name, axis in wanted.items():
+            dims = vars[name].dims if name in vars else None
+            if dims is None or not -len(dims) <= axis < len(dims):
+                raise InputError(f"batch_axis={axis} does not exist in input {name!r}")
+            candidates += dims[axis].roots
+    else:
+        for step, axes, nested in reader.evidence:
+            if "batch" in axes and (nested or any(o in path for o in step.outputs)):
+                candidates += axes["batch"].roots
+        dims = vars[explained].dims
+        inside = {r for d in dims or () for r in d.roots}
+        named = [c for c in candidates if c.root in inside]
+        candidates = named or candidates
+        if not candidates and dims:
+            entering = {r for v in reader.graph.inputs for d in (vars[v.name].dims or ()) for r in d.roots}
+            entering |= {r for p in points for d in (vars[p].dims or ()) for r in d.roots}
+            candidates = [r for r in dims[0].roots if r in entering and r not in times][:1]
+    candidates = [c.root for c in candidates]
+    ends = [vars[n].dims or () for n in (explained, *points)]
+    for candidate in candidates:
+        if all(any(d.has(candidate) for d in dims) for dims in ends):
+            return candidate, frozenset(t.root for t in times if t.root is not candidate)
+    notes.append("no axis is the batch both in the explained output and at the attribution points: everything is one sample")
+    return None, frozenset(t.root for t in times)
+
+
+def class_axis(reader: Reader, explained: str, batch: Label | None, times: frozenset[Label]) -> int | None:
+    """The softmax's axis, else the last axis that is neither batch nor time."""
+    var = reader.vars[explained]
+    for node in reader.graph.readers.get(explained, ()):
+        if node.op in ("Softmax", "LogSoftmax", "ArgMax") and var.rank:
+            axis = int(node.attributes.get("axis", -1 if node.version >= 13 and node.op != "ArgMax" else 1))
+            return axis % (var.rank or 1)
+    if not var.dims:
+        return None
+    for axis in range(len(var.dims) - 1, -1, -1):
+        dim = var.dims[axis]
+        free = [r for r in dim.roots if r is not (batch.root if batch else None) and r not in times]
+        if free or not dim.labels:
+            return axis
+    return None
+
+
+def lengths(reader: Reader, explained: str) -> str | None:
+    """The tensor of sequence lengths that says which positions of the explained tensor are padding."""
+    dims = reader.vars[explained].dims or ()
+    for step, axes, nested in reader.evidence:
+        slots: Any = getattr(step.layer, "slots", ())
+        if nested or "time" not in axes or len(slots) < 2 or not isinstance(slots[1], int):
+            continue
+        if any(r in d.roots for d in dims for r in axes["time"].roots):
+            return step.inputs[slots[1]]
+    return None

@@ -1,0 +1,218 @@
+"""Loop and Scan: a nested program, run once a step forward and once a step backward.
+
+Relevance of a step's states goes to the states before it and to the rows read; what is left before the first step goes on to the
+tensors behind the initial states, or is absorbed as ``initial_state``. Blocks go on outside through rows and captured tensors.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..dims import Dim, fresh, unify
+from ..nested import Body, Nested, Row, joined, state_var
+from ..registry import ANY, Var, importer
+
+__all__ = ["counters"]
+
+ENDLESS = 2**31 - 1  # exporters write the greatest integer where only the condition ends a loop
+
+
+def _slot(operand: Any, name: str, inputs: list[Var], parameters: dict[str, np.ndarray]) -> int | str:
+    """Where the layer finds an operand: an input's index, or a parameter of that name."""
+    if isinstance(operand, Var):
+        at = next((i for i, v in enumerate(inputs) if v.name == operand.name), None)
+        if at is None:
+            inputs.append(operand)
+        return len(inputs) - 1 if at is None else at
+    parameters[name] = np.asarray(operand)
+    return name
+
+
+def _compile(
+    names: Sequence[str], outs: Sequence[str], initial: Sequence[Any], given: dict[str, Var], body: Any, node: Any
+) -> Body:
+    """The body, compiled again until what its states are no longer changes: which of them are live, and their dims."""
+    dims = [None if not isinstance(v, Var) else v.dims for v in initial]
+    dims = [tuple(fresh(n) for n in v.shape) if not isinstance(v, Var) else d for v, d in zip(initial, dims, strict=True)]
+    live = [isinstance(v, Var) and v.live for v in initial]
+    while True:
+        states = {n: state_var(n, v, a, d) for n, v, a, d in zip(names, initial, live, dims, strict=True)}
+        compiled: Body = node.compile(body, {**given, **states})
+        after = [compiled.vars.get(o) for o in outs]
+        new_live = [a or (v is not None and v.live) for a, v in zip(live, after, strict=True)]
+        merged = [d if v is None else joined(d, v.dims) for d, v in zip(dims, after, strict=True)]
+        same = all(_alike(a, b) for a, b in zip(dims, merged, strict=True))
+        if new_live == live and same:
+            return compiled
+        live, dims = new_live, merged
+
+
+def _alike(a: tuple[Dim, ...] | None, b: tuple[Dim, ...] | None) -> bool:
+    """The same rank and, axis by axis, the same labels or two unknown ones."""
+    if a is None or b is None:
+        return a is b
+    return len(a) == len(b) and all(x.same(y) or (x.size is None and y.size is None) for x, y in zip(a, b, strict=True))
+
+
+def counters(body: Body, counter: str, states: Sequence[tuple[str, str, Any]], outside: Collection[str]) -> set[str]:
+    """Integer tensors of the body that move by ±1 a step, so that their values never repeat; ``outside``: captured tensors."""
+    made = {o: s for s in body.steps for o in s.outputs}
+    found = {counter, *(name for name, out, _ in states if _moved(out, made) == name)}
+    for step in body.steps:  # in order, so that each one's source is known
+        sources = set(step.inputs)
+        if step.node.op in ("Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape"):
+            still, integer = True, body.vars[step.outputs[0]].dtype.kind in "iu"
+        else:
+            still, integer = step.node.op in ("Add", "Sub") and len(sources & found) == 1, True
+        if still and integer and sources & found and sources <= found | set(outside):
+            found.add(step.outputs[0])
+    return found
+
+
+def _moved(name: str, made: Mapping[str, Any]) -> str | None:
+    """The integer tensor that this one is plus or minus 1."""
+    step = made.get(name)
+    while step is not None and step.node.op == "Identity":
+        step = made.get(step.inputs[0])
+    if step is None or step.node.op not in ("Add", "Sub") or len(step.inputs) != 1 or step.layer.slots[0] != 0:
+        return None
+    constant = next(iter(step.layer.parameters.values()))
+    return step.inputs[0] if np.size(constant) == 1 and abs(int(np.reshape(constant, -1)[0])) == 1 else None
+
+
+def _gathered(body: Body, moving: Collection[str], outside: Collection[str]) -> list[tuple[str, str, int, str]]:
+    """(row, data, axis, index) of every Gather that takes another row of a tensor from outside at each step."""
+    found = []
+    for step in body.steps:
+        if step.node.op != "Gather" or len(step.inputs) != 2 or step.inputs[0] not in outside or step.inputs[1] not in moving:
+            continue
+        data, index = body.vars[step.inputs[0]], body.vars[step.inputs[1]]
+        if data.is_float and data.rank is not None and index.shape in ((), (1,)):
+            found.append((step.outputs[0], step.inputs[0], step.layer.axis % data.rank, step.inputs[1]))  # type: ignore[attr-defined]
+    return found
+
+
+@importer("Loop", since=1)
+def loop(M: Any = None, cond: Any = None, *v_initial: Any, body: Any, node: Any) -> Any:
+    counter, going, *names = (v.name for v in body.inputs)
+    condition, *outs = (v.name for v in body.outputs)
+    results, collected = outs[: len(names)], outs[len(names) :]
+    given = {
+        counter: Var(counter, np.dtype(np.int64), ()),
+        going: Var(going, np.dtype(bool), (), interval=(0.0, 1.0), mask=True),
+    }
+    compiled = _compile(names, results, v_initial, given, body, node)
+    inputs: list[Var] = []
+    parameters: dict[str, np.ndarray] = {}
+    states = tuple(
+        (n, o, _slot(v, f"state{k}", inputs, parameters)) for k, (n, o, v) in enumerate(zip(names, results, v_initial, strict=True))
+    )
+    captured = compiled.captured([counter, going, *names], [condition, *outs])
+    gathered = _gathered(compiled, counters(compiled, counter, states, captured), captured)
+    slots = {n: _slot(compiled.vars[n], "", inputs, parameters) for n in captured}
+    rows = tuple(Row(name, slots[data], axis, index) for name, data, axis, index in gathered)
+    trips = None
+    if M is not None and not (isinstance(M, np.ndarray) and int(M.reshape(-1)[0]) >= ENDLESS):
+        trips = _slot(M, "trips", inputs, parameters)
+    start = None
+    if cond is not None and not (isinstance(cond, np.ndarray) and bool(cond.reshape(-1)[0])):
+        start = _slot(cond, "start", inputs, parameters)
+    always = condition == going or (condition in compiled.constants and bool(np.all(compiled.constants[condition])))
+    layer = Nested(
+        parameters=parameters,
+        body=compiled,
+        counter=counter,
+        states=states,
+        rows=rows,
+        captured=tuple((n, int(i)) for n, i in slots.items()),
+        collected=tuple((o, 0, False) for o in collected),
+        trips=trips,
+        start=start,
+        going=None if always else (going, condition),
+        length=_length(M, [compiled.vars[data].dims[axis] for _, data, axis, _ in gathered]),  # type: ignore[index]
+    )
+    if trips is None and layer.going is None:
+        raise node.refuse("nothing ends it: neither a number of steps nor a condition")
+    return layer, inputs
+
+
+def _length(trips: Any, read: Sequence[Dim]) -> Dim:
+    """The number of steps: what is given as a shape, else the length of what is read row by row."""
+    if isinstance(trips, np.ndarray) and int(trips.reshape(-1)[0]) < ENDLESS:
+        known = fresh(int(trips.reshape(-1)[0]))
+    elif isinstance(trips, Var) and trips.value is not None and isinstance(trips.value.reshape(-1)[0], Dim):
+        known = trips.value.reshape(-1)[0]
+    elif read:
+        return read[0]
+    else:
+        return fresh(None, "time")
+    for dim in read:
+        if dim.size is None or dim.size == known.size:
+            known = unify(known, dim)
+    return known
+
+
+@importer("Scan", since=9)
+def scan(
+    *initial_state_and_scan_inputs: Any,
+    body: Any,
+    num_scan_inputs: int,
+    scan_input_axes: Any = None,
+    scan_input_directions: Any = None,
+    scan_output_axes: Any = None,
+    scan_output_directions: Any = None,
+    node: Any,
+) -> Any:
+    count = len(initial_state_and_scan_inputs) - num_scan_inputs
+    initial, read = initial_state_and_scan_inputs[:count], initial_state_and_scan_inputs[count:]
+    names, row_names = [v.name for v in body.inputs[:count]], [v.name for v in body.inputs[count:]]
+    outs = [v.name for v in body.outputs]
+    results, collected = outs[:count], outs[count:]
+    axes = list(scan_input_axes or [0] * num_scan_inputs)
+    backwards = list(scan_input_directions or [0] * num_scan_inputs)
+    length = fresh(None, "time")
+    given: dict[str, Var] = {}
+    for k, (name, data) in enumerate(zip(row_names, read, strict=True)):
+        rank = data.rank if isinstance(data, Var) else data.ndim
+        if rank is None:
+            raise node.refuse(f"the rank of its scan input {k} is unknown")
+        axes[k] %= rank
+        if isinstance(data, Var):
+            assert data.dims is not None
+            length = unify(data.dims[axes[k]], length)
+            rest = tuple(d for a, d in enumerate(data.dims) if a != axes[k])
+            given[name] = dataclasses.replace(data, name=name, dims=rest, value=None, origin=frozenset())
+        else:
+            length = unify(fresh(data.shape[axes[k]]), length)
+            low, high = (float(data.min()), float(data.max())) if data.dtype.kind == "f" and data.size else ANY
+            given[name] = Var(name, data.dtype, tuple(fresh(n) for n in np.delete(data.shape, axes[k])), interval=(low, high))
+    compiled = _compile(names, results, initial, given, body, node)
+    inputs: list[Var] = []
+    parameters: dict[str, np.ndarray] = {}
+    states = tuple(
+        (n, o, _slot(v, f"state{k}", inputs, parameters)) for k, (n, o, v) in enumerate(zip(names, results, initial, strict=True))
+    )
+    rows = tuple(
+        Row(n, _slot(v, f"rows{k}", inputs, parameters), axes[k], None, bool(backwards[k]))
+        for k, (n, v) in enumerate(zip(row_names, read, strict=True))
+    )
+    captured = compiled.captured([*names, *row_names], outs)
+    out_axes = list(scan_output_axes or [0] * len(collected))
+    flipped = list(scan_output_directions or [0] * len(collected))
+    layer = Nested(
+        parameters=parameters,
+        body=compiled,
+        counter=None,
+        states=states,
+        rows=rows,
+        captured=tuple((n, int(_slot(compiled.vars[n], "", inputs, parameters))) for n in captured),
+        collected=tuple((o, int(a), bool(f)) for o, a, f in zip(collected, out_axes, flipped, strict=True)),
+        trips=None,
+        length=length,
+        kind="Scan",
+    )
+    return layer, inputs

@@ -1,0 +1,273 @@
+"""From nodes to layers: every node that an importer reads becomes a step, sub-graphs included; what depends on what.
+
+Only nodes on a float path between an attribution point and the explained tensor need an importer, so a node that can't be read is
+noted with its reason, and matters only if the path turns out to lead through it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .dims import Dim, Label
+from .errors import InputError, ModelError, UnsupportedModel
+from .fold import plumbing
+from .graph import Graph, Node, Value
+from .layer import Layer, Plain
+from .nested import Body, Nested, Step, sources
+from .registry import NodeContext, Var, find, is_float
+
+__all__ = ["Reader"]
+
+
+class Reader:
+    """One pass over the nodes in order; holds what has been found so far."""
+
+    def __init__(self, graph: Graph, cut: Sequence[str], parent: Reader | None = None) -> None:
+        self.graph = graph
+        self.cut = cut
+        self.parent = parent
+        self.vars: dict[str, Var] = {}
+        self.steps: dict[str, Step] = {}  # by output name
+        self.order: list[Step] = []
+        self.unread: dict[str, tuple[Node, str]] = {}  # by output name
+        self.alias: dict[str, np.ndarray] = {}
+        self.sources: list[str] = []
+        self.symbols: dict[str, Label] = {} if parent is None else parent.symbols
+        self.evidence: list[tuple[Step, Mapping[str, Dim], bool]] = [] if parent is None else parent.evidence
+        self._inferred: dict[str, Value] | None = None
+        made = {name for n in graph.nodes for name in n.outputs} | {v.name for v in graph.inputs}
+        for name in cut:
+            if name not in made:
+                near = [m for m in made if name and name.lower() in m.lower()][:5]
+                hint = f"; similar: {', '.join(sorted(near))}" if near else ""
+                raise InputError(f"at={name!r} is no computed tensor of this model{hint}")
+
+    def _dims(self, value: Value | None) -> tuple[Dim, ...] | None:
+        if value is None or value.shape is None:
+            return None
+        out = []
+        for size in value.shape:
+            if isinstance(size, str):
+                out.append(Dim((self.symbols.setdefault(size, Label(None, size)),)))
+            else:
+                out.append(Dim((Label(size),)))
+        return tuple(out)
+
+    def read(self) -> None:
+        for value in self.graph.inputs:
+            dtype = value.dtype if value.dtype is not None else np.dtype(object)
+            source = is_float(dtype) and (not self.cut or value.name in self.cut)
+            var = Var(value.name, dtype, self._dims(value), live=source, valued=dtype.kind in "iuO")
+            if self.cut and value.name not in self.cut:
+                var = dataclasses.replace(var, valued=False)
+            if source:
+                self.sources.append(value.name)
+            self.vars[value.name] = var
+        for node in self.graph.nodes:
+            self._read_node(node)
+
+    def _operand(self, name: str) -> Any:
+        if not name:
+            return None
+        if name in self.vars:
+            return self.vars[name]
+        if name in self.graph.constants:
+            return self.graph.constants[name]
+        if self.parent is None:
+            raise KeyError(name)
+        return self.parent._operand(name)
+
+    def _known(self, name: str) -> Var | None:
+        """The Var of a tensor here or in a graph around, None for constants."""
+        operand = self._operand(name)
+        return operand if isinstance(operand, Var) else None
+
+    def _read_node(self, node: Node) -> None:
+        needed = node.reads()
+        operands = [self._operand(n) for n in node.inputs]
+        while operands and operands[-1] is None:
+            operands.pop()
+        entry = find(node.op, node.domain, node.version)
+        reason = node.refused or "no importer reads this op"
+        if entry is not None:
+            used = tuple(
+                o if o and (o in self.graph.readers or any(v.name == o for v in self.graph.outputs)) else "" for o in node.outputs
+            )
+            try:
+                layer, inputs = entry(node, operands, NodeContext(node, used, self.compile))
+                self._record(node, layer, inputs, operands)
+                return
+            except ModelError as error:
+                reason = str(error).removeprefix(f"{node.label}: ")
+            except (TypeError, ValueError, IndexError, AttributeError, KeyError, AssertionError) as error:
+                reason = f"can't be read: {error}"
+        sources = [v for v in map(self._known, needed) if v is not None]
+        live = any(v.live for v in sources)
+        valued = any(v.valued for v in sources)
+        for name in node.outputs:
+            if not name:
+                continue
+            self.unread[name] = (node, reason)
+            value = self._shape_of(name)
+            dtype = value.dtype if value is not None and value.dtype is not None else np.dtype(np.float32)
+            var = Var(name, dtype, self._dims(value), live=live and is_float(dtype), valued=valued and dtype.kind in "iuO")
+            self.vars[name] = self._maybe_source(var, valued)
+
+    def _maybe_source(self, var: Var, valued: bool) -> Var:
+        """A float tensor made of integer values, or a chosen cut, is where relevance may end."""
+        if self.parent is not None:  # relevance ends outside of loops
+            return var
+        if self.cut:
+            if var.name in self.cut:
+                if not var.is_float:
+                    raise InputError(f"at={var.name!r} is {var.dtype}, only a float tensor can carry relevance")
+                self.sources.append(var.name)
+                return dataclasses.replace(var, live=True)
+            return var
+        if var.is_float and not var.live and valued and not var.mask:
+            self.sources.append(var.name)
+            return dataclasses.replace(var, live=True)
+        return var
+
+    def _record(self, node: Node, layer: Layer, inputs: Sequence[Var], operands: Sequence[Any]) -> None:
+        infos = list(layer.infer(inputs))
+        signals = set(layer.signals(inputs))
+        live = any(inputs[i].live for i in signals)
+        # a bool decides; but a Where on integers hands its operands' values on
+        masked = any(x.dtype == np.dtype(bool) for x in inputs) and node.op != "Where"
+        valued = any(x.valued for x in inputs) and node.op not in ("Shape", "Size") and not masked
+        names = list(node.outputs)
+        step = Step(node, layer, tuple(x.name for x in inputs), tuple(names[: len(infos)]))
+        for k, (name, info) in enumerate(zip(names, infos, strict=False)):
+            if not name:
+                continue
+            value = info.value if info.value is not None else self._value(node, operands, k, info)
+            carries = valued and info.dtype.kind in "iuO" and not isinstance(layer, Plain)
+            dims = info.dims if info.dims is not None else self._dims(self._shape_of(name))
+            reached = info.live if isinstance(layer, Nested) else live
+            var = dataclasses.replace(info, name=name, value=value, dims=dims, live=reached and info.is_float, valued=carries)
+            if not var.live:
+                var = self._maybe_source(var, valued and info.is_float)
+            elif self.cut and name in self.cut:
+                self.sources.append(name)
+            self.vars[name] = var
+            self.steps[name] = step
+        self.order.append(step)
+        axes = getattr(layer, "evidence", None)
+        if axes is not None:
+            self.evidence.append((step, axes(inputs), self.parent is not None))
+
+    def _value(self, node: Node, operands: Sequence[Any], k: int, info: Var) -> np.ndarray | None:
+        """Entries of a small integer tensor computed from shapes."""
+        if info.dtype.kind not in "iub":
+            return None
+        values = []
+        for operand in operands:
+            if isinstance(operand, Var):
+                if operand.value is None:
+                    return None
+                values.append(operand.value)
+            else:
+                values.append(operand)
+        known = all(v is None or v.dtype != object or all(isinstance(e, int | np.integer) for e in v.reshape(-1)) for v in values)
+        if known:  # nothing symbolic in it after all
+            values = [v.astype(np.int64) if v is not None and v.dtype == object else v for v in values]
+        results = plumbing(node, values, symbolic=not known)
+        if results is None or k >= len(results) or np.size(results[k]) > 64:
+            return None
+        return results[k]
+
+    def _shape_of(self, name: str) -> Value | None:
+        """What onnx's own shape inference says of a tensor."""
+        if self._inferred is None:
+            self._inferred = dict(self.graph.value_info)
+            self._inferred.update({v.name: v for v in self.graph.outputs})
+            if self.graph.model is not None:
+                self._inferred = {**_inferred(self.graph), **self._inferred}
+        return self._inferred.get(name)
+
+    def signal_inputs(self, name: str) -> list[str]:
+        step = self.steps.get(name)
+        if step is None:
+            if name in self.unread:
+                return [n for n in self.unread[name][0].reads() if n in self.vars and self.vars[n].live]
+            return []
+        return sources(step, name, self.vars)
+
+    def path(self, explained: str) -> tuple[set[str], list[tuple[Node, str]]]:
+        """Tensors on the relevance path, and the nodes on it that can't be read."""
+        ends = set(self.sources)
+        path: set[str] = set()
+        bad: dict[int, tuple[Node, str]] = {}
+        stack = [explained]
+        while stack:
+            name = stack.pop()
+            if name in path:
+                continue
+            path.add(name)
+            if name in ends:
+                continue
+            if name in self.unread:
+                bad[id(self.unread[name][0])] = self.unread[name]
+            stack.extend(self.signal_inputs(name))
+        order = {id(n): i for i, n in enumerate(self.graph.nodes)}
+        return path, [bad[k] for k in sorted(bad, key=lambda k: order[k])]
+
+    def compile(self, body: Graph, given: Mapping[str, Var]) -> Body:
+        """A sub-graph of this graph, its inputs being ``given``: the steps that its outputs need.
+
+        Raises:
+            UnsupportedModel: a node that is needed can't be read; all are named.
+        """
+        inner = Reader(body, (), parent=self)
+        inner.vars.update(given)
+        for node in body.nodes:
+            inner._read_node(node)
+        runs: set[int] = set()
+        bad: dict[int, str] = {}
+        seen: set[str] = set()
+        stack = [v.name for v in body.outputs]
+        while stack:
+            name = stack.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            if name in inner.steps:
+                runs.add(id(inner.steps[name]))
+                stack.extend(inner.steps[name].inputs)
+            elif name in inner.unread:
+                node, reason = inner.unread[name]
+                bad[id(node)] = f"{node.label}: {reason}"
+        if bad:
+            raise UnsupportedModel(f"in its sub-graph: {'; '.join(bad.values())}")
+        vars = dict(inner.vars)
+        for name in seen - set(vars):
+            var = None if name in body.constants else self._known(name)
+            if var is not None:
+                vars[name] = var
+        constants = {v.name: self._constant(v.name, inner) for v in body.outputs if v.name not in vars}
+        return Body(tuple(s for s in inner.order if id(s) in runs), vars, constants)
+
+    @staticmethod
+    def _constant(name: str, inner: Reader) -> np.ndarray:
+        return inner._operand(name)
+
+
+def _inferred(graph: Graph) -> dict[str, Value]:
+    """Shapes by onnx's inference; an empty dict where it can't."""
+    import onnx
+
+    from .graph import _Reader as Proto
+
+    try:
+        assert graph.model is not None
+        model = onnx.shape_inference.infer_shapes(graph.model, data_prop=True)
+    except Exception:  # inference is a help, never a reason to refuse a model
+        return {}
+    reader = Proto(graph.opsets, graph.path)
+    values = [*model.graph.value_info, *model.graph.output]
+    return {v.name: reader.value(v) for v in values}

@@ -1,0 +1,304 @@
+"""How the program runs a loop (:class:`~onnx_lrp.nested.Nested`): forward step by step, backward from the last step to the first.
+
+Forward keeps the states before each step, nothing else; the way back runs each step again, so memory is linear in T · state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ._lazy import tf
+from .affine import Scope
+from .nested import Nested, Row, Step
+from .registry import Var
+
+__all__ = ["Left", "Loop", "forward", "walk"]
+
+Tensor = Any
+Kinds = tuple[str, str]  # "r", "s" or "q", and the tensor of the body where it arrived
+
+
+@dataclass(frozen=True, eq=False)
+class Loop:
+    """A Nested layer that has run: what its way back needs.
+
+    Attributes:
+        count: number of steps that ran.
+        kept: the states before each step, a TensorArray a state.
+        final: the states after the last step.
+        outside: leaf of the body → the tensor outside that it is, or is a row of.
+        body: makes the run of one step: (step number, states) → a run of the body.
+    """
+
+    layer: Nested
+    count: Tensor
+    kept: Sequence[Any]
+    final: Sequence[Tensor]
+    outside: Mapping[str, Tensor]
+    body: Callable[[Tensor, Sequence[Tensor]], Any]
+
+    def length(self, row: Row) -> Tensor:
+        """Number of rows there are."""
+        data = self.outside[row.name]
+        known = data.shape[row.axis]
+        return tf.shape(data)[row.axis] if known is None else known
+
+    def place(self, row: Row, run: Any, t: Tensor) -> Tensor:
+        """Which row a step has read."""
+        if row.index is None:
+            return self.length(row) - 1 - t if row.backwards else t
+        index = tf.cast(tf.reshape(run.env[row.index], []), tf.int32)
+        return tf.where(index < 0, index + self.length(row), index)
+
+    def row(self, row: Row, run: Any, t: Tensor, tensor: Tensor) -> Tensor:
+        """The row of a tensor outside that a step has read, in the shape it has in the body."""
+        place = self.place(row, run, t)
+        kept = row.index is not None and run.env[row.index].shape.rank == 1
+        return tf.gather(tensor, tf.reshape(place, [1]) if kept else place, axis=row.axis)
+
+
+def forward(step: Step, xs: Sequence[Tensor], own: Mapping[str, Tensor], make: Callable[[Mapping[str, Tensor]], Any]) -> Any:
+    """(outputs of the layer, the :class:`Loop`). ``make``: tensors of the body that are given → a run of the body."""
+    layer: Any = step.layer
+
+    def operand(slot: int | str) -> Tensor:
+        return own[slot] if isinstance(slot, str) else xs[slot]
+
+    bound = _bound(layer, operand)
+
+    def body(k: Tensor, states: Sequence[Tensor]) -> Any:
+        given = {name: xs[i] for name, i in layer.captured}
+        given |= {name: s for (name, _, _), s in zip(layer.states, states, strict=True)}
+        for row in layer.rows:
+            if row.index is None:
+                data = operand(row.data)
+                at = tf.shape(data)[row.axis] - 1 - k if row.backwards else k
+                given[row.name] = tf.gather(data, at, axis=row.axis)
+        if layer.counter:
+            given[layer.counter] = tf.cast(k, tf.int64)
+        if layer.going is not None:
+            given[layer.going[0]] = tf.constant(True)
+        return make(given)
+
+    start = [operand(slot) for _, _, slot in layer.states]
+    shapes = [_shape(s, layer.body.vars[name]) for s, (name, _, _) in zip(start, layer.states, strict=True)]
+    size, grows = (0, True) if bound is None else (bound, False)
+
+    def array(dtype: Any, shape: Any) -> Any:
+        return tf.TensorArray(dtype, size=size, dynamic_size=grows, element_shape=shape, infer_shape=False, clear_after_read=False)
+
+    kept = [array(s.dtype, shape) for s, shape in zip(start, shapes, strict=True)]
+    results = [_element(layer, name, start[0].dtype if start else None) for name, _, _ in layer.collected]
+    outs = [array(_dtype(layer, own, name, xs, start), shape) for (name, _, _), shape in zip(layer.collected, results, strict=True)]
+    going = tf.constant(True) if layer.start is None else tf.reshape(operand(layer.start), [])
+
+    def turn(k: Tensor, going: Tensor, states: Any, kept: Any, outs: Any) -> Any:
+        run = body(k, states)
+        kept = [a.write(k, s) for a, s in zip(kept, states, strict=True)]
+        new = [run.env[out] for _, out, _ in layer.states]
+        for tensor, shape in zip(new, shapes, strict=True):
+            tensor.set_shape(shape)
+        outs = [a.write(k, run.env[name]) for a, (name, _, _) in zip(outs, layer.collected, strict=True)]
+        if layer.going is not None:
+            going = tf.reshape(run.env[layer.going[1]], [])
+        return k + 1, going, new, kept, outs
+
+    def more(k: Tensor, going: Tensor, *_: Any) -> Tensor:
+        left = None if bound is None else k < bound
+        if layer.going is None and layer.start is None:
+            return left
+        return going if left is None else tf.logical_and(left, going)
+
+    first = (tf.constant(0), going, start, kept, outs)
+    invariants = (tf.TensorShape([]), tf.TensorShape([]), shapes, [None for _ in kept], [None for _ in outs])
+    count, _, final, kept, outs = _while(more, turn, first, invariants)
+    stacked = []
+    for collected, (_, axis, flipped) in zip(outs, layer.collected, strict=True):
+        y = collected.stack()
+        y = tf.reverse(y, [0]) if flipped else y
+        stacked.append(_move(y, 0, axis % y.shape.rank))
+    outside = {name: xs[i] for name, i in layer.captured} | {row.name: operand(row.data) for row in layer.rows}
+    return [*final, *stacked], Loop(layer, count, kept, final, outside, body)
+
+
+def _while(more: Any, turn: Any, first: Any, invariants: Any) -> Any:
+    if tf.executing_eagerly():
+        state = first
+        while bool(more(*state)):
+            state = turn(*state)
+        return state
+    return tf.while_loop(more, turn, first, shape_invariants=invariants)
+
+
+def _bound(layer: Nested, operand: Callable[[int | str], Tensor]) -> Tensor | None:
+    """The greatest number of steps; static where it can be."""
+    scanned = [row for row in layer.rows if row.index is None]
+    if scanned:
+        data = operand(scanned[0].data)
+        known = data.shape[scanned[0].axis]
+        return tf.shape(data)[scanned[0].axis] if known is None else known
+    if layer.trips is None:
+        return None
+    trips = tf.cast(tf.minimum(tf.cast(tf.reshape(operand(layer.trips), []), tf.int64), 2**31 - 1), tf.int32)
+    known = tf.get_static_value(trips)
+    return trips if known is None else int(known)
+
+
+def _shape(start: Tensor, var: Var) -> Any:
+    """Shape of a state at every step: an axis of length 1 at first may grow where nothing says that it stays."""
+    if var.dims is None:
+        return tf.TensorShape(None)
+    sizes = [n if n != 1 or d.size == 1 else None for n, d in zip(start.shape, var.dims, strict=True)]
+    changing = [n if d.size in (n, None) else None for n, d in zip(sizes, var.dims, strict=True)]
+    return tf.TensorShape(changing)
+
+
+def _element(layer: Nested, name: str, dtype: Any) -> Any:
+    var = layer.body.vars.get(name)
+    if var is None:
+        return tf.TensorShape(layer.body.constants[name].shape)
+    return tf.TensorShape(None) if var.dims is None else tf.TensorShape([d.size for d in var.dims])
+
+
+def _dtype(layer: Nested, own: Mapping[str, Tensor], name: str, xs: Sequence[Tensor], start: Sequence[Tensor]) -> Any:
+    var = layer.body.vars.get(name)
+    dtype = layer.body.constants[name].dtype if var is None else var.dtype
+    if (var is not None and var.is_float) or dtype.kind == "f":
+        floats = [t.dtype for t in (*xs, *start, *own.values()) if t.dtype.is_floating]
+        return floats[0]
+    return tf.as_dtype(dtype)
+
+
+def _move(x: Tensor, source: int, target: int) -> Tensor:
+    """x with one axis moved to another place."""
+    if source == target:
+        return x
+    order = [a for a in range(x.shape.rank) if a != source]
+    order.insert(target, source)
+    return tf.transpose(x, order)
+
+
+@dataclass(frozen=True, eq=False)
+class Left:
+    """Where relevance went in a loop.
+
+    Attributes:
+        states: what is left at each carried state before the first step, by its name in the body.
+        arrived: (kind, leaf) → what arrived there; rows are stacked to the tensor that they are rows of.
+        absorbed: key → (B,).
+    """
+
+    states: Mapping[str, Tensor]
+    arrived: Mapping[Kinds, Tensor]
+    absorbed: Mapping[str, Tensor]
+
+
+def walk(
+    loop: Loop, scope: Scope, rs: Sequence[Tensor | None], zero: Tensor, back: Callable[[Any, Mapping[str, Tensor], Tensor], None]
+) -> Left:
+    """The way back through a loop.
+
+    Args:
+        rs: relevance of the layer's outputs, None where there is none.
+        zero: zeros of shape (B,), from which absorbed amounts add up.
+        back: takes a run of the body backward, given the relevance of its results and the step's number.
+    """
+    layer = loop.layer
+    carried = [(k, name, out) for k, (name, out, _) in enumerate(layer.states) if name in scope.ends]
+    collected = [
+        (name, tf.reverse(r, [axis % r.shape.rank]) if flipped else r, axis)
+        for r, (name, axis, flipped) in zip(rs[len(layer.states) :], layer.collected, strict=True)
+        if r is not None
+    ]
+    rows = {row.name: row for row in layer.rows if row.name in scope.leaves}
+
+    def turn(t: Tensor, left: Sequence[Tensor]) -> Any:
+        before = [_ranked(a.read(t), layer.body.vars[name]) for a, (name, _, _) in zip(loop.kept, layer.states, strict=True)]
+        run = loop.body(t, before)
+        arriving: dict[str, Tensor] = {}
+        for (_, _, out), r in zip(carried, left, strict=True):
+            arriving[out] = arriving[out] + r if out in arriving else r
+        for name, r, axis in collected:
+            part = tf.gather(r, t, axis=axis)
+            arriving[name] = arriving[name] + part if name in arriving else part
+        back(run, arriving, t)
+        new = [run.r.get(name, tf.zeros_like(run.env[name])) for _, name, _ in carried]
+        parts = (("r", run.r), ("s", run.s), ("q", run.q))
+        arrived = {(kind, n): part[n] for kind, part in parts for n in scope.leaves if n in part}
+        whole = {key: tensor for key, tensor in arrived.items() if key[1] not in rows}
+        single = {key: _single(rows[key[1]], run, tensor) for key, tensor in arrived.items() if key[1] in rows}
+        places = {key: loop.place(rows[key[1]], run, t) for key in single}
+        return new, whole, single, places, dict(run.absorbed)
+
+    start = [tf.zeros_like(loop.final[k]) if rs[k] is None else rs[k] for k, _, _ in carried]
+    left, whole, single, absorbed = (_eagerly if tf.executing_eagerly() else _in_graph)(loop, turn, start, rows, zero)
+    arrived = dict(whole)
+    for key, array in single.items():
+        arrived[key] = _move(array.stack(), 0, rows[key[1]].axis)
+    return Left({name: r for (_, name, _), r in zip(carried, left, strict=True)}, arrived, absorbed)
+
+
+def _ranked(x: Tensor, var: Var) -> Tensor:
+    if x.shape.rank is None and var.rank is not None:
+        x.set_shape([None] * var.rank)
+    return x
+
+
+def _single(row: Row, run: Any, r: Tensor) -> Tensor:
+    """A row without the axis that an index of shape (1,) leaves."""
+    return tf.squeeze(r, [row.axis]) if row.index is not None and run.env[row.index].shape.rank == 1 else r
+
+
+def _array(loop: Loop, row: Row, like: Tensor) -> Any:
+    """Rows of a tensor outside, to be written in any order; what is never written stays zero."""
+    return tf.TensorArray(like.dtype, size=loop.length(row), element_shape=like.shape, infer_shape=False, clear_after_read=False)
+
+
+def _eagerly(loop: Loop, turn: Any, left: Any, rows: Mapping[str, Row], zero: Tensor) -> Any:
+    whole: dict[Kinds, Tensor] = {}
+    arrays: dict[Kinds, Any] = {}
+    absorbed: dict[str, Tensor] = {}
+    for t in range(int(loop.count) - 1, -1, -1):
+        left, more, single, places, lost = turn(tf.constant(t), left)
+        for key, part in more.items():
+            whole[key] = whole[key] + part if key in whole else part
+        for key, part in single.items():
+            if key not in arrays:
+                arrays[key] = _array(loop, rows[key[1]], part)
+            arrays[key] = arrays[key].write(places[key], part)
+        for name, part in lost.items():
+            absorbed[name] = absorbed.get(name, zero) + part
+    return left, whole, arrays, absorbed
+
+
+def _in_graph(loop: Loop, turn: Any, left: Any, rows: Mapping[str, Row], zero: Tensor) -> Any:
+    # what arrives where is the same at every step: one step, traced apart, tells the structure that the loop will carry
+    specs = [tf.TensorSpec(r.shape, r.dtype) for r in left]
+    probe = tf.function(lambda t, *rs: turn(t, list(rs)), autograph=False)
+    _, whole, single, _, lost = probe.get_concrete_function(tf.TensorSpec([], tf.int32), *specs).structured_outputs
+    data = loop.outside
+    start = {
+        "whole": {key: tf.zeros_like(data[key[1]]) for key in whole},
+        "rows": {key: _array(loop, rows[key[1]], part) for key, part in single.items()},
+        "absorbed": dict.fromkeys(lost, zero),
+    }
+
+    def body(k: Tensor, left: Any, carry: Any) -> Any:
+        t = loop.count - 1 - k
+        new, more, single, places, lost = turn(t, left)
+        for r, before in zip(new, left, strict=True):
+            r.set_shape(before.shape)
+        sums = {
+            "whole": {key: part + more[key] for key, part in carry["whole"].items()},
+            "rows": {key: array.write(places[key], single[key]) for key, array in carry["rows"].items()},
+            "absorbed": {key: part + lost[key] for key, part in carry["absorbed"].items()},
+        }
+        for group in ("whole", "absorbed"):
+            for key, part in sums[group].items():
+                part.set_shape(carry[group][key].shape)
+        return k + 1, new, sums
+
+    _, left, sums = tf.while_loop(lambda k, *_: k < loop.count, body, (tf.constant(0), left, start))
+    return left, sums["whole"], sums["rows"], sums["absorbed"]

@@ -1,0 +1,74 @@
+"""Entries picked or overwritten by computed places."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from .build import Builder, Case, generators, opsets
+
+__all__ = ["indexings"]
+
+KINDS = ("elements", "tuples", "batched tuples", "last step", "scatter", "scatter add", "scatter tuples", "add tuples", "compress")
+
+
+@st.composite
+def indexings(draw: Any, *, kind: str | None = None) -> Case:
+    """One indexing op on a series between two dense layers. ``kind``: one of ``KINDS`` or any (None). Shrinks to GatherElements."""
+    kind = kind or draw(st.sampled_from(KINDS))
+    least = {"batched tuples": 13, "scatter add": 17, "add tuples": 17}.get(kind, 11)
+    b = Builder(draw(generators()), draw(opsets(least=least)))
+    batch, time, width, count = (draw(st.integers(1, 3)) for _ in range(4))
+    x = b.series(time, batch, width)
+    z = b.op("MatMul", x, b.weight(width, 2))
+    z = b.op("Tanh", z) if draw(st.booleans()) else z
+    shape = b.op("Shape", x)
+    rows = b.slice(shape, [0], [1], [0])
+
+    def integers(high: int, *size: int) -> np.ndarray:
+        return b.rng.integers(-high, high, size).astype(np.int64)
+
+    def per_sample(array: np.ndarray) -> str:
+        """A constant (1, …) repeated for every sample."""
+        return b.op("Expand", b.const(array[None]), b.op("Concat", rows, b.ints(*array.shape), axis=0))
+
+    if kind == "elements":
+        y = b.op("GatherElements", z, per_sample(integers(time, count, 2)), axis=draw(st.sampled_from([1, -2])))
+    elif kind == "tuples":
+        samples = b.op("Range", b.const(0, np.int64), b.over("Squeeze", rows, 0), b.const(1, np.int64))
+        samples = b.op("Reshape", samples, b.ints(-1, 1, 1))
+        samples = b.op("Expand", samples, b.op("Concat", rows, b.ints(count, 1), axis=0))
+        y = b.op("GatherND", z, b.op("Concat", samples, per_sample(integers(time, count, 1)), axis=2))
+    elif kind == "batched tuples":
+        y = b.op("GatherND", z, per_sample(integers(time, count, 1)), batch_dims=1)
+    elif kind == "last step":
+        lens = b.input("lens", b.rng.integers(1, time + 1, batch).astype(np.int64), ["batch"])
+        samples = b.op("Range", b.const(0, np.int64), b.over("Squeeze", rows, 0), b.const(1, np.int64))
+        last = b.op("Sub", lens, b.const(1, np.int64))
+        places = [b.over("Unsqueeze", v, 1) for v in (samples, last)]
+        y = b.over("Unsqueeze", b.op("GatherND", z, b.op("Concat", *places, axis=1)), 1)
+    elif kind in ("scatter", "scatter add"):
+        indices = per_sample(integers(time, count, 2))
+        new = b.op("Expand", b.const(b.numbers(1, count, 2)), b.op("Shape", indices))
+        if draw(st.booleans()):
+            new = b.op("MatMul", b.over("ReduceSum", x, 1, keepdims=1), b.weight(width, 2))
+            new = b.op("Expand", new, b.op("Shape", indices))
+        if kind == "scatter":  # onnxruntime leaves open which of two updates wins
+            order = np.argsort(b.rng.random((time, 2)), axis=0)[:1]
+            indices = per_sample(order.astype(np.int64))
+            new = b.slice(new, [0], [1], [1])
+        y = b.op("ScatterElements", z, indices, new, axis=1, **({"reduction": "add"} if kind == "scatter add" else {}))
+    elif kind in ("scatter tuples", "add tuples"):
+        step = per_sample(integers(time, 1, 1))
+        samples = b.op("Range", b.const(0, np.int64), b.over("Squeeze", rows, 0), b.const(1, np.int64))
+        places = b.op("Concat", b.op("Reshape", samples, b.ints(-1, 1, 1)), step, axis=2)
+        new = b.op("MatMul", b.over("ReduceSum", x, 1, keepdims=1), b.weight(width, 2))
+        y = b.op("ScatterND", z, places, new, **({"reduction": "add"} if kind == "add tuples" else {}))
+    else:
+        wanted = b.rng.random(time) < 0.5
+        wanted[0] = True
+        y = b.op("Compress", z, b.const(wanted), axis=draw(st.sampled_from([1, -2])))
+    y = b.op("Tanh", y)
+    return b.case(b.gemm(b.over("ReduceSum", y, 1, keepdims=0), 2, draw(st.integers(1, 3))))
