@@ -114,6 +114,8 @@ def forward(step: Step, xs: Sequence[Tensor], own: Mapping[str, Tensor], make: C
     first = (tf.constant(0), going, start, kept, outs)
     invariants = (tf.TensorShape([]), tf.TensorShape([]), shapes, [None for _ in kept], [None for _ in outs])
     count, _, final, kept, outs = _while(more, turn, first, invariants)
+    for states in kept:  # a forward pass alone never reads them, of which TensorFlow would complain
+        getattr(states, "mark_used", lambda: None)()
     stacked = []
     for collected, (_, axis, flipped) in zip(outs, layer.collected, strict=True):
         y = collected.stack()
