@@ -112,7 +112,8 @@ def _parameters(scale: Any, zero: Any, block_size: int, node: Any) -> dict[str, 
     if block_size or np.ndim(scale) > 1:
         raise node.refuse("quantized in blocks; of computed tensors that is not read")
     # a float array takes the precision of the run
-    zeros = np.zeros(np.shape(scale)) if zero is None else np.broadcast_to(np.asarray(zero).astype(np.float64), np.shape(scale))
+    points = np.zeros(np.shape(scale)) if zero is None else np.asarray(zero).astype(np.float64)
+    zeros = points.reshape(np.shape(scale)) if np.size(zero) == np.size(scale) else np.broadcast_to(points, np.shape(scale))
     return {"scale": np.asarray(scale), "zero": zeros}
 
 
