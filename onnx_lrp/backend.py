@@ -82,8 +82,10 @@ class Prepared(BackendRep):
                 return graph, reader
             wanted = {n for node, _ in unread.values() for n in node.inputs[1:] if n in given} - bound
             wanted -= {node.inputs[0] for node, _ in unread.values() if node.inputs}
+            wanted |= {node.inputs[0] for node, _ in unread.values() if node.op == "If" and node.inputs[0] in given} - bound
             more = load_graph(_bound(self._model, {n: given[n] for n in bound | wanted})) if wanted else graph
-            if not wanted or len(more.nodes) < len(self._graph.nodes):
+            folded = len(more.nodes) < len(self._graph.nodes) and not any(node.op == "If" for node, _ in unread.values())
+            if not wanted or folded:
                 raise UnsupportedModel("no layer runs " + "; ".join(f"{node.label}: {why}" for node, why in unread.values()))
             bound |= wanted
             graph = more
