@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from .errors import InputError, ParityError, RuleError
+from .branches import Branches, guesses, is_open
+from .errors import InputError, ModelError, ParityError, RuleError
 from .explanation import Explanation
 from .graph import Graph, Value, load_graph
 from .inputs import prepare_inputs
@@ -33,6 +34,7 @@ QUANTIZED = (
     "quantized: the dequantized network is explained, computed without rounding; "
     f"its outputs are held against onnxruntime's to {QUANTIZED_TOLERANCE:g} of their largest value"
 )
+BRANCHES = "{} condition(s) are decided by the inputs of each call; shown is one of the ways that it may go"
 
 
 def load(
@@ -81,10 +83,29 @@ def load(
         if value not in known:
             raise InputError(f"{name}={value!r} does not exist; one of {', '.join(known)}")
     graph = load_graph(model)
-    plan = make_plan(graph, at=at, output=output, from_probabilities=from_probabilities, batch_axis=batch_axis)
+    choose: dict[str, Any] = {"at": at, "output": output, "from_probabilities": from_probabilities, "batch_axis": batch_axis}
+    run = {"rule": Epsilon(epsilon, bias_factor), "precision": precision, "device": device, "jit": jit, "verify": verify}
+    plan, complaint = None, None
+    for candidate, unknown in guesses(graph):
+        try:
+            plan = _plan(candidate, choose)
+        except ModelError as error:
+            complaint = complaint or error
+            continue
+        if unknown:
+            plan = dataclasses.replace(plan, notes=(*plan.notes, BRANCHES.format(unknown)))
+        break
+    if plan is None:
+        assert complaint is not None
+        raise complaint
+    return Explainer(graph, plan, choose=choose, run=run)
+
+
+def _plan(graph: Graph, choose: Mapping[str, Any]) -> Plan:
+    plan = make_plan(graph, **choose)
     if graph.model is not None and rounds(graph.model.graph):
         plan = dataclasses.replace(plan, notes=(*plan.notes, QUANTIZED))
-    return Explainer(graph, plan, rule=Epsilon(epsilon, bias_factor), precision=precision, device=device, jit=jit, verify=verify)
+    return plan
 
 
 def explain(model: Model, inputs: Any, target: Any = None, **options: Any) -> Explanation:
@@ -95,18 +116,32 @@ def explain(model: Model, inputs: Any, target: Any = None, **options: Any) -> Ex
 class Explainer:
     """A model made ready to be explained; made by :func:`load`."""
 
-    def __init__(
-        self, graph: Graph, plan: Plan, *, rule: Epsilon, precision: str, device: str | None, jit: str, verify: str
-    ) -> None:
+    def __init__(self, graph: Graph, plan: Plan, *, choose: Mapping[str, Any], run: Mapping[str, Any]) -> None:
         self._graph = graph
         self._plan = plan
-        self._rule = rule
-        self._precision = precision
-        self._device = device
-        self._jit = jit
-        self._verify = verify
+        self._choose = choose
+        self._options = run
+        self._rule: Epsilon = run["rule"]
+        self._precision: str = run["precision"]
+        self._device: str | None = run["device"]
+        self._jit: str = run["jit"]
+        self._verify: str = run["verify"]
         self._verified = False
-        self._runtime = Runtime(graph)
+        self._runtime = Runtime(plan.graph)
+        self._branches = Branches(graph) if is_open(graph) else None
+        self._variants: dict[Any, Explainer] = {}
+
+    def _variant(self, inputs: Any) -> Explainer:
+        """The explainer of the branches that these inputs take."""
+        if self._branches is None:
+            return self
+        feeds = prepare_inputs(inputs, self._plan, sizes=False)
+        if set(feeds) != {v.name for v in self._graph.inputs}:  # a cut was entered directly
+            return self
+        choices, graph = self._branches.take(feeds)
+        if choices not in self._variants:
+            self._variants[choices] = Explainer(graph, _plan(graph, self._choose), choose=self._choose, run=self._options)
+        return self._variants[choices]
 
     @functools.cached_property
     def _program(self) -> Program:
@@ -135,6 +170,9 @@ class Explainer:
         Returns:
             every graph output by name, in the model's dtypes.
         """
+        variant = self._variant(inputs)
+        if variant is not self:
+            return variant.predict(inputs)
         feeds = prepare_inputs(inputs, self._plan)
         return self._chunks(feeds, Target("forward"), lambda result, feeds: self._outputs(result, feeds))
 
@@ -154,6 +192,9 @@ class Explainer:
             InputError: inputs or target don't fit the model.
             ParityError: the forward pass is not onnxruntime's (see ``verify``).
         """
+        variant = self._variant(inputs)
+        if variant is not self:
+            return variant.explain(inputs, target)
         feeds = prepare_inputs(inputs, self._plan)
         plan = self._plan
         shape = plan.vars[plan.explained].shape

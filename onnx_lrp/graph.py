@@ -19,9 +19,9 @@ from onnx import helper, numpy_helper
 
 from .errors import InvalidModel
 from .fold import RANDOM, evaluate
-from .untangle import untangled
+from .untangle import renamed, untangled
 
-__all__ = ["Graph", "Node", "Value", "load_graph"]
+__all__ = ["Graph", "Node", "Rebuilder", "Value", "load_graph"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -70,6 +70,10 @@ class Node:
         for graph in self.graphs:
             names |= graph.captured()
         return names
+
+    def reads_as_filed(self) -> set[str]:
+        """The same, constants included that folding has put into its sub-graphs."""
+        return _needs(self.proto)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -177,7 +181,7 @@ class _Reader:
     def __init__(self, opsets: Mapping[str, int], path: Path | None) -> None:
         self.opsets = opsets
         self.path = path
-        self.inlined = 0
+        self.loops = 0  # how deep in bodies of loops
 
     def tensor(self, proto: onnx.TensorProto) -> np.ndarray:
         name = proto.name or "unnamed"
@@ -293,7 +297,10 @@ class _Reader:
         same: list[tuple[str, str]] = []
         if proto.op_type in ("Loop", "Scan") and not domain:
             proto, same = untangled(proto, self.opsets.get("", 1))
+        inside = proto.op_type in ("Loop", "Scan")
+        self.loops += inside
         attributes = {a.name: self.attribute(a, scope) for a in proto.attribute}
+        self.loops -= inside
         node = Node(
             name=proto.name or next((o for o in proto.output if o), f"{proto.op_type}_{index}"),
             op=proto.op_type,
@@ -319,8 +326,10 @@ class _Reader:
         if node.op == "Constant" and not domain:
             results = [_constant(attributes)]
         elif node.op == "If" and not domain and node.inputs[0] in scope:
-            taken = bool(np.asarray(scope[node.inputs[0]]).reshape(-1)[0])
-            self._inline(attributes["then_branch" if taken else "else_branch"], node, scope, constants, kept)
+            self.inline(node, bool(np.asarray(scope[node.inputs[0]]).reshape(-1)[0]), scope, constants, kept)
+            return
+        elif node.op == "If" and not domain and self.loops:
+            self._both(node, scope, constants, kept)
             return
         elif node.op not in RANDOM and node.reads() and node.reads() <= scope.keys() and _foldable(node):
             versions = {**self.opsets, domain: node.version}  # a node that was made has its own
@@ -340,26 +349,39 @@ class _Reader:
             if name:
                 constants[name] = scope[name] = result
 
-    def _inline(
-        self, branch: Graph, node: Node, scope: dict[str, np.ndarray], constants: dict[str, np.ndarray], kept: list[Node]
+    def inline(
+        self, node: Node, taken: bool, scope: dict[str, np.ndarray], constants: dict[str, np.ndarray], kept: list[Node]
     ) -> None:
-        """Put the branch that an If on a constant takes in its place; inner names get a prefix, as both branches may share them."""
-        self.inlined += 1
-        prefix = f"{node.name}/{self.inlined}/"
+        """Put one branch of an If in its place."""
+        sources = self._branch(node, taken, scope, constants, kept)
+        for name, source in zip(node.outputs, sources, strict=True):
+            if name and source in scope:
+                constants[name] = scope[name] = scope[source]
+            elif name:
+                kept.append(self._identity(source, name, node.name))
+
+    def _both(self, node: Node, scope: dict[str, np.ndarray], constants: dict[str, np.ndarray], kept: list[Node]) -> None:
+        """Inside a loop an If may decide otherwise at each step: both branches run, and a Where takes one's results."""
+        sides = [self._branch(node, taken, scope, constants, kept) for taken in (True, False)]
+        for name, yes, no in zip(node.outputs, *sides, strict=True):
+            if name:
+                inputs = (node.inputs[0], yes, no)
+                proto = helper.make_node("Where", inputs, [name], name=f"{node.name}/{name}")
+                kept.append(Node(proto.name, "Where", "", max(self.opsets[""], 9), inputs, (name,), {}, proto))
+
+    def _branch(
+        self, node: Node, taken: bool, scope: dict[str, np.ndarray], constants: dict[str, np.ndarray], kept: list[Node]
+    ) -> list[str]:
+        """The nodes of a branch, in the graph around it; its results. Inner names get a prefix, as both branches may share them."""
+        branch = node.attributes["then_branch" if taken else "else_branch"]
+        prefix = f"{next(o for o in node.outputs if o)}/{'then' if taken else 'else'}/"
         own = {name for n in branch.nodes for name in n.outputs if name} | set(branch.constants)
         rename = {name: prefix + name for name in own}
         for name, array in branch.constants.items():
             constants[rename[name]] = scope[rename[name]] = array
         for inner in branch.nodes:
-            kept.append(_renamed(inner, rename))
-        for name, value in zip(node.outputs, branch.outputs, strict=True):
-            if not name:
-                continue
-            source = rename.get(value.name, value.name)
-            if source in scope:
-                constants[name] = scope[name] = scope[source]
-            else:
-                kept.append(self._identity(source, name, node.name))
+            self._place(_renamed(inner, rename), scope, constants, kept)
+        return [rename.get(v.name, v.name) for v in branch.outputs]
 
     def _identity(self, source: str, name: str, owner: str) -> Node:
         """A tensor under another name, made for the node ``owner``."""
@@ -377,6 +399,28 @@ class _Reader:
         return dense
 
 
+class Rebuilder:
+    """The nodes of a graph once more, one after the other, folded again where they are constant by now."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._reader = _Reader(graph.opsets, graph.path)
+        self._constants = dict(graph.constants)
+        self._kept: list[Node] = []
+
+    def place(self, node: Node) -> None:
+        """The next node, as it is."""
+        self._reader._place(node, self._constants, self._constants, self._kept)
+
+    def inline(self, node: Node, taken: bool) -> None:
+        """The next node is an If: one of its branches."""
+        self._reader.inline(node, taken, self._constants, self._constants, self._kept)
+
+    def graph(self) -> Graph:
+        """What has been placed."""
+        return dataclasses.replace(self._graph, nodes=tuple(self._kept), constants=self._constants)
+
+
 def _foldable(node: Node) -> bool:
     # Sub-graphs may capture constants that a one-node model would lack; sequences and optionals are no arrays.
     return not node.graphs and node.op not in {"SequenceConstruct", "SequenceEmpty", "SplitToSequence", "Optional"}
@@ -390,6 +434,9 @@ def _renamed(node: Node, rename: Mapping[str, str]) -> Node:
     del proto.input[:], proto.output[:]
     proto.input.extend(inputs)
     proto.output.extend(outputs)
+    for attribute in proto.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            renamed(attribute.g, rename)
     attributes = {k: _renamed_graph(v, rename) if isinstance(v, Graph) else v for k, v in node.attributes.items()}
     return dataclasses.replace(node, inputs=inputs, outputs=outputs, proto=proto, attributes=attributes, origin=None)
 

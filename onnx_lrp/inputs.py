@@ -15,7 +15,7 @@ from .registry import is_float
 __all__ = ["prepare_inputs"]
 
 
-def prepare_inputs(inputs: Any, plan: Plan) -> dict[str, np.ndarray]:
+def prepare_inputs(inputs: Any, plan: Plan, *, sizes: bool = True) -> dict[str, np.ndarray]:
     """Arrays by graph input name, checked. Or by the names of ``plan.feeds``, where the caller computed the cut himself.
 
     Raises:
@@ -38,7 +38,8 @@ def prepare_inputs(inputs: Any, plan: Plan) -> dict[str, np.ndarray]:
     if missing:
         raise InputError(f"input {missing[0]!r} is missing; this model takes {', '.join(str(v) for v in values)}")
     feeds = {v.name: _array(given[v.name], v, missing=_may_miss(v.name, plan)) for v in values}
-    _sizes(feeds, plan)
+    if sizes:  # else which branches a call takes is still open, and with it what fits what
+        _sizes(feeds, plan)
     return feeds
 
 

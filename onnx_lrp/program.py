@@ -31,6 +31,11 @@ def _add(into: dict[str, Tensor], name: str, value: Tensor | None) -> None:
         into[name] = into[name] + value if name in into else value
 
 
+def _ends_early(steps: Sequence[Step]) -> bool:
+    nested = [step.layer for step in steps if isinstance(step.layer, Nested)]
+    return any(n.going is not None or n.start is not None or _ends_early(n.body.steps) for n in nested)
+
+
 class Program:
     """A plan under one rule and precision, traced at most once a signature.
 
@@ -53,7 +58,8 @@ class Program:
                 name: tf.constant(self._cast(plan.graph.constants[name])) for name in plan.outputs if name in plan.graph.constants
             }
         self._modes: dict[Any, Any] = {}
-        self._jit = jit
+        # XLA's arrays have a fixed size: a loop that a condition may end early can't be compiled
+        self._jit = "graph" if jit == "xla" and _ends_early(plan.steps) else jit
 
     def _tensors(self, steps: Sequence[Step]) -> list[Any]:
         """The parameters of every step; of a loop also those of its body's steps, and results that are constant."""
@@ -367,8 +373,7 @@ class _Run:
             self.absorb(step, "stabilizer", (1 - rule.bias_factor) * stabilizer, name)
             q = None
             if rule.bias_factor:
-                q, lost = self.even(rule.bias_factor * (stabilizer + self.offsets[name] * s), name)
-                self.absorb(step, "bias", lost, name)
+                q = self.even(step, rule.bias_factor * (stabilizer + self.offsets[name] * s), name)
         else:
             s, q = self.s[name], self.q.get(name)
         bias = layer.bias(trace)
@@ -453,10 +458,10 @@ class _Run:
                 row = rows.get(leaf)
                 theirs[leaf] = ours if row is None else trace.row(row, run, t, ours)
 
-    def even(self, share: Tensor, name: str) -> tuple[Tensor, Tensor]:
-        """A root's shares, averaged over its last axis unless that is the batch: per lower unit, and where there is none."""
+    def even(self, step: Step, share: Tensor, name: str) -> Tensor:
+        """A root's shares, averaged over its last axis unless that is the batch, per lower unit; absorbed where there is none."""
         dims = self.vars(name).dims or ()
         if dims and not dims[-1].has(self.plan.batch):
             share = tf.zeros_like(share) + tf.reduce_mean(share, -1, keepdims=True)
-        counts = self.counts[name]
-        return tf.math.divide_no_nan(share, counts), tf.where(tf.equal(counts, 0), share, tf.zeros_like(share))
+        self.absorb(step, "bias", tf.where(tf.equal(self.counts[name], 0), share, tf.zeros_like(share)), name)
+        return tf.math.divide_no_nan(share, self.counts[name])

@@ -133,3 +133,124 @@ def fused_gemm(node: Node, graph: Rewriting) -> list[Node]:
         return [graph.make("Gemm", *node.inputs, to=graph.output(0), **own)]
     gemm = graph.make("Gemm", *node.inputs, **own)
     return [gemm, activation(graph, gemm.outputs[0], name, settings, to=graph.output(0))]
+
+
+@rewriter("FusedConv")
+def fused_conv(node: Node, graph: Rewriting) -> list[Node]:
+    """Conv, plus a fourth input Z, then an activation whose settings are ``activation_params`` in the order of its attributes."""
+    own = dict(node.attributes)
+    name, values = own.pop("activation", ""), own.pop("activation_params", ())
+    x, w, bias, z = (graph.input(k) for k in range(4))
+    made = [graph.make("Conv", x, w, bias, to="" if name or z else graph.output(0), **own)]
+    if z:
+        made.append(graph.make("Add", made[0].outputs[0], z, to="" if name else graph.output(0)))
+    if name:
+        settings = dict(zip(FUSED.get(name, ()), values, strict=False))
+        made.append(activation(graph, made[-1].outputs[0], name, settings, to=graph.output(0)))
+    return made
+
+
+@rewriter("BiasGelu")
+def bias_gelu(node: Node, graph: Rewriting) -> list[Node]:
+    total = graph.make("Add", *node.inputs)
+    return [total, graph.make("Gelu", total.outputs[0], to=graph.output(0))]
+
+
+@rewriter("Gelu")
+def gelu(node: Node, graph: Rewriting) -> list[Node]:
+    return [graph.make("Gelu", graph.input(0), to=graph.output(0))]
+
+
+@rewriter("FastGelu")
+def fast_gelu(node: Node, graph: Rewriting) -> list[Node]:
+    """Gelu by its tanh approximation, of x + bias if there is a second input."""
+    if not graph.input(1):
+        return [graph.make("Gelu", graph.input(0), to=graph.output(0), approximate="tanh")]
+    total = graph.make("Add", *node.inputs)
+    return [total, graph.make("Gelu", total.outputs[0], to=graph.output(0), approximate="tanh")]
+
+
+@rewriter("QuickGelu")
+def quick_gelu(node: Node, graph: Rewriting) -> list[Node]:
+    """x · sigmoid(alpha x)."""
+    alpha = float(node.attributes.get("alpha", 1.702))
+    return [graph.make("Swish", graph.input(0), to=graph.output(0), version=24, alpha=alpha)]
+
+
+@rewriter("FusedMatMul")
+def fused_matmul(node: Node, graph: Rewriting) -> list[Node]:
+    """alpha · MatMul, the last two axes of either factor swapped."""
+    own = node.attributes
+    if own.get("transBatchA") or own.get("transBatchB"):
+        raise graph.refuse("transBatchA and transBatchB are not read")
+    made: list[Node] = []
+    factors = []
+    for name, key in zip(node.inputs, ("transA", "transB"), strict=True):
+        value = graph.value(name)
+        if not own.get(key) or (value is not None and value.ndim < 2):
+            factors.append(name)
+        elif value is not None:
+            factors.append(graph.constant(np.swapaxes(value, -1, -2)))
+        else:
+            made.append(graph.make("SwapAxes", name, domain="onnx_lrp", version=1))
+            factors.append(made[-1].outputs[0])
+    alpha = own.get("alpha", 1.0)
+    made.append(graph.make("MatMul", *factors, to="" if alpha != 1 else graph.output(0)))
+    if alpha != 1:
+        made.append(graph.make("Mul", made[-1].outputs[0], graph.constant(alpha, np.float32), to=graph.output(0)))
+    return made
+
+
+@rewriter("SimplifiedLayerNormalization", domain="")
+@rewriter("SimplifiedLayerNormalization")
+def simplified_layer_norm(node: Node, graph: Rewriting) -> list[Node]:
+    """RMSNormalization; the inverse root mean square it may return too is not made."""
+    return [graph.make("RMSNormalization", *node.inputs[:2], to=graph.output(0), **node.attributes)]
+
+
+@rewriter("SkipLayerNormalization")
+def skip_layer_norm(node: Node, graph: Rewriting) -> list[Node]:
+    """LayerNormalization of input + skip + bias, which sum is the fourth output."""
+    scale, shift, bias = (graph.input(k) for k in (2, 3, 4))
+    return _skip(node, graph, "LayerNormalization", (scale, shift), bias)
+
+
+@rewriter("SkipSimplifiedLayerNormalization")
+def skip_simplified_layer_norm(node: Node, graph: Rewriting) -> list[Node]:
+    """RMSNormalization of input + skip + bias, which sum is the fourth output."""
+    return _skip(node, graph, "RMSNormalization", (graph.input(2),), graph.input(3))
+
+
+def _skip(node: Node, graph: Rewriting, norm: str, parameters: tuple[str, ...], bias: str) -> list[Node]:
+    total, epsilon = graph.output(3), float(node.attributes.get("epsilon", 1e-5))
+    made = [graph.make("Add", *node.inputs[:2], to="" if bias else total)]
+    if bias:
+        made.append(graph.make("Add", made[0].outputs[0], bias, to=total))
+    return [*made, graph.make(norm, made[-1].outputs[0], *parameters, to=graph.output(0), axis=-1, epsilon=epsilon)]
+
+
+@rewriter("EmbedLayerNormalization")
+def embed_layer_norm(node: Node, graph: Rewriting) -> list[Node]:
+    """LayerNormalization of the word's, the position's and the segment's embedding; mask_index counts the mask's ones."""
+    ids, segments, words, places, kinds, scale, shift, mask, positions = (graph.input(k) for k in range(9))
+    shape = graph.make("Shape", ids)
+    made = [shape]
+    if not positions:
+        length = graph.make("Gather", shape.outputs[0], graph.constant(1, np.int64))
+        count = graph.make("Range", graph.constant(0, np.int64), length.outputs[0], graph.constant(1, np.int64))
+        made += [length, count]
+        positions = count.outputs[0]
+    made += [graph.make("Gather", words, ids), graph.make("Gather", places, positions)]
+    made.append(graph.make("Add", made[-2].outputs[0], made[-1].outputs[0], to="" if segments else graph.output(2)))
+    if segments:
+        made.append(graph.make("Gather", kinds, segments))
+        made.append(graph.make("Add", made[-2].outputs[0], made[-1].outputs[0], to=graph.output(2)))
+    epsilon = float(node.attributes.get("epsilon", 1e-12))
+    made.append(graph.make("LayerNormalization", made[-1].outputs[0], scale, shift, to=graph.output(0), axis=-1, epsilon=epsilon))
+    if graph.output(1) and mask:
+        made.append(graph.make("ReduceSum", mask, graph.constant([1], np.int64), to=graph.output(1), keepdims=0))
+    elif graph.output(1):
+        rows = graph.make("Slice", shape.outputs[0], graph.constant([0], np.int64), graph.constant([1], np.int64))
+        none = graph.constant(np.zeros(1, np.int32))
+        made += [rows, graph.make("Expand", none, rows.outputs[0], to=graph.output(1))]
+    return made

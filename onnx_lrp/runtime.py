@@ -71,7 +71,7 @@ class Runtime:
         graph = self.graph
         wanted = graph.ancestors(names)
         nodes = _as_filed([n for n in graph.nodes if any(o in wanted for o in n.outputs)], names)
-        needed = set(names).union(*(n.reads() for n in nodes)) if nodes else set(names)
+        needed = set(names).union(*(n.reads_as_filed() for n in nodes))
         given = [v for v in graph.inputs if v.name in needed]
         initializers = [numpy_helper.from_array(graph.constants[n], n) for n in sorted(needed) if n in graph.constants]
         assert graph.model is not None

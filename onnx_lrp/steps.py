@@ -84,14 +84,15 @@ def forward(step: Step, xs: Sequence[Tensor], own: Mapping[str, Tensor], make: C
 
     start = [operand(slot) for _, _, slot in layer.states]
     shapes = [_shape(s, layer.body.vars[name]) for s, (name, _, _) in zip(start, layer.states, strict=True)]
-    size, grows = (0, True) if bound is None else (bound, False)
+    # where a condition may end it early, only the steps that ran are collected
+    size, grows = (0, True) if bound is None or layer.going is not None or layer.start is not None else (bound, False)
 
-    def array(dtype: Any, shape: Any) -> Any:
+    def empty(dtype: Any, shape: Any) -> Any:
         return tf.TensorArray(dtype, size=size, dynamic_size=grows, element_shape=shape, infer_shape=False, clear_after_read=False)
 
-    kept = [array(s.dtype, shape) for s, shape in zip(start, shapes, strict=True)]
+    kept = [empty(s.dtype, shape) for s, shape in zip(start, shapes, strict=True)]
     results = [_element(layer, name, start[0].dtype if start else None) for name, _, _ in layer.collected]
-    outs = [array(_dtype(layer, own, name, xs, start), shape) for (name, _, _), shape in zip(layer.collected, results, strict=True)]
+    outs = [empty(_dtype(layer, own, name, xs, start), shape) for (name, _, _), shape in zip(layer.collected, results, strict=True)]
     going = tf.constant(True) if layer.start is None else tf.reshape(operand(layer.start), [])
 
     def turn(k: Tensor, going: Tensor, states: Any, kept: Any, outs: Any) -> Any:
@@ -114,8 +115,9 @@ def forward(step: Step, xs: Sequence[Tensor], own: Mapping[str, Tensor], make: C
     first = (tf.constant(0), going, start, kept, outs)
     invariants = (tf.TensorShape([]), tf.TensorShape([]), shapes, [None for _ in kept], [None for _ in outs])
     count, _, final, kept, outs = _while(more, turn, first, invariants)
-    for states in kept:  # a forward pass alone never reads them, of which TensorFlow would complain
-        getattr(states, "mark_used", lambda: None)()
+    if tf.executing_eagerly():
+        for array in kept:
+            getattr(array, "mark_used", lambda: None)()  # a forward pass alone never reads them
     stacked = []
     for collected, (_, axis, flipped) in zip(outs, layer.collected, strict=True):
         y = collected.stack()

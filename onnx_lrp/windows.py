@@ -134,7 +134,8 @@ def correlate(
 def _dense(x: Tensor, w: Tensor, strides: Sequence[int], dilations: Sequence[int]) -> Tensor:
     rank = len(strides)
     kernel = tf.transpose(w, [*range(2, rank + 2), 1, 0])
-    if any(d > 1 for d in dilations) and any(n > 1 for n in strides):  # TensorFlow refuses the two together
+    gaps = any(d > 1 for d in dilations) and any(n > 1 for n in strides)  # TensorFlow refuses the two together
+    if gaps or len(set(strides)) > 1:  # oneDNN returns wrong numbers for unequal strides of one channel
         y = tf.nn.convolution(x, kernel, 1, "VALID", dilations=list(dilations))
         return y[(slice(None), *(slice(None, None, n) for n in strides))]
     return tf.nn.convolution(x, kernel, list(strides), "VALID", dilations=list(dilations))

@@ -180,6 +180,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     ("*", "consumed_inputs"): "an in-place hint of opsets 1 to 5, which had no other meaning",
     ("Clip", "min"): "float32's own limits: -inf clips no finite number either",
     ("Clip", "max"): "float32's own limits: inf clips no finite number either",
+    ("MeanVarianceNormalization", "axes"): "None is [0, 2, 3]",
     ("RNN", "activations"): "None is Tanh for every direction, one or two",
     ("Range", "stash_type"): "the accumulator of half-precision ranges, new in opset 27",
 }

@@ -10,6 +10,7 @@ from onnx import ModelProto, numpy_helper
 
 import onnx_lrp
 from onnx_lrp import testing
+from onnx_lrp.registry import find
 from onnx_lrp.testing.build import Builder
 
 FAMILIES = {
@@ -30,6 +31,7 @@ FAMILIES = {
     "mul": testing.products,
     "qlinear": testing.qlinears,
     "quantize": testing.quantizations,
+    "pooling": testing.poolings,
     "power": testing.powers,
     "reduce": testing.reductions,
     "reshape": testing.reshapes,
@@ -168,6 +170,16 @@ def test_einsum_is_matmul(case, epsilon, bias_factor):
     pairs, feeds = case
     for pair in pairs:
         assert_equal(*(relevance(m, feeds, epsilon=epsilon, bias_factor=bias_factor) for m in pair))
+
+
+@given(testing.layer_norm_spellings(), EPSILONS, BIASES)
+def test_layer_norm_spellings_are_equal(case, epsilon, bias_factor):
+    models, feeds = case
+    models = [m for m in models if all(find(n.op_type, "", 17) for n in m.graph.node)]  # onnxruntime's part is in float32
+    first, *others = (relevance(m, feeds, epsilon=epsilon, bias_factor=bias_factor) for m in models)
+    testing.assert_conserves(models[0], feeds, precision="float64", epsilon=epsilon, bias_factor=bias_factor)
+    for other in others:
+        assert_equal(first, other)
 
 
 def permuted(model, order):

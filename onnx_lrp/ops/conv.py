@@ -109,7 +109,7 @@ class Convolution(Affine):
 
         def call(xs: Sequence[Tensor]) -> Tensor:
             z = self._forward(xs[0], w)
-            return z + factor * _along(xs[addend], z) if computed else z
+            return z + factor * _along(xs[int(addend)], z) if computed else z
 
         def pull(s: Tensor) -> Sequence[Tensor | None]:
             parts: list[Tensor | None] = [None] * len(inputs)

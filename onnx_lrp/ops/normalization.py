@@ -1,6 +1,8 @@
-"""BatchNormalization: in inference a scale and a shift per channel, an affine term of its block.
+"""Normalizations: affine terms of their block, with the normalizer as a coefficient.
 
-Its statistics are constants of the file, so nothing is lost by calling the whole an affine map.
+What divides is a constant for relevance and what is subtracted as the mean is linear (Ali et al. 2022, *XAI for Transformers*,
+section 3: LRP-LN), so a fused node shares as its decomposition into ReduceMean, Sub, Sqrt, Div, Mul and Add does.
+BatchNormalization's statistics are constants anyway.
 """
 
 from __future__ import annotations
@@ -12,56 +14,216 @@ from typing import Any
 import numpy as np
 
 from .._lazy import tf
-from ..layer import Affine, Trace
+from ..layer import Affine, Trace, fill, mixed
 from ..linear import LinearMap
 from ..registry import Var, importer
 
-__all__ = ["ChannelAffine"]
+__all__ = ["ChannelAffine", "Normalized", "Scaled"]
 
 Tensor = Any
 
 
+def _along(v: Tensor, x: Tensor) -> Tensor:
+    """v (C,) shaped to meet axis 1 of x (B, C, …); a single axis is the channel. v of more axes meets them all."""
+    return tf.reshape(v, [-1] + [1] * max(x.shape.rank - 2, 0)) if v.shape.rank < 2 else v
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ChannelAffine(Affine):
-    """scale · x + shift, channels on axis 1. parameters: scale (C,), shift (C,)."""
+    """scale · (x − mean) / √(var + epsilon) + shift, channels on axis 1. Slots: x, scale, shift, mean, var, each (C,) but x.
+
+    Where all of them are constant: the two parameters scale and shift.
+    """
+
+    slots: tuple[int | str, ...] = ()
+    epsilon: float = 0.0
 
     @property
     def title(self) -> str:
         return "BatchNormalization"
 
+    def signals(self, xs: Sequence[Var]) -> Sequence[int]:
+        return (0,)
+
     def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
         return [Var("", xs[0].dtype, xs[0].dims)]
 
+    def _factors(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """(scale, shift) shaped to meet x."""
+        if not self.slots:
+            return _along(p["scale"], xs[0]), _along(p["shift"], xs[0])
+        x, scale, shift, mean, var = fill(self.slots, xs, p)
+        factor = scale / tf.sqrt(var + tf.cast(self.epsilon, var.dtype))
+        return _along(factor, x), _along(shift - factor * mean, x)
+
     def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
-        (x,) = xs
-        return Trace(xs, [x * _along(p["scale"], x) + _along(p["shift"], x)], p)
+        scale, shift = self._factors(xs, p)
+        return Trace(xs, [xs[0] * scale + shift], p)
 
     def linear(self, trace: Trace) -> LinearMap:
-        (x,) = trace.inputs
-        return _map(_along(trace.parameters["scale"], x))
+        return _scaling(self._factors(trace.inputs, trace.parameters)[0], len(trace.inputs))
 
     def bias(self, trace: Trace) -> Tensor | None:
-        return _along(trace.parameters["shift"], trace.inputs[0])
+        return self._factors(trace.inputs, trace.parameters)[1]
 
 
-def _along(v: Tensor, x: Tensor) -> Tensor:
-    """v (C,) shaped to meet axis 1 of x (B, C, …); a single axis is the channel."""
-    return tf.reshape(v, [-1] + [1] * max(x.shape.rank - 2, 0))
-
-
-def _map(scale: Tensor) -> LinearMap:
+def _scaling(scale: Tensor, count: int = 1) -> LinearMap:
+    """The first of ``count`` inputs times a coefficient."""
     return LinearMap(
         call=lambda xs: scale * xs[0],
-        pull=lambda s: [scale * s],
-        mapped=lambda f: _map(f(scale)),
+        pull=lambda s: [scale * s, *[None] * (count - 1)],
+        mapped=lambda f: _scaling(f(scale), count),
     )
 
 
-def _read(X: Any, scale: Any, B: Any, mean: Any, var: Any, epsilon: float, node: Any) -> Any:
-    if any(isinstance(v, Var) for v in (scale, B, mean, var)):
-        raise node.refuse("scale, shift and statistics must be constant")
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Normalized(Affine):
+    """scale · (x − mean) · normalizer + shift; parameters scale and shift are optional.
+
+    The statistics are taken over ``axes`` (``from_axis``: over all axes from it on), inside each of ``groups`` groups of
+    channels if that is given: x (B, C, *S) as (B, groups, rest). ``channels``: scale and shift lie along axis 1, else they
+    broadcast.
+    """
+
+    op: str
+    kind: str  # "variance": 1/√(var + ε), "deviation": 1/(√var + ε), "rms": 1/√(mean x² + ε)
+    epsilon: float = 0.0
+    axes: tuple[int, ...] = ()
+    from_axis: int | None = None
+    groups: int | None = None
+    channels: bool = False
+
+    @property
+    def title(self) -> str:
+        return self.op
+
+    @property
+    def centred(self) -> bool:
+        return self.kind != "rms"
+
+    def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
+        return [Var("", xs[0].dtype, xs[0].dims)]
+
+    def sums(self, xs: Sequence[Var]) -> bool:
+        return self.centred or "shift" in self.parameters
+
+    def _over(self, x: Tensor) -> list[int]:
+        if self.groups is not None:
+            return [2]
+        rank = x.shape.rank
+        return [a % rank for a in self.axes] if self.from_axis is None else list(range(self.from_axis % rank, rank))
+
+    def _grouped(self, x: Tensor) -> Tensor:
+        return x if self.groups is None else tf.reshape(x, [tf.shape(x)[0], self.groups, -1])
+
+    def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
+        x = self._grouped(xs[0])
+        over = self._over(x)
+        epsilon = tf.cast(self.epsilon, x.dtype)
+        if self.centred:
+            x -= tf.reduce_mean(x, over, keepdims=True)
+        power = tf.reduce_mean(x * x, over, keepdims=True)
+        inverse = 1 / (tf.sqrt(power) + epsilon) if self.kind == "deviation" else 1 / tf.sqrt(power + epsilon)
+        y = tf.reshape(x * inverse, tf.shape(xs[0]))
+        if "scale" in p:
+            y *= self._shaped(p["scale"], y)
+        if "shift" in p:
+            y += self._shaped(p["shift"], y)
+        return Trace(xs, [y], p, {"inverse": inverse})
+
+    def _shaped(self, v: Tensor, x: Tensor) -> Tensor:
+        return _along(v, x) if self.channels else v
+
+    def linear(self, trace: Trace) -> LinearMap:
+        (x,) = trace.inputs
+        scale = trace.parameters.get("scale")
+        return self._map(x, None if scale is None else self._shaped(scale, x), trace.saved["inverse"], (1.0, -1.0, None))
+
+    def _map(self, like: Tensor, scale: Tensor | None, inverse: Tensor, weights: tuple[Any, Any, Any]) -> LinearMap:
+        """``weights``: of x, of the mean, and of each entry in the mean (None: 1 / their number)."""
+        own, of_mean, entry = weights
+        if entry is None:
+            grouped = self._grouped(like)
+            entry = tf.cast(tf.size(inverse), like.dtype) / tf.cast(tf.size(grouped), like.dtype)
+
+        def centre(x: Tensor) -> Tensor:  # symmetric: its own transpose
+            if not self.centred:
+                return x
+            return own * x + of_mean * (entry * tf.reduce_sum(x, self._over(x), keepdims=True))
+
+        def call(xs: Sequence[Tensor]) -> Tensor:
+            x = xs[0] + tf.zeros_like(like)
+            y = tf.reshape(centre(self._grouped(x)) * inverse, tf.shape(like))
+            return y if scale is None else y * scale
+
+        def pull(s: Tensor) -> Sequence[Tensor]:
+            s = s + tf.zeros_like(like)
+            s = self._grouped(s if scale is None else s * scale)
+            return [tf.reshape(centre(s * inverse), tf.shape(like))]
+
+        def mapped(f: Any) -> LinearMap:
+            numbers = [f(tf.cast(n, like.dtype)) for n in (own, of_mean, entry)]
+            return self._map(like, None if scale is None else f(scale), f(inverse), (numbers[0], numbers[1], numbers[2]))
+
+        return LinearMap(call=call, pull=pull, mapped=mapped)
+
+    def bias(self, trace: Trace) -> Tensor | None:
+        shift = trace.parameters.get("shift")
+        return None if shift is None else self._shaped(shift, trace.inputs[0])
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Scaled(Affine):
+    """x times a normalizer computed from it: a p-norm over one axis, or LRN's sum over neighbouring channels. No sum."""
+
+    op: str
+    axis: int = 1
+    p: int = 2
+    size: int = 0
+    alpha: float = 0.0
+    beta: float = 0.0
+    bias_: float = 0.0
+
+    @property
+    def title(self) -> str:
+        return self.op
+
+    def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
+        return [Var("", xs[0].dtype, xs[0].dims)]
+
+    def sums(self, xs: Sequence[Var]) -> bool:
+        return False
+
+    def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
+        (x,) = xs
+        factor = self._neighbours(x) if self.size else self._norm(x)
+        return Trace(xs, [x * factor], p, {"factor": factor})
+
+    def _norm(self, x: Tensor) -> Tensor:
+        total = tf.reduce_sum(tf.abs(x) if self.p == 1 else x * x, self.axis, keepdims=True)
+        return tf.math.divide_no_nan(tf.ones_like(total), total if self.p == 1 else tf.sqrt(total))
+
+    def _neighbours(self, x: Tensor) -> Tensor:
+        """(bias + alpha / size · Σ x²)^−beta over ``size`` channels around each."""
+        before = (self.size - 1) // 2
+        pads = [(before, self.size - 1 - before) if a == 1 else (0, 0) for a in range(x.shape.rank)]
+        squares = tf.pad(x * x, pads)
+        channels = tf.shape(x)[1]
+        total = sum(squares[:, k : k + channels] for k in range(self.size))
+        return tf.pow(tf.cast(self.bias_, x.dtype) + tf.cast(self.alpha / self.size, x.dtype) * total, -self.beta)
+
+    def linear(self, trace: Trace) -> LinearMap:
+        return _scaling(trace.saved["factor"])
+
+
+def _batch_norm(X: Any, scale: Any, B: Any, mean: Any, var: Any, epsilon: float, node: Any) -> Any:
     if any(node.outputs[1:]):
         raise node.refuse("its running statistics are read: export the model in inference mode")
+    if not isinstance(X, Var) or any(isinstance(v, Var) and v.live for v in (scale, B, mean, var)):
+        raise node.refuse("scale, shift or statistics carry relevance; only the data may")
+    slots, parameters, inputs = mixed(X, scale, B, mean, var)
+    if len(inputs) > 1:
+        return ChannelAffine(parameters=parameters, slots=slots, epsilon=epsilon), inputs
     factor = scale.astype(np.float64) / np.sqrt(var.astype(np.float64) + epsilon)
     return ChannelAffine(parameters={"scale": factor, "shift": B - factor * mean}), (X,)
 
@@ -70,9 +232,7 @@ def _read(X: Any, scale: Any, B: Any, mean: Any, var: Any, epsilon: float, node:
 def batch_normalization_7(
     X: Any, scale: Any, B: Any, mean: Any, var: Any, *, epsilon: float = 1e-5, momentum: float = 0.9, spatial: int = 1, node: Any
 ) -> Any:
-    if not spatial:
-        raise node.refuse("spatial=0 is not read")
-    return _read(X, scale, B, mean, var, epsilon, node)
+    return _batch_norm(X, scale, B, mean, var, epsilon, node)  # spatial=0: the parameters have the axes of one sample
 
 
 @importer("BatchNormalization", since=14)
@@ -90,4 +250,78 @@ def batch_normalization(
 ) -> Any:
     if training_mode:
         raise node.refuse("training_mode is set: export the model in inference mode")
-    return _read(X, scale, B, input_mean, input_var, epsilon, node)
+    return _batch_norm(X, scale, B, input_mean, input_var, epsilon, node)
+
+
+def _parameters(node: Any, X: Any, scale: Any, shift: Any = None) -> dict[str, np.ndarray]:
+    if any(isinstance(v, Var) for v in (scale, shift)) or not isinstance(X, Var):
+        raise node.refuse("scale and shift must be constant, and the data computed")
+    found = {"scale": scale, "shift": shift}
+    return {k: v for k, v in found.items() if v is not None}
+
+
+@importer("LayerNormalization", since=17)
+def layer_normalization(
+    X: Any, Scale: Any, B: Any = None, *, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1, node: Any
+) -> Any:
+    if any(node.outputs[1:]):
+        raise node.refuse("its second or third output (mean, inverse deviation) is read")
+    parameters = _parameters(node, X, Scale, B)
+    return Normalized(parameters=parameters, op=node.node.op, kind="variance", epsilon=epsilon, from_axis=axis), (X,)
+
+
+@importer("RMSNormalization", since=23)
+def rms_normalization(X: Any, scale: Any, *, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1, node: Any) -> Any:
+    parameters = _parameters(node, X, scale)
+    return Normalized(parameters=parameters, op=node.node.op, kind="rms", epsilon=epsilon, from_axis=axis), (X,)
+
+
+@importer("InstanceNormalization", since=6)
+def instance_normalization(input: Any, scale: Any, B: Any, *, epsilon: float = 1e-5, node: Any) -> Any:
+    parameters = _parameters(node, input, scale, B)
+    return Normalized(parameters=parameters, op=node.node.op, kind="variance", epsilon=epsilon, from_axis=2, channels=True), (
+        input,
+    )
+
+
+@importer("GroupNormalization", since=18)
+def group_normalization_18(X: Any, scale: Any, bias: Any, *, epsilon: float = 1e-5, num_groups: int, node: Any) -> Any:
+    parameters = _parameters(node, X, scale, bias)
+    channels = None if X.dims is None else X.dims[1].size
+    if channels is None:
+        raise node.refuse("the number of channels is unknown")
+    spread = {k: np.repeat(v, channels // num_groups) for k, v in parameters.items()}  # one entry a group until opset 21
+    return _groups(spread, num_groups, epsilon, node), (X,)
+
+
+@importer("GroupNormalization", since=21)
+def group_normalization(
+    X: Any, scale: Any, bias: Any, *, epsilon: float = 1e-5, num_groups: int, stash_type: int = 1, node: Any
+) -> Any:
+    return _groups(_parameters(node, X, scale, bias), num_groups, epsilon, node), (X,)
+
+
+def _groups(parameters: dict[str, np.ndarray], groups: int, epsilon: float, node: Any) -> Normalized:
+    return Normalized(parameters=parameters, op=node.node.op, kind="variance", epsilon=epsilon, groups=groups, channels=True)
+
+
+@importer("MeanVarianceNormalization", since=9)
+def mean_variance_normalization(X: Any, *, axes: Any = None, node: Any) -> Any:
+    if X.dims is None:
+        raise node.refuse("the number of axes is unknown")
+    over = tuple(a % len(X.dims) for a in axes or (0, 2, 3))
+    if 0 in over and X.dims[0].size != 1:
+        raise node.refuse("it normalizes over axis 0, so that samples depend on each other")
+    return Normalized(op=node.node.op, kind="deviation", epsilon=1e-9, axes=over), (X,)
+
+
+@importer("LpNormalization")
+def lp_normalization(input: Any, *, axis: int = -1, p: int = 2, node: Any) -> Any:
+    if p not in (1, 2):
+        raise node.refuse(f"p={p} is not read")
+    return Scaled(op=node.node.op, axis=axis, p=p), (input,)
+
+
+@importer("LRN")
+def lrn(X: Any, *, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0, size: int, node: Any) -> Any:
+    return Scaled(op=node.node.op, alpha=alpha, beta=beta, bias_=bias, size=size), (X,)

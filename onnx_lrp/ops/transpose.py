@@ -43,3 +43,11 @@ class Transpose(Routing):
 @importer("Transpose")
 def transpose(data: Any, *, perm: Any = None) -> Any:
     return Transpose(perm=None if perm is None else tuple(perm)), (data,)
+
+
+@importer("SwapAxes", domain="onnx_lrp")
+def swap_axes(data: Any, *, node: Any) -> Any:
+    """The last two axes change places: what FusedMatMul's transA and transB are rewritten to."""
+    if data.rank is None or data.rank < 2:
+        raise node.refuse("the number of axes is unknown")
+    return Transpose(perm=(*range(data.rank - 2), data.rank - 1, data.rank - 2)), (data,)

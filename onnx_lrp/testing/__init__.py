@@ -24,8 +24,9 @@ from .loop import cell_spellings, loops
 from .lstm import lstms
 from .matmul import matmuls
 from .mul import products
-from .normalization import normalizations
+from .normalization import layer_norm_spellings, normalizations
 from .pad import paddings
+from .pooling import poolings
 from .power import powers
 from .qlinear import qlinears
 from .quantize import quantizations
@@ -66,12 +67,14 @@ __all__ = [
     "gemms",
     "grus",
     "indexings",
+    "layer_norm_spellings",
     "loops",
     "lstms",
     "matmuls",
     "models",
     "normalizations",
     "paddings",
+    "poolings",
     "powers",
     "products",
     "qlinears",
@@ -125,6 +128,7 @@ def models(*, fixed: bool = True) -> st.SearchStrategy[Case]:
         indexings,
         choices,
         sequences,
+        poolings,
         loops,
     ]
     return st.one_of(*(family() for family in families), *(family(fixed=fixed) for family in (rnns, grus, lstms)))
