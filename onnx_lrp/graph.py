@@ -249,7 +249,7 @@ class _Reader:
         if proto.type == kind.TENSOR:
             return self.tensor(proto.t)
         if proto.type == kind.GRAPH:
-            return self.graph(proto.g, constants)
+            return self.graph(proto.g, constants, nested=True)
         if proto.type == kind.SPARSE_TENSOR:
             return proto.sparse_tensor
         value = helper.get_attribute_value(proto)
@@ -261,7 +261,7 @@ class _Reader:
             return list(value)
         return value
 
-    def graph(self, proto: onnx.GraphProto, outer: Mapping[str, np.ndarray]) -> Graph:
+    def graph(self, proto: onnx.GraphProto, outer: Mapping[str, np.ndarray], *, nested: bool = False) -> Graph:
         constants: dict[str, np.ndarray] = {}
         for tensor in proto.initializer:
             constants[tensor.name] = self.tensor(tensor)
@@ -269,7 +269,7 @@ class _Reader:
             constants[sparse.values.name] = self._sparse(sparse)
         defaults = frozenset(v.name for v in proto.input if v.name in constants)
         inputs = tuple(self.value(v) for v in proto.input if v.name not in constants)
-        nodes = _sorted(proto, {v.name for v in inputs} | set(constants), nested=bool(outer) or proto.name == "")
+        nodes = _sorted(proto, {v.name for v in inputs} | set(constants), nested=nested)
         own = {v.name for v in inputs}
         scope = {**{name: array for name, array in outer.items() if name not in own}, **constants}
         kept: list[Node] = []

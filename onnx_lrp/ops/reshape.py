@@ -12,7 +12,7 @@ from onnx import helper
 
 from .._lazy import tf
 from ..dims import Dim, reshape
-from ..layer import Plain, Routing, Trace, known
+from ..layer import Plain, Routing, Trace, constant_dims, known
 from ..registry import Var, importer, is_float
 
 __all__ = ["Cast", "Reshape", "Same"]
@@ -287,6 +287,22 @@ def cast(input: Any, *, to: int, saturate: int = 1, round_mode: str = "up") -> A
     return Cast(to=helper.tensor_dtype_to_np_dtype(to), parameters=PRECISION), (input,)
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Held(Plain):
+    """parameters: value, a constant whose type follows from a computed tensor."""
+
+    def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
+        value = self.parameters["value"]
+        entries = value if value.dtype.kind in "iu" and value.size <= 64 else None
+        ends = (float(value.min()), float(value.max())) if value.size else (0.0, 0.0)
+        return [Var("", value.dtype, constant_dims(value), value=entries, interval=ends)]
+
+    def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
+        return Trace(xs, [p["value"]], p)
+
+
 @importer("CastLike", since=15)
 def cast_like(input: Any, target_type: Any, *, saturate: int = 1, round_mode: str = "up") -> Any:
+    if not isinstance(input, Var):
+        return Held(parameters={"value": input.astype(target_type.dtype)}), ()
     return Cast(to=target_type.dtype, parameters=PRECISION), (input,)
