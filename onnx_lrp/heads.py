@@ -67,11 +67,11 @@ def step_back(
     return Head(name if live(name) else at)
 
 
-def chooses_lowest(graph: Graph, name: str) -> bool:
+def chooses_lowest(graph: Graph, vars: Mapping[str, Var], name: str) -> bool:
     """Whether the lowest score is the one that the last nodes choose (ArgMin, TopK with largest=0)."""
     lowest = False
     node = graph.producers.get(name)
-    while node is not None and (before := _before(graph, node)) is not None:
+    while node is not None and (before := _before(graph, vars, node)) is not None:
         lowest |= node.op == "ArgMin" or (node.op == "TopK" and not node.attributes.get("largest", 1))
         node = graph.producers.get(before)
     return lowest

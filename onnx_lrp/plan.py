@@ -246,7 +246,7 @@ class _Planner(Reader):
             inputs=tuple(v.name for v in self.graph.inputs),
             lengths=lengths(self, explained),
             notes=tuple(notes),
-            options={"from_probabilities": from_probabilities, "lowest": chooses_lowest(self.graph, chosen)},
+            options={"from_probabilities": from_probabilities, "lowest": chooses_lowest(self.graph, self.vars, chosen)},
         )
 
     def _origin(self, point: str) -> tuple[str, ...]:
