@@ -116,14 +116,16 @@ def _rows(plan: Plan, scope: Scope, inside: str) -> Iterator[Row]:
             yield from _rows(plan, scope.inner[step.key], inside + "  ")
 
 
+def _from(plan: Plan, point: str) -> str:
+    """The graph inputs behind an attribution point that is none itself."""
+    names = plan.origins[point]
+    return f" from {', '.join(names)}" if names and names != (point,) else ""
+
+
 def summarize(plan: Plan, rule: Epsilon, precision: str) -> Summary:
     """The summary of a plan."""
     rows = list(_rows(plan, plan.scope, ""))
-    names = {p: plan.origins[p] for p in plan.points}
-    points = tuple(
-        f"{p} {_shape(plan, plan.vars[p].dims)}" + (f" from {', '.join(names[p])}" if names[p] and names[p] != (p,) else "")
-        for p in plan.points
-    )
+    points = tuple(f"{p} {_shape(plan, plan.vars[p].dims)}{_from(plan, p)}" for p in plan.points)
     batch = "none (one sample)" if plan.batch is None else "fixed at " + str(plan.fixed_batch) if plan.fixed_batch else "any"
     return Summary(
         inputs=tuple(str(v) for v in plan.graph.inputs),
