@@ -27,6 +27,7 @@ FAMILIES = {
     "pooling": testing.poolings,
     "reduce": testing.reductions,
     "reshape": testing.reshapes,
+    "resize": testing.resizes,
     "rnn": testing.rnns,
     "shape": testing.shapes,
     "slice": testing.slices,

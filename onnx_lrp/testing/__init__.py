@@ -24,6 +24,7 @@ from .pooling import poolings
 from .recurrent import batch_first, split_directions
 from .reduce import reductions
 from .reshape import reshapes
+from .resize import resizes
 from .rnn import rnns
 from .shape import shapes
 from .slice import slices
@@ -53,6 +54,7 @@ __all__ = [
     "products",
     "reductions",
     "reshapes",
+    "resizes",
     "rnns",
     "shapes",
     "slices",
@@ -66,5 +68,18 @@ __all__ = [
 def models(*, fixed: bool = True) -> st.SearchStrategy[Case]:
     """Models of every family. ``fixed``: weights may be written for one batch size. Shrinks towards the smaller families."""
     plain = [gemms, sums, activations, reductions, reshapes, transposes]
-    families = [*plain, slices, concats, expansions, gathers, shapes, softmaxes, products, normalizations, convolutions, poolings]
+    families = [
+        *plain,
+        slices,
+        concats,
+        expansions,
+        gathers,
+        shapes,
+        softmaxes,
+        products,
+        normalizations,
+        convolutions,
+        poolings,
+        resizes,
+    ]
     return st.one_of(*(family() for family in families), *(family(fixed=fixed) for family in (rnns, grus, lstms)))
