@@ -37,6 +37,7 @@ FAMILIES = {
     "power": testing.powers,
     "reduce": testing.reductions,
     "reshape": testing.reshapes,
+    "resize": testing.resizes,
     "rnn": testing.rnns,
     "scan_sum": testing.running_sums,
     "select": testing.selections,

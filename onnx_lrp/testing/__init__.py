@@ -42,6 +42,7 @@ from .quantize import quantizations
 from .recurrent import batch_first, split_directions
 from .reduce import reductions
 from .reshape import reshapes
+from .resize import resizes
 from .reverse import reversals
 from .rnn import rnns
 from .scan_sum import running_sums
@@ -93,6 +94,7 @@ __all__ = [
     "quantizations",
     "reductions",
     "reshapes",
+    "resizes",
     "reversals",
     "rnns",
     "running_sums",
@@ -144,6 +146,7 @@ def models(*, fixed: bool = True) -> st.SearchStrategy[Case]:
         poolings,
         features,
         linear_models,
+        resizes,
         loops,
     ]
     return st.one_of(*(family() for family in families), *(family(fixed=fixed) for family in (rnns, grus, lstms)))
