@@ -15,6 +15,7 @@ from onnx_lrp.testing.build import Builder
 FAMILIES = {
     "activation": testing.activations,
     "add": testing.sums,
+    "attention": testing.attentions,
     "concat": testing.concats,
     "einsum": testing.einsums,
     "expand": testing.expansions,
@@ -134,6 +135,15 @@ def test_activations_written_out_are_equal(case, epsilon):
     first, *others = (relevance(m, feeds, epsilon=epsilon) for m in models)
     for other in others:
         assert_equal(first, other)
+
+
+@given(testing.attention_spellings(), EPSILONS, BIASES)
+def test_attention_written_out_is_equal(case, epsilon, bias_factor):
+    models, feeds = case
+    first, *others = (relevance(m, feeds, epsilon=epsilon, bias_factor=bias_factor) for m in models)
+    for model, other in zip(models[1:], others, strict=True):
+        assert_equal(first, other, 1e-5)  # √D in float32
+        testing.assert_matches_runtime(model, feeds)
 
 
 @given(testing.selection_spellings(), EPSILONS)

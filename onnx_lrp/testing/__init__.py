@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from .activation import activation_spellings, activations
 from .add import sums
+from .attention import attention_spellings, attentions
 from .build import Case
 from .concat import concats
 from .einsum import einsum_spellings, einsums
@@ -50,6 +51,8 @@ __all__ = [
     "assert_matches_runtime",
     "assert_padding_neutral",
     "assert_within_intervals",
+    "attention_spellings",
+    "attentions",
     "batch_first",
     "concats",
     "conditions",
@@ -86,5 +89,5 @@ def models(*, fixed: bool = True) -> st.SearchStrategy[Case]:
     """Models of every family. ``fixed``: weights may be written for one batch size. Shrinks towards the smaller families."""
     plain = [gemms, sums, activations, reductions, reshapes, transposes]
     families = [*plain, slices, concats, expansions, gathers, shapes, softmaxes, products, normalizations]
-    families += [gemm_forms, matmuls, einsums, selections, powers, conditions, running_sums]
+    families += [gemm_forms, matmuls, einsums, selections, powers, conditions, running_sums, attentions]
     return st.one_of(*(family() for family in families), *(family(fixed=fixed) for family in (rnns, grus, lstms)))
