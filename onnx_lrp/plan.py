@@ -193,7 +193,9 @@ class _Reader:
                 o if o and (o in self.graph.readers or any(v.name == o for v in self.graph.outputs)) else "" for o in node.outputs
             )
             try:
-                layer, inputs = entry(node, operands, NodeContext(node, used, lookup=self.vars.get))
+                layer, inputs = entry(
+                    node, operands, NodeContext(node, used, lookup=self.vars.get, producer=self.graph.producers.get)
+                )
                 self._record(node, layer, inputs, operands)
                 return
             except ModelError as error:

@@ -167,6 +167,22 @@ def test_values_stay_within_their_intervals(family, data):
     testing.assert_within_intervals(*data.draw(family()))
 
 
+@pytest.mark.parametrize("softmax", ["Softmax", "written out"])
+def test_softmax_written_out_is_a_gate(softmax):
+    b = Builder(np.random.default_rng(0), 17)
+    x, w = b.series(3, 2, 2), b.weight(2, 3)
+    scores = b.op("MatMul", x, w)
+    terms = b.op("Exp", scores)
+    total = b.op("Unsqueeze", b.op("ReduceSum", terms, b.ints(2), keepdims=0), b.ints(2))
+    gate = b.op("Softmax", scores, axis=2) if softmax == "Softmax" else b.op("Div", terms, total)
+    y = b.op("MatMul", b.op("MatMul", gate, b.op("MatMul", x, b.weight(2, 2))), b.weight(2, 2))
+    model, feeds = b.case(b.op("ReduceSum", y, b.ints(1), keepdims=0))
+    plan = onnx_lrp.load(model)._plan
+    assert plan.vars[gate].is_gate
+    assert gate not in plan.path  # the values are the signal
+    testing.assert_conserves(model, feeds)
+
+
 def permuted(model, order):
     """The model with the gate blocks of its recurrent weights in another order."""
     copy = ModelProto()
@@ -208,8 +224,11 @@ def test_permuted_gates_are_noticed(order):
     assert_equal(relevance(permuted(permuted(model, order), order), feeds), relevance(model, feeds))
 
 
+JITTED = ["attention", "concat", "einsum", "gather", "gemm", "lstm", "lstm lens", "matmul", "mul", "reduce", "select"]
+
+
 @pytest.mark.parametrize("jit", ["graph", "xla"])
-@pytest.mark.parametrize("family", ["gemm", "mul", "gather", "concat", "lstm", "lstm lens"])
+@pytest.mark.parametrize("family", JITTED)
 def test_every_jit_mode_agrees(family, jit):
     name, *lens = family.split()
     model, feeds = fixed_lstm(lengths=bool(lens)) if name == "lstm" else _sample(FAMILIES[name]())
