@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from .activation import activation_spellings, activations
 from .add import sums
+from .attention import attention_spellings, attentions
 from .build import Case
 from .concat import concats
 from .conv import convolutions
@@ -63,6 +64,8 @@ __all__ = [
     "assert_matches_runtime",
     "assert_padding_neutral",
     "assert_within_intervals",
+    "attention_spellings",
+    "attentions",
     "batch_first",
     "cell_spellings",
     "choices",
@@ -147,6 +150,7 @@ def models(*, fixed: bool = True) -> st.SearchStrategy[Case]:
         features,
         linear_models,
         resizes,
+        attentions,
         loops,
     ]
     return st.one_of(*(family() for family in families), *(family(fixed=fixed) for family in (rnns, grus, lstms)))
