@@ -94,5 +94,5 @@ class Builder:
         infos = [helper.make_tensor_value_info(o, TensorProto.FLOAT, None) for o in outputs]
         graph = helper.make_graph(self.nodes, "drawn", self.inputs, infos, self.constants)
         opset = [helper.make_opsetid("", self.opset)]
-        opset += [helper.make_opsetid(domain, VERSIONS[domain]) for domain in sorted({n.domain for n in self.nodes} - {""})]
+        opset += [helper.make_opsetid(domain, VERSIONS.get(domain, 1)) for domain in sorted({n.domain for n in self.nodes} - {""})]
         return helper.make_model(graph, opset_imports=opset, ir_version=8), self.feeds
