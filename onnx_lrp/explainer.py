@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .branches import Branches, guesses, is_open
+from .composites import Assignment, Composite, assign, make_composite
 from .errors import InputError, ModelError, ParityError, RuleError
 from .explanation import Explanation
 from .graph import Graph, Value, load_graph
@@ -19,7 +20,7 @@ from .parity import QUANTIZED, is_quantized, rounding, tolerance
 from .plan import Plan, make_plan
 from .program import Program
 from .registry import is_float
-from .rules import GATE_RULES, Epsilon
+from .rules import Policy, Rule, make_rule
 from .runtime import Runtime
 from .summary import Summary, canonical_weights, summarize
 from .targets import Target, prepare
@@ -36,10 +37,11 @@ BRANCHES = "{} condition(s) are decided by the inputs of each call; shown is one
 def load(
     model: Model,
     *,
-    rule: str = "epsilon",
+    rule: str | Rule = "epsilon",
     epsilon: float = 1e-3,
     bias_factor: float = 0.0,
     gates: str = "all",
+    composite: str | Composite | Sequence[Any] | None = None,
     at: str | Sequence[str] | None = None,
     output: str | None = None,
     from_probabilities: bool = False,
@@ -53,10 +55,13 @@ def load(
 
     Args:
         model: path of a ``.onnx`` file, its bytes, or a ``ModelProto``.
-        rule: "epsilon" (Bach et al. 2015, eq. 58).
+        rule: of every layer with weights: "epsilon" (Bach et al. 2015, eq. 58), "gamma", "alpha-beta", "zplus", "flat", "wsquare",
+            "zbox", or a :class:`Rule` with its parameters.
         epsilon: stabilizer ε ≥ 0.
         bias_factor: share δ in [0, 1] of bias and stabilizer that goes evenly to the lower units (Arras et al. 2017).
         gates: "all": the signal of a gated product takes all its relevance (Arras et al. 2017).
+        composite: instead of ``rule``, ``epsilon`` and ``bias_factor``: which rule for which layer, as a preset's name, a list of
+            (match, rule), or a :class:`Composite`.
         at: internal float tensor(s) to attribute to, instead of the inputs.
         output: the graph output to explain; default: the first float one that depends on the inputs.
         from_probabilities: start behind a final softmax or sigmoid instead of before it.
@@ -71,16 +76,14 @@ def load(
         RuleError: a rule or its parameters don't exist.
         InputError: another option doesn't fit this model.
     """
-    if rule != "epsilon":
-        raise RuleError(f"rule {rule!r} does not exist; there is: epsilon")
-    if gates not in GATE_RULES:
-        raise RuleError(f"gate rule {gates!r} does not exist; there is: {', '.join(GATE_RULES)}")
+    policy, which = _rules(rule, epsilon, bias_factor, gates, composite)
     for name, value, known in (("precision", precision, PRECISIONS), ("jit", jit, JITS), ("verify", verify, VERIFY)):
         if value not in known:
             raise InputError(f"{name}={value!r} does not exist; one of {', '.join(known)}")
     graph = load_graph(model)
     choose: dict[str, Any] = {"at": at, "output": output, "from_probabilities": from_probabilities, "batch_axis": batch_axis}
-    run = {"rule": Epsilon(epsilon, bias_factor), "precision": precision, "device": device, "jit": jit, "verify": verify}
+    choose["gates"] = gates
+    run = {"policy": policy, "composite": which, "precision": precision, "device": device, "jit": jit, "verify": verify}
     plan, complaint = None, None
     for candidate, unknown in guesses(graph):
         try:
@@ -95,6 +98,17 @@ def load(
         assert complaint is not None
         raise complaint
     return Explainer(graph, plan, choose=choose, run=run)
+
+
+def _rules(rule: str | Rule, epsilon: float, bias_factor: float, gates: str, composite: Any) -> tuple[Policy, Composite]:
+    """What was asked for, as one policy and one composite."""
+    if composite is None:
+        own = make_rule(rule, epsilon)
+        return Policy(own.epsilon if isinstance(rule, Rule) else epsilon, bias_factor, gates), Composite((), own)
+    if (rule, epsilon, bias_factor) != ("epsilon", 1e-3, 0.0):
+        raise RuleError("a composite stands instead of rule, epsilon and bias_factor: give either")
+    made = make_composite(composite)
+    return Policy(made.default.epsilon, 0.0, gates), made
 
 
 def _plan(graph: Graph, choose: Mapping[str, Any]) -> Plan:
@@ -117,7 +131,8 @@ class Explainer:
         self._plan = plan
         self._choose = choose
         self._options = run
-        self._rule: Epsilon = run["rule"]
+        self._policy: Policy = run["policy"]
+        self._composite: Composite = run["composite"]
         self._precision: str = run["precision"]
         self._device: str | None = run["device"]
         self._jit: str = run["jit"]
@@ -142,7 +157,11 @@ class Explainer:
     @functools.cached_property
     def _program(self) -> Program:
         jit = "graph" if self._jit == "auto" else self._jit
-        return Program(self._plan, rule=self._rule, precision=self._precision, jit=jit, device=self._device)
+        return Program(self._plan, policy=self._policy, rules=self.plan(), precision=self._precision, jit=jit, device=self._device)
+
+    def plan(self) -> Assignment:
+        """Which rule each affine block and recurrent layer gets; prints as text. Needs no TensorFlow."""
+        return assign(self._plan, self._composite)
 
     @property
     def inputs(self) -> tuple[Value, ...]:
@@ -151,7 +170,7 @@ class Explainer:
 
     def summary(self) -> Summary:
         """What was read: layers, shapes, axes, attribution points, decisions. Needs no TensorFlow."""
-        return summarize(self._plan, self._rule, self._precision)
+        return summarize(self._plan, self._policy, str(self._composite), self._precision)
 
     def weights(self) -> dict[str, dict[str, np.ndarray]]:
         """Canonical weights by layer, gates in the order i, f, c, o. Needs no TensorFlow."""
@@ -227,10 +246,10 @@ class Explainer:
             origins=dict(plan.origins),
             explained=plan.output,
             settings={
-                "rule": "epsilon",
-                "epsilon": self._rule.epsilon,
-                "bias_factor": self._rule.bias_factor,
-                "gates": "all",
+                "rule": str(self._composite),
+                "epsilon": self._policy.epsilon,
+                "bias_factor": self._policy.bias_factor,
+                "gates": self._policy.gates,
                 "precision": self._precision,
                 "from_probabilities": bool(plan.options.get("from_probabilities")),
             },

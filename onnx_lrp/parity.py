@@ -7,10 +7,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from .composites import assign, make_composite
 from .ops.quantize import rounded, rounds
 from .plan import Plan
 from .program import Program
-from .rules import Epsilon
+from .rules import Policy
 
 __all__ = ["QUANTIZED", "is_quantized", "rounding", "tolerance"]
 
@@ -41,7 +42,8 @@ def rounding(plan: Plan, feeds: Mapping[str, np.ndarray], outputs: Mapping[str, 
     if QUANTIZED not in plan.notes:
         return {}
     steps = tuple(dataclasses.replace(s, layer=rounded(s.node, s.layer)) for s in plan.steps)
-    program = Program(dataclasses.replace(plan, steps=steps), rule=Epsilon(), precision=precision, jit="eager")
+    rules = assign(plan, make_composite("epsilon"))
+    program = Program(dataclasses.replace(plan, steps=steps), policy=Policy(), rules=rules, precision=precision, jit="eager")
     found = program(feeds, "forward", None)["outputs"]
     floats = {n: a for n, a in found.items() if isinstance(a, np.ndarray) and a.dtype.kind == "f"}
     return {n: EFFECTS * float(np.abs(a - outputs[n]).max(initial=0.0)) for n, a in floats.items()}

@@ -94,6 +94,7 @@ def make_plan(
     output: str | None = None,
     from_probabilities: bool = False,
     batch_axis: int | Mapping[str, int] | None = None,
+    gates: str = "all",
 ) -> Plan:
     """Decide how a graph is explained.
 
@@ -102,7 +103,7 @@ def make_plan(
         InputError: ``at`` or ``output`` names nothing in the graph.
     """
     cut = (at,) if isinstance(at, str) else tuple(at or ())
-    reader = _Planner(graph, cut)
+    reader = _Planner(graph, cut, gates=gates)
     reader.read()
     chosen, head = reader.target(output, from_probabilities)
     explained = head.explained

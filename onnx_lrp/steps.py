@@ -17,7 +17,7 @@ from .registry import Var
 __all__ = ["Left", "Loop", "forward", "walk"]
 
 Tensor = Any
-Kinds = tuple[str, str]  # "r", "s" or "q", and the tensor of the body where it arrived
+Kinds = tuple[Any, str]  # "r", "q" or a channel, and the tensor of the body where it arrived
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,8 +229,7 @@ def walk(
             arriving[name] = arriving[name] + part if name in arriving else part
         back(run, arriving, t)
         new = [run.r.get(name, tf.zeros_like(run.env[name])) for _, name, _ in carried]
-        parts = (("r", run.r), ("s", run.s), ("q", run.q))
-        arrived = {(kind, n): part[n] for kind, part in parts for n in scope.leaves if n in part}
+        arrived = {(kind, n): part[n] for kind, part in run.parts() for n in scope.leaves if n in part}
         whole = {key: tensor for key, tensor in arrived.items() if key[1] not in rows}
         single = {key: _single(rows[key[1]], run, tensor) for key, tensor in arrived.items() if key[1] in rows}
         places = {key: loop.place(rows[key[1]], run, t) for key in single}

@@ -188,16 +188,19 @@ def _loop(opset: int, cell: Cell, x: np.ndarray, head: Any, *, hoisted: bool, co
 
 
 @st.composite
-def cell_spellings(draw: Any, *, op: str | None = None) -> tuple[list[ModelProto], dict[str, np.ndarray]]:
+def cell_spellings(draw: Any, *, op: str | None = None, biases: int = 2) -> tuple[list[ModelProto], dict[str, np.ndarray]]:
     """The same LSTM, GRU or RNN as the fused operator, unrolled, as Scan and as Loop, with their common input.
 
-    Shrinks to one unit, one step, one sample.
+    ``biases``: 2, or 1: the recurrent one is zero. Rules that treat signs apart
+    tell two biases from their sum. Shrinks to one unit, one step, one sample.
     """
     op = op or draw(st.sampled_from(sorted(GATES)))
     opset = draw(opsets(least=9))
     b = Builder(draw(generators()), opset)
     time, batch, width, size = draw(st.integers(1, 4)), *(draw(st.integers(1, 3)) for _ in range(3))
     cell = Cell(draw, b, op, width, size)
+    if biases == 1:
+        cell.b[len(cell.w) :] = 0
     x, head = b.numbers(time, batch, width), (b.numbers(size, 2), b.numbers(2))
     models = [
         _fused(opset, cell, x, head),
