@@ -104,7 +104,13 @@ def explain(
         ),
     ],
     target: Annotated[str | None, typer.Option(help="Class index, or one a sample: 1,0,1. Default: the predicted class.")] = None,
-    rule: Annotated[str, typer.Option(help="Propagation rule.")] = "epsilon",
+    rule: Annotated[
+        str, typer.Option(help="Of layers with weights: epsilon, gamma, alpha-beta, zplus, flat, wsquare, zbox.")
+    ] = "epsilon",
+    composite: Annotated[
+        str | None, typer.Option(help="Rules by layer, instead of --rule: epsilon-plus, epsilon-plus-flat, epsilon-gamma-box, …")
+    ] = None,
+    gates: Annotated[str, typer.Option(help="What a gate takes of its product: all (to the signal), half, prop, abs.")] = "all",
     epsilon: Annotated[float, typer.Option(help="Stabilizer.")] = 1e-3,
     bias_factor: Annotated[float, typer.Option(help="Share of bias and stabilizer that goes to the lower units, 0 to 1.")] = 0.0,
     at: Annotated[
@@ -142,6 +148,8 @@ def explain(
         explainer = load(
             model,
             rule=rule,
+            composite=composite,
+            gates=gates,
             epsilon=epsilon,
             bias_factor=bias_factor,
             at=at or None,

@@ -145,7 +145,9 @@ def test_books_close_under_every_gate_rule(gates, data, rule):
 @given(data=st.data())
 def test_cell_spellings_are_equal_under_every_rule(op, rule, data):
     """The fused operators' own code against the graph's: two implementations."""
-    models, feeds = data.draw(testing.cell_spellings(op=op, biases=1))
+    models, feeds = data.draw(testing.cell_spellings(op=op, plain=True))
+    if rule.reaches_zeros:  # an unrolled cell has no zero state that could take a share
+        models = [models[0], *models[2:]]
     first, *others = (relevance(m, feeds, rule=rule).relevance["x"] for m in models)
     for other in others:
         assert np.abs(first - other).max() <= 1e-8 * max(np.abs(first).max(), 1e-9)
@@ -156,7 +158,9 @@ def test_cell_spellings_are_equal_under_every_rule(op, rule, data):
 @FEW
 @given(data=st.data(), rule=st.sampled_from(RULES))
 def test_fused_and_unrolled_cells_are_equal_under_every_gate_rule(op, gates, data, rule):
-    models, feeds = data.draw(testing.cell_spellings(op=op, biases=1))
+    models, feeds = data.draw(testing.cell_spellings(op=op, plain=True))
+    if rule.reaches_zeros:
+        models = [models[0], *models[2:]]
     first, *others = (relevance(m, feeds, rule=rule, gates=gates).relevance["x"] for m in models)
     for other in others:
         assert np.abs(first - other).max() <= 1e-7 * max(np.abs(first).max(), 1e-9)

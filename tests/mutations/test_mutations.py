@@ -6,11 +6,11 @@ import pytest
 import test_twin
 
 import onnx_lrp.recurrence as recurrence
+import onnx_lrp.rules as rules
 from onnx_lrp import testing
 from onnx_lrp._lazy import tf
 from onnx_lrp.layer import Share
 from onnx_lrp.ops import gemm, lstm
-from onnx_lrp.rules import Epsilon
 
 OPTIONS = {"direction": "bidirectional", "lens": True, "states": ("h0", "c0"), "mean": True}
 
@@ -98,32 +98,32 @@ def reverse_not_flipped_back(patch):
 
 
 def epsilon_of_the_wrong_sign(patch):
-    original = Epsilon.signed
-    patch.setattr(Epsilon, "signed", lambda self, z: -original(self, z))
+    original = rules.stabilized
+    patch.setattr(rules, "stabilized", lambda z, r, epsilon: original(z, r, -epsilon))
 
 
 def epsilon_doubled(patch):
-    original = Epsilon.signed
-    patch.setattr(Epsilon, "signed", lambda self, z: 2 * original(self, z))
+    original = rules.stabilized
+    patch.setattr(rules, "stabilized", lambda z, r, epsilon: original(z, r, 2 * epsilon))
 
 
 def stabilizer_forgotten_in_the_books(patch):
-    original = Epsilon.ratio
+    original = rules.stabilized
 
-    def ratio(self, z, r):
-        s, stabilizer = original(self, z, r)
+    def stabilized(z, r, epsilon):
+        s, stabilizer = original(z, r, epsilon)
         return s, tf.zeros_like(stabilizer)
 
-    patch.setattr(Epsilon, "ratio", ratio)
+    patch.setattr(rules, "stabilized", stabilized)
 
 
 def stabilizer_with_the_sign_of_relevance(patch):
-    def ratio(self, z, r):
-        signed = self.signed(z) * tf.where(r < 0, -tf.ones_like(r), tf.ones_like(r))
+    def stabilized(z, r, epsilon):
+        signed = epsilon * tf.where((z < 0) == (r < 0), tf.ones_like(r), -tf.ones_like(r))
         s = r / (z + signed)
         return s, signed * s
 
-    patch.setattr(Epsilon, "ratio", ratio)
+    patch.setattr(rules, "stabilized", stabilized)
 
 
 def share_scaled_by_a_thousandth(patch):
