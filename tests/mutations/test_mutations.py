@@ -72,8 +72,12 @@ def bias_forgotten_in_the_books(patch):
     _around_back(patch, lambda s, even, left, absorbed: (s, even, left, {k: v for k, v in absorbed.items() if k != "bias"}))
 
 
+def _rolled(lowers, axis):
+    return [(lower, [tf.roll(s, 1, axis) for s in cotangents]) for lower, cotangents in lowers]
+
+
 def time_shifted_by_one(patch):
-    _around_back(patch, lambda s, *rest: (tf.roll(s, 1, 0), *rest))
+    _around_back(patch, lambda lowers, *rest: (_rolled(lowers, 0), *rest))
 
 
 def states_forgotten(patch):
@@ -81,7 +85,7 @@ def states_forgotten(patch):
 
 
 def samples_mixed(patch):
-    _around_back(patch, lambda s, *rest: (tf.roll(s, 1, 1), *rest))
+    _around_back(patch, lambda lowers, *rest: (_rolled(lowers, 1), *rest))
 
 
 def reverse_not_flipped_back(patch):
