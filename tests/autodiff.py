@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import onnx
 import tensorflow as tf
 from onnx import helper
 
@@ -270,16 +269,19 @@ ACTIVATIONS: dict[str, tuple[Callable[..., Any], dict[str, float], tuple[float, 
     "Atanh": (lambda x: tf.atanh(x), {}, ANY),
     "Celu": (lambda x, alpha: tf.where(x > 0, x, alpha * (tf.exp(tf.minimum(x, 0.0) / alpha) - 1)), {"alpha": 1.0}, ANY),
     "Cos": (lambda x: tf.cos(x), {}, (-1, 1)),
+    "Ceil": (lambda x: tf.math.ceil(x), {}, ANY),
     "Cosh": (lambda x: tf.cosh(x), {}, ANY),
     "Elu": (lambda x, alpha: tf.where(x > 0, x, alpha * (tf.exp(tf.minimum(x, 0.0)) - 1)), {"alpha": 1.0}, ANY),
     "Erf": (lambda x: tf.math.erf(x), {}, (-1, 1)),
     "Exp": (lambda x: tf.exp(x), {}, (0, math.inf)),
+    "Floor": (lambda x: tf.floor(x), {}, ANY),
     "HardSigmoid": (lambda x, alpha, beta: tf.maximum(0.0, tf.minimum(1.0, alpha * x + beta)), HARD, (0, 1)),
     "HardSwish": (lambda x: x * tf.maximum(0.0, tf.minimum(1.0, x / 6 + 0.5)), {}, ANY),
     "LeakyRelu": (lambda x, alpha: tf.where(x > 0, x, alpha * x), {"alpha": 0.01}, ANY),
     "Log": (lambda x: tf.math.log(x), {}, ANY),
     "Mish": (lambda x: x * tf.tanh(tf.math.log1p(tf.exp(x))), {}, ANY),
     "Relu": (lambda x: tf.maximum(x, 0.0), {}, ANY),
+    "Round": (lambda x: tf.round(x), {}, ANY),
     "ScaledTanh": (lambda x, alpha, beta: alpha * tf.tanh(beta * x), {"alpha": 1.0, "beta": 1.0}, ANY),
     "Selu": (
         lambda x, alpha, gamma: gamma * tf.where(x > 0, x, alpha * (tf.exp(tf.minimum(x, 0.0)) - 1)),
@@ -318,11 +320,12 @@ def gelu(x: Any, approximate: str = "none") -> Any:
 class Program:
     """Runs a graph forward; ``points`` are the places where relevance may end, by name."""
 
-    def __init__(self, graph: Graph, feeds: dict[str, np.ndarray]) -> None:
+    def __init__(self, graph: Graph, feeds: dict[str, np.ndarray], probe: Program | None = None) -> None:
         self.graph = graph
+        self.probe = probe
+        self.counts: dict[str, int] = {}
         self.points: dict[str, Value] = {}
         self.lens: list[tuple[np.ndarray, Any]] = []
-        self.sizes = static_shapes(graph)
         env: dict[str, Any] = {}
         for value in graph.inputs:
             now = as64(feeds[value.name])
@@ -392,6 +395,12 @@ class Program:
             outs.append(out)
         return outs
 
+    def single(self, node: Node, count: int) -> bool:
+        """Whether a sum has one term, whatever the open sizes are: also in the run where they are others."""
+        name = next(o for o in node.outputs if o)
+        self.counts[name] = max(count, self.counts.get(name, 1))
+        return count == 1 and (self.probe is None or self.probe.counts.get(name, 1) == 1)
+
     # plumbing
 
     def op_identity(self, node: Node, args: Sequence[Value]) -> Value:
@@ -422,7 +431,7 @@ class Program:
 
     def op_not(self, node: Node, args: Sequence[Value]) -> Value:
         base, negated = literal(args[0])
-        return data(np.logical_not(args[0].now), args, literal=(base, not negated))
+        return data(np.logical_not(args[0].now), args, literal=(base, not negated), origin=args[0].origin)
 
     def op_reshape(self, node: Node, args: Sequence[Any], *, shape: Any = None, allowzero: int = 0) -> Value:
         x = args[0]
@@ -506,7 +515,15 @@ class Program:
 
     def op_where(self, node: Node, args: Sequence[Value]) -> Value:
         chosen = args[0].now
+        for x, other in (args[1:], args[:0:-1]):
+            if x.live and x in args[0].origin and (other.constant or x in other.origin):
+                return activation(self.choice(chosen, other.now, first=x is args[1]), x)
         return route(lambda a, b: tf.where(chosen, a, b), args[1], args[2])
+
+    @staticmethod
+    def choice(chosen: Any, other: Any, *, first: bool) -> Callable[[Any], Any]:
+        """x where it chooses itself, else a function of it: an activation."""
+        return lambda x: tf.where(chosen, x, other) if first else tf.where(chosen, other, x)
 
     def op_reversesequence(self, node: Node, args: Sequence[Value], *, batch_axis: int = 1, time_axis: int = 0) -> Value:
         return reverse(args[0], args[1].now, time_axis, batch_axis)
@@ -556,18 +573,22 @@ class Program:
 
     def op_pow(self, node: Node, args: Sequence[Value]) -> Value:
         x, power = args
+        if not x.live:
+            return activation(lambda t: tf.pow(x.now, t), power)
         if np.all(power.now < 0):
             return data(x.now**power.now, args)
         return activation(lambda t: tf.pow(t, power.now.astype(np.float64)), x)
 
     def op_matmul(self, node: Node, args: Sequence[Value]) -> Value:
-        return matmul(*args)
+        return matmul(*args, single=self.single(node, args[0].now.shape[-1]))
 
     def op_gemm(self, node: Node, args: Sequence[Any], **at: Any) -> Value:
         a, b = (route(tf.transpose, x) if at.get(k) else x for x, k in zip(args, ("transA", "transB"), strict=False))
-        z = matmul(a, b)
         alpha, beta = at.get("alpha", 1.0), at.get("beta", 1.0)
-        z = z if alpha == 1 else scale(constant(alpha), z)
+        if all(x is not None and x.live for x in (*args, None)[:3]):
+            # MatMul and Add would make C a term of the block; the engine's layer of two signals makes it a root
+            raise Missing("Gemm of three signals")
+        z = matmul(a, b, alpha, single=self.single(node, a.now.shape[-1]))
         if len(args) > 2 and args[2] is not None and beta:
             c = args[2] if beta == 1 else scale(constant(beta), args[2])
             z = total([z, c], [1.0, 1.0])
@@ -633,8 +654,7 @@ class Program:
 
     def reduce(self, node: Node, args: Sequence[Any], kind: str, axes: Any, keepdims: int, noop: int) -> Value:
         x, over = args[0], self.over(node, args, axes, noop)
-        sizes = self.sizes.get(node.inputs[0]) or [None] * x.now.ndim
-        alone = all(sizes[a] == 1 for a in over)  # known from the file: over one entry it is routing
+        alone = self.single(node, math.prod(x.now.shape[a] for a in over))  # over one entry it is routing
         function = tf.reduce_mean if kind == "mean" else tf.reduce_sum
         bounds = x.bounds if kind == "mean" else ANY
         return build("sum", lambda t: function(t, over, keepdims=bool(keepdims)), [x], summed=not alone, bounds=bounds)
@@ -644,6 +664,22 @@ class Program:
 
     def op_reducemean(self, node: Node, args: Any, *, axes: Any = None, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Value:
         return self.reduce(node, args, "mean", axes, keepdims, noop_with_empty_axes)
+
+    def norm(self, node: Node, args: Any, kind: str, axes: Any, keepdims: int, noop: int) -> Value:
+        """An activation, a sum, an activation."""
+        x, over = args[0], self.over(node, args, axes, noop)
+        before = {"L1": tf.abs, "LogSum": lambda t: t, "LogSumExp": tf.exp}.get(kind, lambda t: t * t)
+        after = {"L2": tf.sqrt, "LogSum": tf.math.log, "LogSumExp": tf.math.log}.get(kind)
+        terms = activation(before, x)
+        if not over:
+            return terms
+        y = rooted(build("sum", lambda t: tf.reduce_sum(t, over, keepdims=bool(keepdims)), [terms]))
+        return y if after is None else activation(after, y)
+
+    def op_reducel1(self, node: Node, args: Any, *, axes: Any = None, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Value:
+        return self.norm(node, args, node.op.removeprefix("Reduce"), axes, keepdims, noop_with_empty_axes)
+
+    op_reducel2 = op_reducesumsquare = op_reducelogsum = op_reducelogsumexp = op_reducel1
 
     def op_globalaveragepool(self, node: Node, args: Sequence[Value]) -> Value:
         return self.reduce(node, args, "mean", list(range(2, args[0].now.ndim)), 1, 0)
@@ -693,7 +729,10 @@ class Program:
 
     def largest(self, args: Sequence[Value], sign: int) -> Value:
         live = [a for a in args if a.live]
-        if len(live) == 1 and all(a.constant for a in args if not a.live):
+        if 1 < len(live) < len(args):  # what carries no relevance only limits
+            first = self.largest(live, sign)
+            return self.largest([first, *(a for a in args if not a.live)], sign)
+        if len(live) == 1:
             others = [a.now for a in args if not a.live]
             pick = tf.maximum if sign > 0 else tf.minimum
 
@@ -750,11 +789,12 @@ class Program:
     def forward_only(self, node: Node, args: Sequence[Any], **at: Any) -> list[Value]:
         values = [a for a in args if a is not None]
         now = evaluate(node, [None if a is None else a.now for a in args], self.graph.opsets)
-        return [data(n, values) for n in now]
+        moving = [v for v in values if not v.constant]
+        origin = moving[0].origin | {moving[0]} if len(moving) == 1 else frozenset()
+        return [data(n, values, origin=origin) for n in now]
 
     op_equal = op_less = op_lessorequal = op_greater = op_greaterorequal = forward_only
-    op_isnan = op_isinf = op_floor = op_ceil = op_round = op_argmax = op_argmin = forward_only
-    op_reduceprod = op_reducel1 = op_reducel2 = op_reducesumsquare = forward_only
+    op_isnan = op_isinf = op_argmax = op_argmin = forward_only
 
     # control flow
 
@@ -885,20 +925,6 @@ def axes_of(args: Sequence[Any], axes: Any) -> list[int] | None:
     return None if axes is None else [int(a) for a in np.reshape(axes, -1)]
 
 
-def static_shapes(graph: Graph) -> dict[str, list[int | None]]:
-    """Sizes that the file fixes, by onnx's own inference."""
-    assert graph.model is not None
-    try:
-        model = onnx.shape_inference.infer_shapes(graph.model, data_prop=True)
-    except Exception:
-        model = graph.model
-    found = {}
-    for value in [*model.graph.input, *model.graph.value_info, *model.graph.output]:
-        if value.type.tensor_type.HasField("shape"):
-            found[value.name] = [d.dim_value if d.HasField("dim_value") else None for d in value.type.tensor_type.shape.dim]
-    return found
-
-
 def slot(x: Value, k: int, axis: int) -> Value:
     """x at index k of an axis, the axis dropped."""
     return route(lambda t: tf.gather(t, k, axis=axis), x)
@@ -918,17 +944,19 @@ def reverse(x: Value, lens: np.ndarray, time: int, batch: int) -> Value:
     return route(lambda t: tf.transpose(tf.gather(tf.transpose(t, order), source, axis=1, batch_dims=1), back), x)
 
 
-def matmul(a: Value, b: Value) -> Value:
+def matmul(a: Value, b: Value, alpha: float = 1.0, *, single: bool = False) -> Value:
+    """alpha · a @ b; ``single``: each entry is one product, no sum."""
+
     def times(x: Any, y: Any) -> Any:
         x, y = tf.convert_to_tensor(x), tf.convert_to_tensor(y)
         left, right = (x[None] if len(x.shape) == 1 else x), (y[:, None] if len(y.shape) == 1 else y)
-        z = tf.matmul(left, right)
+        z = alpha * tf.matmul(left, right)
         z = z[..., 0] if len(y.shape) == 1 else z
         return (z[..., 0, :] if len(y.shape) > 1 else z[..., 0]) if len(x.shape) == 1 else z
 
     if a.live and b.live:
         if not (a.gate or b.gate):
-            return root_of(halves(times, a, b))
+            return halves(times, a, b) if single else rooted(halves(times, a, b))
         coefficient, signal = (a, b) if a.gate else (b, a)
     elif a.live or b.live:
         coefficient, signal = (a, b) if b.live else (b, a)
@@ -936,11 +964,12 @@ def matmul(a: Value, b: Value) -> Value:
         return data(times(a.now, b.now), [a, b])
     fixed, first = coefficient.now, coefficient is a
     function = (lambda x: times(fixed, x)) if first else (lambda x: times(x, fixed))
-    return build("sum", function, [signal], [0] if coefficient.constant else [], summed=True)
+    weights = coefficient.constant  # over one entry a gate passes on what it gets; weights make a layer all the same
+    return build("sum", function, [signal], [0] if weights else [], summed=weights or not single)
 
 
-def root_of(x: Value) -> Value:
-    """A sum of products of signals, with a stabilizer of its own."""
+def rooted(x: Value) -> Value:
+    """A sum with a stabilizer of its own, whatever reads it."""
     x.kind, x.root, x.summed, x.operands = "sum", True, True, frozenset(range(len(x.sources)))
     return x
 
@@ -1229,6 +1258,22 @@ def modified(x: Value, sources: Sequence[Any], epsilon: float | None) -> Any:
 
 def relevance(model: Any, feeds: dict[str, np.ndarray], epsilon: float = 1e-3) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """({attribution point: relevance}, seed of the explained tensor's shape) for the predicted class."""
-    program = Program(load_graph(model), feeds)
+    graph = load_graph(model)
+    program = Program(graph, feeds)
+    if 1 in program.counts.values():
+        program = Program(graph, feeds, probe(graph, feeds))
     z, gradient = chosen(program)
     return back(z, gradient, program.points, epsilon), z.now * gradient
+
+
+def probe(graph: Graph, feeds: dict[str, np.ndarray]) -> Program | None:
+    """A run with more entries along every short open axis, which tells sizes that are always 1 from those that are 1 today."""
+    more = dict(feeds)
+    for value in graph.inputs:
+        for axis, size in enumerate(value.shape or ()):
+            if not isinstance(size, int) and np.shape(feeds[value.name])[axis] <= 4:
+                more[value.name] = np.repeat(more[value.name], 5, axis)
+    try:
+        return Program(graph, more)
+    except Exception:  # weights for one batch size
+        return None
