@@ -51,9 +51,11 @@ def class_axis(reader: Reader, explained: str, batch: Label | None, times: froze
     """The softmax's axis, else the last axis that is neither batch nor time."""
     var = reader.vars[explained]
     for node in reader.graph.readers.get(explained, ()):
-        if node.op in ("Softmax", "LogSoftmax", "ArgMax") and var.rank:
-            axis = int(node.attributes.get("axis", -1 if node.version >= 13 and node.op != "ArgMax" else 1))
-            return axis % (var.rank or 1)
+        if node.op in ("Softmax", "LogSoftmax", "ArgMax", "ArgMin", "TopK") and var.rank:
+            default = {"ArgMax": 0, "ArgMin": 0, "TopK": -1}.get(node.op, -1 if node.version >= 13 else 1)
+            axis = int(node.attributes.get("axis", default)) % var.rank
+            if not (var.dims or ())[axis].has(batch):
+                return axis
     if not var.dims:
         return None
     for axis in range(len(var.dims) - 1, -1, -1):

@@ -100,7 +100,7 @@ class Branches:
             picked: dict[str, bool] = {_key(n): bool(np.reshape(values[n.inputs[0]], -1)[0]) for n in nodes}
             before = graph
             choices = (*choices, *sorted(picked.items()))
-            graph, runtime = self._kept(choices, lambda before=before, picked=picked: resolved(before, picked))  # type: ignore[misc]
+            graph, runtime = self._kept(choices, lambda before=before, picked=picked: resolved(before, picked))
         return choices, graph
 
     def _kept(self, choices: Choices, make: Any) -> tuple[Graph, Runtime]:

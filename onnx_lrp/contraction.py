@@ -15,7 +15,7 @@ from ._lazy import tf
 from .dims import Dim, broadcast, unify
 from .layer import unbroadcast
 
-__all__ = ["Contraction", "Einsum", "MatrixProduct", "einsum_dims", "einsum_sums", "parse", "single", "single_back"]
+__all__ = ["Contraction", "Einsum", "MatrixProduct", "axes_of", "einsum_dims", "einsum_sums", "parse", "single", "single_back"]
 
 Tensor = Any
 Dims = tuple[Dim, ...] | None
@@ -180,7 +180,7 @@ def _transposed(s: Tensor, out: str, other: Tensor | None, term: str, x: Tensor,
         back = tf.einsum(f"{_spell(out)}->{lead}{''.join(known)}", s)
     if not lead and not lone:
         return back  # known is own
-    order = _axes(own, [*("." if "." in own else ""), *known, *lone], x.shape.rank)
+    order = axes_of(own, [*("." if "." in own else ""), *known, *lone], x.shape.rank)
     like = tf.transpose(x, order)
     if lone:
         back = tf.reshape(back, tf.concat([tf.shape(back), [1] * len(lone)], 0))
@@ -189,7 +189,7 @@ def _transposed(s: Tensor, out: str, other: Tensor | None, term: str, x: Tensor,
     return tf.transpose(back, sorted(range(len(order)), key=order.__getitem__))
 
 
-def _axes(own: str, order: Sequence[str], rank: int) -> list[int]:
+def axes_of(own: str, order: Sequence[str], rank: int) -> list[int]:
     """The axes of a term in another order of its labels."""
     width = rank - len(own.replace(".", ""))
     axes: dict[str, list[int]] = {}
@@ -218,7 +218,7 @@ def _labelled(terms: Sequence[tuple[str, Dims]]) -> dict[str, Any] | None:
     for term, dims in terms:
         if dims is None:
             return None
-        axes = {label: _axes(term, [label], len(dims)) for label in term}
+        axes = {label: axes_of(term, [label], len(dims)) for label in term}
         for label, places in axes.items():
             if label == ".":
                 leads.append([dims[a] for a in places])

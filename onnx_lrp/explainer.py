@@ -14,7 +14,8 @@ from .errors import InputError, ModelError, ParityError, RuleError
 from .explanation import Explanation
 from .graph import Graph, Value, load_graph
 from .inputs import prepare_inputs
-from .ops.quantize import limits, rounds
+from .ops.quantize import limits
+from .parity import QUANTIZED, is_quantized, rounding, tolerance
 from .plan import Plan, make_plan
 from .program import Program
 from .registry import is_float
@@ -29,11 +30,6 @@ Model = Any  # str | os.PathLike[str] | bytes | onnx.ModelProto
 JITS = ("auto", "xla", "graph", "eager")
 PRECISIONS = ("float32", "float64")
 VERIFY = ("first", "always", "never")
-QUANTIZED_TOLERANCE = 0.2  # of 8 bits through several layers
-QUANTIZED = (
-    "quantized: the dequantized network is explained, computed without rounding; "
-    f"its outputs are held against onnxruntime's to {QUANTIZED_TOLERANCE:g} of their largest value"
-)
 BRANCHES = "{} condition(s) are decided by the inputs of each call; shown is one of the ways that it may go"
 
 
@@ -103,7 +99,7 @@ def load(
 
 def _plan(graph: Graph, choose: Mapping[str, Any]) -> Plan:
     plan = make_plan(graph, **choose)
-    if graph.model is not None and rounds(graph.model.graph):
+    if is_quantized(plan):
         plan = dataclasses.replace(plan, notes=(*plan.notes, QUANTIZED))
     return plan
 
@@ -201,6 +197,8 @@ class Explainer:
         if shape is None:
             raise InputError(f"the rank of {plan.explained!r} is unknown, so no class can be chosen in it")
         spec = prepare(target, shape, plan.class_axis, plan.batch_axis(plan.explained), plan.signs)
+        if target is None and plan.options.get("lowest"):
+            spec = Target("argmin")
         batch = self._batch(feeds)
         if spec.value is not None and spec.value.size not in (1, batch) and np.ndim(target) == 1:
             raise InputError(f"target has {spec.value.size} entries for {batch} samples")
@@ -300,7 +298,7 @@ class Explainer:
             raise InputError(f"the array(s) for {', '.join(given)} don't fit what reads them: {reason}") from error
         result["outputs"].update({n: before[n] for n in plan.outputs if n in before})
         if not entered and (self._verify == "always" or (self._verify == "first" and not self._verified)):
-            self._check(feeds, result["outputs"])
+            self._check(feeds, given, result["outputs"])
             self._verified = True
         self._finite(result)
         return result
@@ -327,13 +325,13 @@ class Explainer:
             out[name] = array
         return out
 
-    def _check(self, feeds: Mapping[str, np.ndarray], outputs: Mapping[str, Any]) -> None:
+    def _check(self, feeds: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray], outputs: Mapping[str, Any]) -> None:
         """The forward pass against onnxruntime's."""
         expected = self._runtime.forward(feeds)
         if expected is None:
             return
-        halves = any(v.dtype.name == "float16" for v in self._plan.vars.values())
-        tolerance = QUANTIZED_TOLERANCE if QUANTIZED in self._plan.notes else 2e-2 if halves else 1e-3
+        relative = tolerance(self._plan)
+        absolute = rounding(self._plan, given, outputs, self._precision)
         for name, want in expected.items():
             got = outputs.get(name)
             if not isinstance(want, np.ndarray) or not isinstance(got, np.ndarray) or want.dtype.kind not in "fiub":
@@ -344,8 +342,9 @@ class Explainer:
                 continue
             scale = max(float(np.abs(want.astype(np.float64)).max()), 1e-6)
             error = float(np.abs(got.astype(np.float64) - want.astype(np.float64)).max()) / scale
-            if not error <= tolerance:
+            bound = max(relative, absolute.get(name, 0.0) / scale)
+            if not error <= bound:
                 raise ParityError(
-                    f"output {name!r} differs from onnxruntime's by {error:.1e} of its largest value (tolerance {tolerance:g}); "
+                    f"output {name!r} differs from onnxruntime's by {error:.1e} of its largest value (tolerance {bound:g}); "
                     "the explanation would be of another function. verify='never' explains all the same"
                 )

@@ -13,13 +13,13 @@ import numpy as np
 from .graph import Graph, Node
 from .registry import Var
 
-__all__ = ["Head", "step_back"]
+__all__ = ["Head", "chooses_lowest", "step_back"]
 
 CLASSICAL = "ai.onnx.ml"
 FINAL = ("Softmax", "LogSoftmax", "Sigmoid")
 MOVED = ("Identity", "Cast", "CastLike", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose")
-PASSED = (*MOVED, "ArgMax", "QuantizeLinear", "DequantizeLinear")
-# Normalizer: a sum to 1 for the sigmoids of one-against-the-rest classifiers, and without any effect behind a softmax
+# normalizing makes the sigmoids of one-against-the-rest classifiers add up to 1, and has no effect behind a softmax
+PASSED = (*MOVED, "ArgMax", "ArgMin", "TopK", "QuantizeLinear", "DequantizeLinear", "LpNormalization")
 PASSED_CLASSICAL = ("ZipMap", "Normalizer", "LabelEncoder")
 LOOKUPS = {("", "Gather"), (CLASSICAL, "ArrayFeatureExtractor")}  # of labels, where the first input is constant
 
@@ -58,13 +58,23 @@ def step_back(
             found = _scores(graph, vars, node)
             if found is not None:
                 return found
-        before = _before(graph, node)
+        before = _before(graph, vars, node)
         if before is None:
             break
         if node.op == "QuantizeLinear" and at == name:
             name = before  # scores are read off before they are counted in steps
         at = before
     return Head(name if live(name) else at)
+
+
+def chooses_lowest(graph: Graph, vars: Mapping[str, Var], name: str) -> bool:
+    """Whether the lowest score is the one that the last nodes choose (ArgMin, TopK with largest=0)."""
+    lowest = False
+    node = graph.producers.get(name)
+    while node is not None and (before := _before(graph, vars, node)) is not None:
+        lowest |= node.op == "ArgMin" or (node.op == "TopK" and not node.attributes.get("largest", 1))
+        node = graph.producers.get(before)
+    return lowest
 
 
 def _scores(graph: Graph, vars: Mapping[str, Var], node: Node) -> Head | None:
@@ -82,12 +92,27 @@ def _scores(graph: Graph, vars: Mapping[str, Var], node: Node) -> Head | None:
     return None
 
 
-def _before(graph: Graph, node: Node) -> str | None:
+def _before(graph: Graph, vars: Mapping[str, Var], node: Node) -> str | None:
     """The tensor to go on with behind a node that only tidies up."""
+    if node.op == "Div" and not node.domain:
+        return node.inputs[0] if _normalizes(graph, vars, *node.inputs) else None
+    if node.op == "Add" and not node.domain:  # a mask for samples whose probabilities are all 0
+        rest = [n for n in node.inputs if n not in vars or not vars[n].mask]
+        return rest[0] if len(rest) == 1 else None
     if (node.domain, node.op) in LOOKUPS and node.inputs[0] in graph.constants:
         return node.inputs[1]
     listed: Sequence[str] = PASSED_CLASSICAL if node.domain == CLASSICAL else PASSED
     return node.inputs[0] if node.op in listed and node.inputs and node.domain in ("", CLASSICAL, "com.microsoft") else None
+
+
+def _normalizes(graph: Graph, vars: Mapping[str, Var], top: str, bottom: str) -> bool:
+    """Whether a tensor is divided by something like its own sum over the last axis."""
+    above, below = (vars[n].dims if n in vars else None for n in (top, bottom))
+    if not above or not below or len(above) != len(below) or below[-1].size != 1:
+        return False
+    node = graph.producers.get(top)
+    own = {top} | (set(node.inputs) if node is not None and node.op == "Add" else set())
+    return bool(own & graph.ancestors([bottom]))
 
 
 def _moved(graph: Graph, name: str) -> tuple[str, Node | None]:

@@ -22,6 +22,8 @@ from .registry import NodeContext, Var, find, is_float
 
 __all__ = ["Reader"]
 
+QUANTIZING = ("QuantizeLinear", "QLinear", "QGemm", "MatMulInteger", "ConvInteger")  # integers that carry relevance
+
 
 class Reader:
     """One pass over the nodes in order; holds what has been found so far."""
@@ -81,6 +83,13 @@ class Reader:
             raise KeyError(name)
         return self.parent._operand(name)
 
+    def _look_up(self, name: str) -> Var | None:
+        """The Var of a tensor made before, None if there is none."""
+        try:
+            return self._known(name)
+        except KeyError:
+            return None
+
     def _known(self, name: str) -> Var | None:
         """The Var of a tensor here or in a graph around, None for constants."""
         operand = self._operand(name)
@@ -98,7 +107,7 @@ class Reader:
                 o if o and (o in self.graph.readers or any(v.name == o for v in self.graph.outputs)) else "" for o in node.outputs
             )
             try:
-                layer, inputs = entry(node, operands, NodeContext(node, used, self.compile))
+                layer, inputs = entry(node, operands, NodeContext(node, used, self.compile, self._look_up))
                 self._record(node, layer, inputs, operands)
                 return
             except ModelError as error:
@@ -114,6 +123,8 @@ class Reader:
             self.unread[name] = (node, reason)
             value = self._shape_of(name)
             dtype = value.dtype if value is not None and value.dtype is not None else np.dtype(np.float32)
+            if live and node.op.startswith(QUANTIZING):
+                dtype = np.dtype(np.float32)
             var = Var(name, dtype, self._dims(value), live=live and is_float(dtype), valued=valued and dtype.kind in "iuO")
             self.vars[name] = self._maybe_source(var, valued)
 
@@ -138,7 +149,7 @@ class Reader:
         signals = set(layer.signals(inputs))
         live = any(inputs[i].live for i in signals)
         # a bool decides; but a Where on integers hands its operands' values on
-        masked = any(x.dtype == np.dtype(bool) for x in inputs) and node.op != "Where"
+        masked = any(x.dtype == np.dtype(bool) and not x.valued for x in inputs) and node.op != "Where"
         valued = any(x.valued for x in inputs) and node.op not in ("Shape", "Size") and not masked
         names = list(node.outputs)
         step = Step(node, layer, tuple(x.name for x in inputs), tuple(names[: len(infos)]))
@@ -146,7 +157,7 @@ class Reader:
             if not name:
                 continue
             value = info.value if info.value is not None else self._value(node, operands, k, info)
-            carries = valued and info.dtype.kind in "iuO" and not isinstance(layer, Plain)
+            carries = valued and ((info.dtype.kind in "iuO" and not isinstance(layer, Plain)) or hasattr(layer, "coded"))
             dims = info.dims if info.dims is not None else self._dims(self._shape_of(name))
             reached = info.live if isinstance(layer, Nested) else live
             var = dataclasses.replace(info, name=name, value=value, dims=dims, live=reached and info.is_float, valued=carries)

@@ -83,6 +83,7 @@ class NodeContext:
     node: Node
     outputs: tuple[str, ...]  # names; '' where the file leaves one out or nothing reads it
     compile: Callable[..., Any] | None = None
+    lookup: Callable[[str], Any] | None = None  # the Var of a tensor made before this node
 
     @property
     def name(self) -> str:

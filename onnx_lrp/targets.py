@@ -24,8 +24,8 @@ class Target:
     """A target made ready for the program.
 
     Attributes:
-        mode: "argmax" (the predicted class), "index" (``value`` holds one class a position) or "seed" (``value`` is the seed
-            tensor itself, of the explained tensor's shape).
+        mode: "argmax" (the predicted class), "argmin" (of a model that chooses its lowest score), "index" (``value`` holds one
+            class a position) or "seed" (``value`` is the seed tensor itself, of the explained tensor's shape).
     """
 
     mode: str
@@ -81,8 +81,8 @@ def seed(mode: str, value: Tensor | None, scores: Tensor, class_axis: int | None
         return _two_classes(mode, value, scores, class_axis, signs)
     if class_axis is None:
         return scores, tf.zeros(tf.shape(scores), tf.int64)
-    if mode == "argmax":
-        index = tf.argmax(scores, class_axis)
+    if mode in ("argmax", "argmin"):
+        index = (tf.argmax if mode == "argmax" else tf.argmin)(scores, class_axis)
     else:
         shape = tf.shape(scores)
         kept = tf.concat([shape[:class_axis], shape[class_axis + 1 :]], 0)

@@ -20,12 +20,14 @@ FAMILIES = {
     "conv": testing.convolutions,
     "einsum": testing.einsums,
     "expand": testing.expansions,
+    "features": testing.features,
     "gather": testing.gathers,
     "gemm": testing.gemms,
     "gemm forms": testing.gemm_forms,
     "gru": testing.grus,
     "loop": testing.loops,
     "logic": testing.conditions,
+    "linear_model": testing.linear_models,
     "lstm": testing.lstms,
     "matmul": testing.matmuls,
     "mul": testing.products,
@@ -154,13 +156,13 @@ def test_activations_written_out_are_equal(case, epsilon):
     models, feeds = case
     first, *others = (relevance(m, feeds, epsilon=epsilon) for m in models)
     for other in others:
-        assert_equal(first, other, 1e-6)  # float32 constants such as 1/6
+        assert_equal(first, other)
 
 
-@given(testing.selection_spellings(), EPSILONS, BIASES)
-def test_selections_are_equal(case, epsilon, bias_factor):
-    models, feeds = case
-    first, *others = (relevance(m, feeds, epsilon=epsilon, bias_factor=bias_factor) for m in models)
+@given(testing.selection_spellings(), EPSILONS)
+def test_selections_are_equal(case, epsilon):
+    models, feeds = case  # a mixture has two lower units where Where has one, so a bias factor tells them apart
+    first, *others = (relevance(m, feeds, epsilon=epsilon) for m in models)
     for other in others:
         assert_equal(first, other)
 
@@ -180,6 +182,12 @@ def test_layer_norm_spellings_are_equal(case, epsilon, bias_factor):
     testing.assert_conserves(models[0], feeds, precision="float64", epsilon=epsilon, bias_factor=bias_factor)
     for other in others:
         assert_equal(first, other)
+
+
+@every_family
+@given(data=st.data())
+def test_values_stay_within_their_intervals(family, data):
+    testing.assert_within_intervals(*data.draw(family()))
 
 
 def permuted(model, order):
@@ -224,7 +232,9 @@ def test_permuted_gates_are_noticed(order):
 
 
 @pytest.mark.parametrize("jit", ["graph", "xla"])
-@pytest.mark.parametrize("family", ["gemm", "mul", "gather", "concat", "lstm", "lstm lens", "loop"])
+@pytest.mark.parametrize(
+    "family", ["gemm", "mul", "gather", "concat", "index", "pad", "sequence", "topk", "lstm", "lstm lens", "loop"]
+)
 def test_every_jit_mode_agrees(family, jit):
     name, *lens = family.split()
     model, feeds = fixed_lstm(lengths=bool(lens)) if name == "lstm" else _sample(FAMILIES[name]())

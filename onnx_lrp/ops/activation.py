@@ -221,7 +221,9 @@ class Gelu(Elementwise):
         ]
 
     def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
-        return Trace(xs, [tf.nn.gelu(xs[0], approximate=self.approximate)], p)
+        (x,) = xs  # tf.nn.gelu has its constants in float32
+        inner = tf.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)) if self.approximate else tf.math.erf(x / math.sqrt(2))
+        return Trace(xs, [0.5 * x * (1 + inner)], p)
 
 
 @importer("Gelu", since=20)

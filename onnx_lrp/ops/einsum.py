@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._lazy import tf
-from ..contraction import Einsum, einsum_dims, einsum_sums, parse, single, single_back
+from ..contraction import Einsum, axes_of, einsum_dims, einsum_sums, parse, single, single_back
 from ..layer import Affine, Trace
 from ..linear import LinearMap
 from ..registry import Var, importer
 from .matmul import contracted
+from .reduce import SumOver
+from .transpose import Transpose
 
 __all__ = ["Rearranged"]
 
@@ -59,5 +61,17 @@ def einsum(*Inputs: Any, equation: str, node: Any) -> Any:
     except ValueError as error:
         raise node.refuse(str(error)) from None
     if len(Inputs) == 1:
-        return Rearranged(own=terms[0], out=out), Inputs
+        return _one(terms[0], out, Inputs[0]), Inputs
     return contracted(Einsum(terms[0], terms[1], out), *Inputs)
+
+
+def _one(own: str, out: str, x: Var) -> Any:
+    """Transpose or ReduceSum where it is one of them."""
+    if x.rank is None:
+        return Rearranged(own=own, out=out)
+    order = axes_of(own, out, x.rank)
+    if len(order) == x.rank:
+        return Transpose(perm=tuple(order))
+    if order == sorted(order):
+        return SumOver(axes=tuple(a for a in range(x.rank) if a not in order), keepdims=False)
+    return Rearranged(own=own, out=out)

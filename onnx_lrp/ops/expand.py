@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from .._lazy import tf
 from ..dims import Dim, broadcast, fresh
 from ..layer import Routing, Trace, constant_dims, fill, mixed, unbroadcast
 from ..registry import Var, importer
+from .gather import bounds
 
 __all__ = ["Expand", "Tile"]
 
@@ -36,17 +38,13 @@ class Expand(Routing):
         data = self.parameters[first] if isinstance(first, str) else xs[first]
         dims = constant_dims(data) if isinstance(data, np.ndarray) else data.dims
         value = self.parameters[second] if isinstance(second, str) else xs[second].value
-        interval = (
-            (float(data.min()), float(data.max()))
-            if isinstance(data, np.ndarray) and data.size
-            else getattr(data, "interval", (0.0, 0.0))
-        )
+        interval = bounds(data) if isinstance(data, np.ndarray) else data.interval
         out = None
         if dims is not None and value is not None:
             out = broadcast([dims, _entries(value)])
         elif dims is not None and isinstance(second, int) and xs[second].shape == (len(dims),):
             out = tuple(d if d.labels and d.size != 1 else fresh(None) for d in dims)
-        return [Var("", data.dtype, out, interval=interval)]
+        return [Var("", data.dtype, out, interval=interval, mask=getattr(data, "mask", False))]
 
     def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
         x, shape = fill(self.slots, xs, p)
@@ -77,10 +75,12 @@ class Tile(Routing):
         data = self.parameters[first] if isinstance(first, str) else xs[first]
         dims = constant_dims(data) if isinstance(data, np.ndarray) else data.dims
         value = self.parameters[second] if isinstance(second, str) else xs[second].value
+        base = Var("", data.dtype, None, interval=bounds(data)) if isinstance(data, np.ndarray) else data
+        base = Var("", base.dtype, None, interval=base.interval, mask=base.mask)
         if dims is None:
-            return [Var("", data.dtype, None)]
+            return [base]
         if value is None:
-            return [Var("", data.dtype, tuple(fresh(None) * d for d in dims))]
+            return [dataclasses.replace(base, dims=tuple(fresh(None) * d for d in dims))]
         out = []
         for dim, times in zip(dims, value, strict=True):
             n = times.size if isinstance(times, Dim) else int(times)
@@ -90,7 +90,7 @@ class Tile(Routing):
                 out.append(times if isinstance(times, Dim) else fresh(n))
             else:
                 out.append((times if isinstance(times, Dim) else fresh(n)) * dim)
-        return [Var("", data.dtype, tuple(out))]
+        return [dataclasses.replace(base, dims=tuple(out))]
 
     def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
         x, times = fill(self.slots, xs, p)

@@ -170,8 +170,7 @@ class OneHot(Routing):
         dims = ids.dims if isinstance(ids, Var) else constant_dims(ids)
         interval, code = ANY, False
         if not isinstance(values, Var):
-            coded = isinstance(ids, Var) and ids.valued
-            interval = ANY if coded else bounds(values)
+            interval = bounds(values)
             code = tuple(values.tolist()) == (0, 1) and self.axis in (-1, len(dims) if dims is not None else None)
         origin = frozenset({f"{CODE}{ids.name}"}) if code and isinstance(ids, Var) else frozenset[str]()
         if dims is not None:
@@ -198,6 +197,40 @@ def one_hot(indices: Any, depth: Any, values: Any, *, axis: int = -1) -> Any:
     count = known(depth)
     slots, parameters, inputs = mixed(indices, depth, values)
     return OneHot(parameters=parameters, slots=slots, depth=None if count is None else int(count.reshape(-1)[0]), axis=axis), inputs
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Compared(Routing):
+    """Integer values (…, 1) == distinct constants (I,): one-hot rows as bools, the first half of an embedding."""
+
+    coded = True
+
+    def signals(self, xs: Sequence[Var]) -> Sequence[int]:
+        return ()
+
+    def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
+        (ids,) = xs
+        width = fresh(self.parameters["numbers"].size)
+        dims = None if ids.dims is None else (*ids.dims[:-1], width)
+        return [Var("", np.dtype(bool), dims, interval=(0.0, 1.0), origin=frozenset({f"{CODE}{ids.name}"}))]
+
+    def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
+        return Trace(xs, [tf.equal(xs[0], p["numbers"])], p)
+
+    def route(self, trace: Trace, rs: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+        return [None]
+
+
+def read_code(A: Any, B: Any) -> Any:
+    """An Equal that makes one-hot rows as a layer, None if it is any other comparison."""
+    for ids, numbers in ((A, B), (B, A)):
+        if not isinstance(ids, Var) or isinstance(numbers, Var) or not ids.valued or numbers.dtype.kind not in "iu":
+            continue
+        row = numbers.reshape(-1)
+        narrow = ids.dims is not None and len(ids.dims) >= numbers.ndim > 0 and ids.dims[-1].size == 1
+        if narrow and row.size == numbers.shape[-1] > 1 and len(set(row.tolist())) == row.size:
+            return Compared(parameters={"numbers": row}), (ids,)
+    return None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

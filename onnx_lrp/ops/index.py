@@ -55,9 +55,16 @@ def places_of_elements(indices: Tensor, axis: int, shape: Tensor) -> Tensor:
     return places
 
 
-def places_of_tuples(indices: Tensor, shape: Tensor, batch_dims: int = 0) -> Tensor:
+def width_of(indices: Any, node: Any) -> int:
+    """K of index tuples (…, K)."""
+    dims = indices.dims if isinstance(indices, Var) else constant_dims(indices)
+    if not dims or dims[-1].size is None:
+        raise node.refuse("the length of the index tuples, the last axis of indices, is unknown")
+    return dims[-1].size
+
+
+def places_of_tuples(indices: Tensor, width: int, shape: Tensor, batch_dims: int = 0) -> Tensor:
     """Row-major place, in the leading axes of ``shape``, of every index tuple; ``batch_dims`` axes are the tuple's own."""
-    width = indices.shape[-1]
     lead = tf.cast(shape, tf.int64)[: batch_dims + width]
     strides = tf.math.cumprod(lead, exclusive=True, reverse=True)
     tuples = from_start(tf.cast(indices, tf.int64), lead[batch_dims:])
@@ -109,6 +116,7 @@ class GatherND(Routing):
     """Slots: data, indices (…, K): slices of the data at the index tuples; the first ``batch_dims`` axes are shared."""
 
     slots: tuple[int | str, ...]
+    width: int
     batch_dims: int
 
     def signals(self, xs: Sequence[Var]) -> Sequence[int]:
@@ -117,17 +125,17 @@ class GatherND(Routing):
     def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
         data, indices = operands(self, xs)
         dims = None
-        if data.dims is not None and indices.dims is not None and indices.dims[-1].size is not None:
+        if data.dims is not None and indices.dims is not None:
             b = self.batch_dims
             shared = [unify(i, d) for i, d in zip(indices.dims[:b], data.dims[:b], strict=True)]
-            dims = (*shared, *indices.dims[b:-1], *data.dims[b + indices.dims[-1].size :])
+            dims = (*shared, *indices.dims[b:-1], *data.dims[b + self.width :])
         return [Var("", data.dtype, dims, interval=data.interval, mask=data.mask)]
 
     def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
         data, indices = fill(self.slots, xs, p)
         shape = tf.shape(data)
-        lead = self.batch_dims + indices.shape[-1]
-        places = places_of_tuples(indices, shape, self.batch_dims)
+        lead = self.batch_dims + self.width
+        places = places_of_tuples(indices, self.width, shape, self.batch_dims)
         rows = tf.reshape(data, tf.concat([[tf.reduce_prod(shape[:lead])], shape[lead:]], 0))
         return Trace(xs, [tf.gather(rows, places)], p, {"places": places, "rows": tf.shape(rows)[0]})
 
@@ -138,22 +146,21 @@ class GatherND(Routing):
 
 
 @importer("GatherND", since=11)
-def gather_nd(data: Any, indices: Any, *, batch_dims: int = 0) -> Any:
+def gather_nd(data: Any, indices: Any, *, batch_dims: int = 0, node: Any) -> Any:
     slots, parameters, inputs = mixed(data, indices)
-    return GatherND(parameters=parameters, slots=slots, batch_dims=batch_dims), inputs
+    return GatherND(parameters=parameters, slots=slots, width=width_of(indices, node), batch_dims=batch_dims), inputs
 
 
-def _rows(tuples: bool, axis: int, data: Tensor, indices: Tensor, updates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _rows(width: int | None, axis: int, data: Tensor, indices: Tensor, updates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Data as rows (N, M), the place of every update (m,), updates as rows (m, M)."""
     shape = tf.shape(data)
-    if not tuples:
+    if width is None:
         places = places_of_elements(indices, axis, shape)
         return tf.reshape(data, [-1, 1]), tf.reshape(places, [-1]), tf.reshape(updates, [-1, 1])
-    lead = indices.shape[-1]
-    places = tf.reshape(places_of_tuples(indices, shape), [-1])
-    width = tf.reduce_prod(shape[lead:])
-    rows = tf.reshape(data, tf.stack([tf.reduce_prod(shape[:lead]), width]))
-    return rows, places, tf.reshape(updates, tf.stack([tf.size(places), width]))
+    places = tf.reshape(places_of_tuples(indices, width, shape), [-1])
+    size = tf.reduce_prod(shape[width:])
+    rows = tf.reshape(data, tf.stack([tf.reduce_prod(shape[:width]), size]))
+    return rows, places, tf.reshape(updates, tf.stack([tf.size(places), size]))
 
 
 def _scatter_infer(layer: Any, xs: Sequence[Var]) -> tuple[Var, Var]:
@@ -161,11 +168,11 @@ def _scatter_infer(layer: Any, xs: Sequence[Var]) -> tuple[Var, Var]:
     data, indices, updates = operands(layer, xs)
     dims = data.dims
     if dims is not None and updates.dims is not None:
-        if not layer.tuples:
+        if layer.width is None:
             axis = layer.axis % len(dims)
             dims = tuple(d if a == axis else _meet(u, d) for a, (d, u) in enumerate(zip(dims, updates.dims, strict=True)))
-        elif indices.dims is not None and indices.dims[-1].size is not None:
-            lead = indices.dims[-1].size
+        elif indices.dims is not None:
+            lead = layer.width
             dims = (*dims[:lead], *(unify(d, u) for d, u in zip(dims[lead:], updates.dims[len(indices.dims) - 1 :], strict=True)))
     return dataclasses.replace(data, name="", dims=dims, value=None, origin=frozenset()), updates
 
@@ -174,16 +181,16 @@ def _scatter_infer(layer: Any, xs: Sequence[Var]) -> tuple[Var, Var]:
 class Overwritten(Routing):
     """Slots: data, indices, updates. Updates take the places the indices name, the last of several wins.
 
-    ``tuples``: indices are tuples (ScatterND); else indices along ``axis``.
+    ``width``: length of the index tuples (ScatterND); None: indices along ``axis``.
     """
 
     slots: tuple[int | str, ...]
-    tuples: bool
+    width: int | None
     axis: int = 0
 
     @property
     def title(self) -> str:
-        return "ScatterND" if self.tuples else "ScatterElements"
+        return "ScatterElements" if self.width is None else "ScatterND"
 
     def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
         out, updates = _scatter_infer(self, xs)
@@ -192,7 +199,7 @@ class Overwritten(Routing):
 
     def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
         data, indices, updates = fill(self.slots, xs, p)
-        rows, places, new = _rows(self.tuples, self.axis, data, indices, updates)
+        rows, places, new = _rows(self.width, self.axis, data, indices, updates)
         count = tf.shape(places)[0]
         last = tf.math.unsorted_segment_max(tf.range(count), places, tf.shape(rows)[0])  # lowest number where nothing is written
         taken = (last >= 0)[:, None]
@@ -223,19 +230,19 @@ class Added(Affine):
     """Slots: data, indices, updates. Updates are added at the places the indices name (see :class:`Overwritten`)."""
 
     slots: tuple[int | str, ...]
-    tuples: bool
+    width: int | None
     axis: int = 0
 
     @property
     def title(self) -> str:
-        return "ScatterND" if self.tuples else "ScatterElements"
+        return "ScatterElements" if self.width is None else "ScatterND"
 
     def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
         return [dataclasses.replace(_scatter_infer(self, xs)[0], interval=ANY, mask=False)]
 
     def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
         data, indices, updates = fill(self.slots, xs, p)
-        rows, places, new = _rows(self.tuples, self.axis, data, indices, updates)
+        rows, places, new = _rows(self.width, self.axis, data, indices, updates)
         total = rows + tf.math.unsorted_segment_sum(new, places, tf.shape(rows)[0])
         return Trace(xs, [tf.reshape(total, tf.shape(data))], p, {"places": places, "rows": tf.shape(rows)})
 
@@ -283,7 +290,7 @@ def _scatter(data: Any, indices: Any, updates: Any, *, tuples: bool, reduction: 
         raise node.refuse(f"reduction={reduction!r} is not read; only 'none' and 'add' are")
     slots, parameters, inputs = mixed(data, indices, updates)
     layer = Overwritten if reduction == "none" else Added
-    return layer(parameters=parameters, slots=slots, tuples=tuples, axis=axis), inputs
+    return layer(parameters=parameters, slots=slots, width=width_of(indices, node) if tuples else None, axis=axis), inputs
 
 
 @importer("Scatter", since=9)

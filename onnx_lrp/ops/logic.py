@@ -12,6 +12,7 @@ from .._lazy import tf
 from ..intervals import bounds, origin_of
 from ..layer import Layer, Plain, Trace, fill, mixed, operand_dims
 from ..registry import ANY, Var, importer
+from .gather import read_code
 
 __all__ = ["Arithmetic", "Compute"]
 
@@ -61,6 +62,9 @@ def _register(op: str) -> None:
 
         @importer(op, since=7)
         def two(A: Any, B: Any) -> Any:
+            code = read_code(A, B) if op == "Equal" else None
+            if code is not None:
+                return code
             slots, parameters, inputs = mixed(A, B)
             return Compute(parameters=parameters, op=op, slots=slots), inputs
 

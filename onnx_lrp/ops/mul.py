@@ -90,46 +90,49 @@ class Product(Opaque):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SelfGated(Opaque):
-    """x · φ(x), φ elementwise (GELU, SiLU, Mish, hard-swish written out): an activation, so relevance passes to x."""
+    """u(x) · v(x) or u(x) / v(x), both elementwise (GELU, SiLU, Mish, hard-swish written out): an activation.
 
-    signal: int
+    Inputs: both operands and x, which relevance passes to, so that x is the root as it is in front of the fused op.
+    """
+
+    divide: bool = False
+
+    @property
+    def title(self) -> str:
+        return "Activation"
 
     def signals(self, xs: Sequence[Var]) -> Sequence[int]:
-        return (self.signal,)
+        return (2,)
 
     def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
-        a, b = xs[0], xs[-1]
-        low, high = times(a.interval, b.interval)
-        interval = (max(low, 0.0), high) if a.name == b.name else (low, high)
-        return [Var("", a.dtype, operand_dims(range(len(xs)), xs, {}), interval=interval, origin=origin_of(xs))]
+        a, b, x = xs
+        low, high = _quotient(a, b) if self.divide else times(a.interval, b.interval)
+        if a.name == b.name and not self.divide:
+            low = max(low, 0.0)
+        dims = operand_dims((0, 1), xs, {})
+        return [Var("", a.dtype, dims, interval=(low, high), mask=a.mask and b.mask, origin=x.origin | {x.name})]
 
     def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
-        return Trace(xs, [xs[0] * xs[-1]], p)
+        return Trace(xs, [xs[0] / xs[1] if self.divide else xs[0] * xs[1]], p)
 
     def relevance(self, rule: Any, trace: Trace, rs: Sequence[Tensor | None]) -> Share:
-        return Share([unbroadcast(rs[0], x) if i == self.signal else None for i, x in enumerate(trace.inputs)])
+        return Share([None, None, unbroadcast(rs[0], trace.inputs[2])])
 
 
-def _self_gated(a: Var, b: Var) -> int | None:
-    """Which factor stands for x if both are elementwise functions of one tensor, else None."""
-    if a.name in b.origin or a.name == b.name:
-        return 0
-    if b.name in a.origin:
-        return 1
-    if a.origin & b.origin:
-        if a.is_gate != b.is_gate:
-            return int(a.is_gate)
-        return 0 if len(a.origin) <= len(b.origin) else 1
-    return None
+def _of_one(a: Any, b: Any, node: Any) -> Var | None:
+    """The nearest signal that both operands are elementwise functions of, or None."""
+    if not (isinstance(a, Var) and isinstance(b, Var) and (a.live or b.live) and a.is_float):
+        return None
+    shared = [node.lookup(name) for name in (a.origin | {a.name}) & (b.origin | {b.name})]
+    return max((x for x in shared if x is not None and x.live), key=lambda x: len(x.origin), default=None)
 
 
 @importer("Mul", since=7)
-def mul(A: Any, B: Any) -> Any:
+def mul(A: Any, B: Any, *, node: Any) -> Any:
     slots, parameters, inputs = mixed(A, B)
-    if isinstance(A, Var) and isinstance(B, Var) and A.live and B.live:
-        own = _self_gated(A, B)
-        if own is not None:
-            return SelfGated(signal=own), inputs
+    x = _of_one(A, B, node)
+    if x is not None:
+        return SelfGated(), (A, B, x)
     interval = times(bounds(A), bounds(B))
     live = [isinstance(x, Var) and x.live for x in (A, B)]
     if all(live):
@@ -146,8 +149,11 @@ def mul(A: Any, B: Any) -> Any:
 
 
 @importer("Div", since=7)
-def div(A: Any, B: Any) -> Any:
+def div(A: Any, B: Any, *, node: Any) -> Any:
     slots, parameters, inputs = mixed(A, B)
+    x = _of_one(A, B, node) if isinstance(A, Var) and A.live else None
+    if x is not None:
+        return SelfGated(divide=True), (A, B, x)
     return Gated(parameters=parameters, slots=slots, signal=0, divide=True, interval=_quotient(A, B)), inputs
 
 

@@ -27,11 +27,12 @@ def _dims(dims: Sequence[Dim] | None, axes: Sequence[int] | None, pads: np.ndarr
     out = list(dims)
     for k, axis in enumerate(listed):
         ends: list[Any] = [None, None] if pads is None else [pads[k], pads[k + len(listed)]]
-        if any(e is None or isinstance(e, Dim) for e in ends):
+        before, after = (e.size if isinstance(e, Dim) else e for e in ends)
+        if before is None or after is None:
             out[axis] = fresh(None)
-        elif any(int(e) for e in ends):
+        elif before or after:
             size = dims[axis].size
-            out[axis] = fresh(None if size is None else size + int(ends[0]) + int(ends[1]))
+            out[axis] = fresh(None if size is None else size + int(before) + int(after))
     return tuple(out)
 
 

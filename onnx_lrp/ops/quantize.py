@@ -18,14 +18,16 @@ from onnx import helper
 
 from .._lazy import tf
 from ..graph import Node
-from ..layer import Elementwise, Trace
+from ..layer import Elementwise, Layer, Trace
 from ..registry import ANY, Var, importer, is_float
 from ..rewrite import MICROSOFT, Rewriting, rewriter
 from ..spelling import Spelling
+from .reshape import Same
 
-__all__ = ["Dequantize", "Quantize", "dequantize", "dequantized", "limits", "rounds"]
+__all__ = ["Dequantize", "Quantize", "dequantize", "dequantized", "limits", "rounded", "rounds"]
 
 Tensor = Any
+HELD = "~held"  # ends the names of such nodes
 # ops whose results onnxruntime rounds; every other name that begins with one of these does too
 ROUNDING = ("QuantizeLinear", "DynamicQuantize", "QLinear", "QGemm", "QAttention")
 
@@ -75,11 +77,12 @@ class _Scaled(Elementwise):
 class Quantize(_Scaled):
     """x / scale + zero, clipped to [low, high], not rounded.
 
-    The clip does not count as a bound: a signal calibrated to [0, 1] is no gate.
+    The clip does not count as a bound: a signal calibrated to [0, 1] is no gate. ``rounded``: round all the same.
     """
 
     low: float
     high: float
+    rounded: bool = False
 
     def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
         scale, zero = (self.parameters[k].reshape(-1) for k in ("scale", "zero"))
@@ -89,6 +92,7 @@ class Quantize(_Scaled):
         (x,) = xs
         scale, zero = self.along(p, x)
         y = (x if x.dtype.is_floating else tf.cast(x, scale.dtype)) / scale + zero
+        y = tf.round(y) if self.rounded else y
         return Trace(xs, [tf.clip_by_value(y, tf.cast(self.low, y.dtype), tf.cast(self.high, y.dtype))], p)
 
 
@@ -112,9 +116,8 @@ def _parameters(scale: Any, zero: Any, block_size: int, node: Any) -> dict[str, 
     if block_size or np.ndim(scale) > 1:
         raise node.refuse("quantized in blocks; of computed tensors that is not read")
     # a float array takes the precision of the run
-    points = np.zeros(np.shape(scale)) if zero is None else np.asarray(zero).astype(np.float64)
-    zeros = points.reshape(np.shape(scale)) if np.size(zero) == np.size(scale) else np.broadcast_to(points, np.shape(scale))
-    return {"scale": np.asarray(scale), "zero": zeros}
+    zeros = np.zeros(1) if zero is None else np.asarray(zero).astype(np.float64).reshape(-1)
+    return {"scale": np.asarray(scale), "zero": np.broadcast_to(zeros if zeros.size > 1 else zeros[0], np.shape(scale))}
 
 
 def quantize_linear(
@@ -149,6 +152,24 @@ for _domain in ("", MICROSOFT):
     importer("DequantizeLinear", since=1 if _domain else 10, domain=_domain)(dequantize_linear)
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Dynamic(Same):
+    """x, rounded as onnxruntime does where it quantizes dynamically: to 255 steps between its extremes, and zero."""
+
+    def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
+        (x,) = xs
+        low, high = tf.minimum(tf.reduce_min(x), 0), tf.maximum(tf.reduce_max(x), 0)
+        scale = tf.where(high > low, (high - low) / 255, tf.ones_like(low))
+        return Trace(xs, [tf.round(x / scale) * scale], p)
+
+
+def rounded(node: Node, layer: Layer) -> Layer:
+    """The layer as onnxruntime has it, where that rounds."""
+    if isinstance(layer, Quantize):
+        return dataclasses.replace(layer, rounded=True)
+    return Dynamic() if node.name.endswith(HELD) else layer
+
+
 # Everything else is rewritten, and stands for itself: onnxruntime rounds where it finds the file's own nodes, but their neighbours
 # have been rewritten, too.
 
@@ -176,7 +197,15 @@ def dequantize(make: Spelling, x: str, scale: str, zero: str, *, axis: int = 0) 
         return graph.constant(dequantized(array, factor, offset, axis))
     if np.all(factor == 1) and (offset is None or not np.any(offset)):
         return make.cast(x)
-    return make("DequantizeLinear", x, scale or graph.constant(factor), zero, axis=axis)
+    along = {"axis": axis} if factor.size > 1 else {}
+    return make("DequantizeLinear", x, scale or graph.constant(factor), zero, **along)
+
+
+def held(make: Spelling, x: str, *, to: str = "") -> str:
+    """A signal that the file quantizes dynamically: unchanged, but marked."""
+    name = make("Identity", x, to=to)
+    make.made[-1] = dataclasses.replace(make.made[-1], name=make.made[-1].name + HELD)
+    return name
 
 
 @rewriter("DynamicQuantizeLinear", domain="")
@@ -184,7 +213,7 @@ def dynamic_quantize_linear(node: Node, graph: Rewriting) -> list[Node]:
     """Nothing is rounded, so any scale is right: 1, of which a sample's batch mates know nothing."""
     make = Spelling(graph)
     y, scale, zero = (graph.output(k) for k in range(3))
-    make("Identity", graph.input(0), to=y)
+    held(make, graph.input(0), to=y)
     if scale:
         make("Identity", graph.constant(1, np.float32), to=scale)
     if zero:
@@ -225,7 +254,7 @@ def dynamic_quantize_matmul(node: Node, graph: Rewriting) -> list[Node]:
     """A in floating point; B with scale and zero point, and a float bias."""
     make = Spelling(graph)
     a, b, scale, zero, bias = (graph.input(k) for k in range(5))
-    return _product(make, a, dequantize(make, b, scale, zero, axis=-1), bias, **node.attributes)
+    return _product(make, held(make, a), dequantize(make, b, scale, zero, axis=-1), bias, **node.attributes)
 
 
 def _product(make: Spelling, a: str, b: str, bias: str, **attributes: Any) -> list[Node]:
@@ -250,7 +279,7 @@ def dynamic_quantize_lstm(node: Node, graph: Rewriting) -> list[Node]:
         floats = ((array.astype(np.int64) - columns[1].astype(np.int64)) * columns[0].astype(np.float32)).astype(np.float32)
         weights.append(graph.constant(np.ascontiguousarray(floats.swapaxes(1, 2))))
     make = Spelling(graph)
-    make("LSTM", names[0], *weights, *names[3:8], to=node.outputs, **node.attributes)
+    make("LSTM", held(make, names[0]), *weights, *names[3:8], to=node.outputs, **node.attributes)
     return make.standalone()
 
 

@@ -262,8 +262,9 @@ class Cast(Routing):
 
     def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
         (x,) = xs
-        mask = x.mask or x.dtype == np.dtype(bool)
-        interval = (0.0, 1.0) if x.dtype == np.dtype(bool) or self.to == np.dtype(bool) else x.interval
+        boolean = x.dtype == np.dtype(bool) and not x.valued  # one-hot rows as bools stand for integer values
+        mask = x.mask or boolean
+        interval = (0.0, 1.0) if boolean or self.to == np.dtype(bool) else x.interval
         return [dataclasses.replace(x, dtype=self.to, mask=mask, interval=interval)]
 
     def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:

@@ -14,11 +14,20 @@ from .concat import concats
 from .conv import convolutions
 from .einsum import einsum_spellings, einsums
 from .expand import expansions
+from .features import features
 from .gather import gathers
 from .gemm import dense_spellings, gemm_forms, gemms
 from .gru import grus
 from .index import indexings
-from .laws import assert_batch_equivariant, assert_conserves, assert_linear, assert_matches_runtime, assert_padding_neutral
+from .laws import (
+    assert_batch_equivariant,
+    assert_conserves,
+    assert_linear,
+    assert_matches_runtime,
+    assert_padding_neutral,
+    assert_within_intervals,
+)
+from .linear_model import linear_models, two_class_heads
 from .logic import conditions
 from .loop import cell_spellings, loops
 from .lstm import lstms
@@ -52,6 +61,7 @@ __all__ = [
     "assert_linear",
     "assert_matches_runtime",
     "assert_padding_neutral",
+    "assert_within_intervals",
     "batch_first",
     "cell_spellings",
     "choices",
@@ -62,12 +72,14 @@ __all__ = [
     "einsum_spellings",
     "einsums",
     "expansions",
+    "features",
     "gathers",
     "gemm_forms",
     "gemms",
     "grus",
     "indexings",
     "layer_norm_spellings",
+    "linear_models",
     "loops",
     "lstms",
     "matmuls",
@@ -93,6 +105,7 @@ __all__ = [
     "split_directions",
     "sums",
     "transposes",
+    "two_class_heads",
 ]
 
 
@@ -129,6 +142,8 @@ def models(*, fixed: bool = True) -> st.SearchStrategy[Case]:
         choices,
         sequences,
         poolings,
+        features,
+        linear_models,
         loops,
     ]
     return st.one_of(*(family() for family in families), *(family(fixed=fixed) for family in (rnns, grus, lstms)))

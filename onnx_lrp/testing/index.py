@@ -47,8 +47,8 @@ def indexings(draw: Any, *, kind: str | None = None) -> Case:
         lens = b.input("lens", b.rng.integers(1, time + 1, batch).astype(np.int64), ["batch"])
         samples = b.op("Range", b.const(0, np.int64), b.over("Squeeze", rows, 0), b.const(1, np.int64))
         last = b.op("Sub", lens, b.const(1, np.int64))
-        places = [b.over("Unsqueeze", v, 1) for v in (samples, last)]
-        y = b.over("Unsqueeze", b.op("GatherND", z, b.op("Concat", *places, axis=1)), 1)
+        pairs = b.op("Concat", *(b.over("Unsqueeze", v, 1) for v in (samples, last)), axis=1)
+        y = b.over("Unsqueeze", b.op("GatherND", z, pairs), 1)
     elif kind in ("scatter", "scatter add"):
         indices = per_sample(integers(time, count, 2))
         new = b.op("Expand", b.const(b.numbers(1, count, 2)), b.op("Shape", indices))
@@ -69,6 +69,11 @@ def indexings(draw: Any, *, kind: str | None = None) -> Case:
     else:
         wanted = b.rng.random(time) < 0.5
         wanted[0] = True
-        y = b.op("Compress", z, b.const(wanted), axis=draw(st.sampled_from([1, -2])))
+        condition = b.const(wanted)
+        if draw(st.booleans()):  # all but the last step, if there are more
+            steps = b.over("Squeeze", b.slice(shape, [1], [2], [0]), 0)
+            places = b.op("Range", b.const(0, np.int64), steps, b.const(1, np.int64))
+            condition = b.op("Less", places, b.const(max(1, time - 1), np.int64))
+        y = b.op("Compress", z, condition, axis=draw(st.sampled_from([1, -2])))
     y = b.op("Tanh", y)
     return b.case(b.gemm(b.over("ReduceSum", y, 1, keepdims=0), 2, draw(st.integers(1, 3))))

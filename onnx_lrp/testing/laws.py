@@ -9,13 +9,21 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import onnx
 
 from ..explainer import Explainer, load
 from ..explanation import Explanation
 from ..inputs import prepare_inputs
 from ..targets import Target
 
-__all__ = ["assert_batch_equivariant", "assert_conserves", "assert_linear", "assert_matches_runtime", "assert_padding_neutral"]
+__all__ = [
+    "assert_batch_equivariant",
+    "assert_conserves",
+    "assert_linear",
+    "assert_matches_runtime",
+    "assert_padding_neutral",
+    "assert_within_intervals",
+]
 
 Feeds = Mapping[str, np.ndarray]
 CLOSED = {"float32": 1e-5, "float64": 1e-10}
@@ -154,3 +162,27 @@ def assert_padding_neutral(
     after = explainer.explain(padded)
     for point, relevance in before.relevance.items():
         _close(f"relevance at {point!r} with other padding", after.relevance[point], relevance, tolerance)
+
+
+def assert_within_intervals(model: Any, feeds: Feeds, *, tolerance: float = 1e-9, **options: Any) -> None:
+    """Every tensor of the graph keeps the bounds that gates are recognised by, and has the sizes it is said to have."""
+    opened = onnx.ModelProto()
+    opened.CopyFrom(model)
+    known = {o.name for o in opened.graph.output}
+    opened.graph.output.extend(
+        onnx.ValueInfoProto(name=o) for node in opened.graph.node for o in node.output if o and o not in known
+    )
+    explainer = _load(opened, {"precision": "float64", **options})
+    variables = explainer._plan.vars
+    for name, array in explainer.predict(feeds).items():
+        if name not in variables or array.dtype.kind not in "fiub":
+            continue
+        (low, high), array = variables[name].interval, np.asarray(array, np.float64)
+        finite = array[np.isfinite(array)]
+        slack = tolerance * max(1.0, float(np.abs(finite).max(initial=0)))
+        assert np.all(finite >= low - slack), f"{name!r}: {finite.min()} is below {low}"
+        assert np.all(finite <= high + slack), f"{name!r}: {finite.max()} is above {high}"
+        sizes = variables[name].shape
+        if sizes is not None:
+            fits = len(sizes) == array.ndim and all(s in (None, n) for s, n in zip(sizes, array.shape, strict=True))
+            assert fits, f"{name!r}: has shape {array.shape}, said to be {sizes}"

@@ -54,8 +54,8 @@ def qlinears(draw: Any, *, kind: str | None = None) -> Case:
             x = b.op(name, *here, *other, *scaled(at), **MICROSOFT)
         elif name == "QLinearMul":
             other = (b.const(b.grid(width) + zero, dtype), *scaled(W)) if draw(st.booleans()) else here
-            after = at * (at if other is here else W)
-            x, at = b.op(name, *here, *other, *scaled(after), **MICROSOFT), after
+            at *= at if other is here else W
+            x = b.op(name, *here, *other, *scaled(at), **MICROSOFT)
         elif name == "QLinearLeakyRelu":
             at /= 2
             x = b.op(name, *here, *scaled(at), alpha=0.5, **MICROSOFT)

@@ -70,8 +70,8 @@ def quantizations(draw: Any, *, kind: str | None = None) -> Case:
             z = b.op("Mul", b.op("Cast", z, to=1), b.const(np.float32(X * W)))
             z = b.op("Add", z, b.weight(out))
         else:
-            scales, zeros = (b.const(X, np.float32), b.const(W, np.float32)), (b.const(zero, dtype), w_zero)
-            z = b.op("MatMulIntegerToFloat", q, w, *scales, *zeros, b.weight(out), **MICROSOFT)
+            rest = (b.const(X, np.float32), b.const(W, np.float32), b.const(zero, dtype), w_zero, b.weight(out))
+            z = b.op("MatMulIntegerToFloat", q, w, *rest, **MICROSOFT)
         return b.case(b.gemm(b.op("Tanh", z), out, draw(st.integers(1, 3))))
     x = b.op("DequantizeLinear", q, *b.scaled(X, zero, dtype))
     scales = np.full(out, W) / 2.0 ** b.rng.integers(0, 3, out) if kind == "axes" else W

@@ -1,0 +1,58 @@
+"""What some exporters write out node by node and others as one op: read as that op, so that spelling does not matter."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from .graph import Node
+from .rewrite import Rewriting
+
+__all__ = ["sigmoids"]
+
+
+def sigmoids(nodes: Sequence[Node], constants: Mapping[str, np.ndarray]) -> list[Node]:
+    """Nodes with every 1 / (1 + exp(−z)) as a Sigmoid. By itself a reciprocal is a normalizer, which carries no relevance."""
+    made = {name: node for node in nodes if not node.domain for name in node.outputs}
+    out: list[Node] = []
+    for node in nodes:
+        power = _power(node, made, constants)
+        if power is None:
+            out.append(node)
+            continue
+        graph = Rewriting(node, constants)
+        z = _negated(made.get(power), constants)
+        if z is None:
+            opposite = graph.make("Neg", power)
+            out.append(dataclasses.replace(opposite, origin=None))
+            z = opposite.outputs[0]
+        out.append(dataclasses.replace(graph.make("Sigmoid", z, to=node.outputs[0]), name=node.name, origin=None))
+    return out
+
+
+def _number(name: str, constants: Mapping[str, np.ndarray]) -> float | None:
+    """The value of a constant that holds one number."""
+    array = constants.get(name)
+    return float(array.reshape(-1)[0]) if array is not None and array.dtype.kind in "fiu" and array.shape in ((), (1,)) else None
+
+
+def _power(node: Node, made: Mapping[str, Node], constants: Mapping[str, np.ndarray]) -> str | None:
+    """The exponent if a node is 1 / (1 + exp(it))."""
+    if node.domain or not (node.op == "Reciprocal" or (node.op == "Div" and _number(node.inputs[0], constants) == 1)):
+        return None
+    total = made.get(node.inputs[-1])
+    if total is None or total.op != "Add":
+        return None
+    rest = [n for n in total.inputs if _number(n, constants) != 1]
+    exponential = made.get(rest[0]) if len(rest) == 1 else None
+    return exponential.inputs[0] if exponential is not None and exponential.op == "Exp" else None
+
+
+def _negated(node: Node | None, constants: Mapping[str, np.ndarray]) -> str | None:
+    """z if a node is −z."""
+    if node is None or node.op not in ("Neg", "Mul"):
+        return None
+    rest = [n for n in node.inputs if node.op == "Neg" or _number(n, constants) != -1]
+    return rest[0] if len(rest) == 1 else None

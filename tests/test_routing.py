@@ -1,0 +1,380 @@
+"""One index map, many spellings: whatever moves, picks or repeats entries gives equal relevance however a file writes it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+
+import onnx_lrp
+from onnx_lrp import testing
+from onnx_lrp.testing.build import Builder
+
+END = 2**63 - 1
+
+
+def explain(case, **options):
+    model, feeds = case
+    return onnx_lrp.load(model, **{"precision": "float64", "jit": "eager", "verify": "never", **options}).explain(feeds)
+
+
+def assert_same(cases, *, tolerance=1e-12, **options):
+    first, *others = (explain(c, **options) for c in cases)
+    np.testing.assert_allclose(first.residual, 0, atol=1e-10)
+    for other in others:
+        for (point, want), got in zip(first.relevance.items(), other.relevance.values(), strict=True):
+            scale = max(np.abs(want).max(), 1e-9)
+            assert np.abs(got - want).max() <= tolerance * scale, point
+
+
+def spelled(seed, sizes, around, spell):
+    """A model of a series (B, T, F) with one spelling in its middle: ``spell`` is the map itself, ``around`` what follows it."""
+    batch, time, width = sizes
+    b = Builder(np.random.default_rng(seed), 18)
+    x = b.series(time, batch, width)
+    z = b.op("Tanh", b.op("MatMul", x, b.weight(width, 4)))
+    return around(b, spell(b, z))
+
+
+def summed(length, width=4):
+    """Weighted over time, so that every entry counts differently, then a dense layer."""
+
+    def around(b, y):
+        y = b.op("Mul", y, b.const(np.linspace(0.5, 2, length * width).reshape(length, width).astype(np.float32)))
+        return b.case(b.gemm(b.over("ReduceSum", y, 1, keepdims=0), width, 3))
+
+    return around
+
+
+SIZES = st.tuples(st.integers(1, 3), st.integers(2, 4), st.integers(1, 3))
+SEEDS = st.integers(0, 999)
+
+
+def dynamic(b, z, *axes):
+    """Sizes of the axes of z, as computed (1,) tensors."""
+    return [b.op("Shape", z, start=a, end=a + 1) for a in axes]
+
+
+@given(SEEDS, SIZES, st.data())
+def test_split_and_concat_is_the_identity(seed, sizes, data):
+    time = sizes[1]
+    first = data.draw(st.integers(1, time - 1))
+
+    def split(b, z):
+        return b.op("Concat", *b.ops("Split", z, b.ints(first, time - first), outputs=2, axis=1), axis=1)
+
+    def computed(b, z):
+        (steps,) = dynamic(b, z, 1)
+        sizes = b.op("Concat", b.ints(first), b.op("Sub", steps, b.ints(first)), axis=0)
+        return b.op("Concat", *b.ops("Split", z, sizes, outputs=2, axis=1), axis=-2)
+
+    def sequence(b, z):
+        return b.op("ConcatFromSequence", b.op("SplitToSequence", z, axis=1), axis=1)
+
+    def unrolled(b, z):
+        steps = b.op("SplitToSequence", z, axis=1, keepdims=0)
+        rows = [b.op("SequenceAt", steps, b.const(i, np.int64)) for i in range(time)]
+        return b.op("ConcatFromSequence", b.op("SequenceConstruct", *rows), axis=1, new_axis=1)
+
+    spellings = [lambda b, z: z, split, computed, sequence, unrolled]
+    assert_same([spelled(seed, sizes, summed(time), s) for s in spellings])
+
+
+@given(SEEDS, SIZES, st.data())
+def test_picked_steps_are_slices(seed, sizes, data):
+    time = sizes[1]
+    first = data.draw(st.integers(0, time - 1))
+    last = data.draw(st.integers(first, time - 1))
+    count = last - first + 1
+    wanted = np.arange(first, last + 1)
+
+    def grid(b, z):
+        batch, _ = dynamic(b, z, 0, 2)
+        shape = b.op("Concat", batch, b.ints(count, 4), axis=0)
+        return b.op("Expand", b.const(wanted.reshape(1, -1, 1).astype(np.int64)), shape)
+
+    def tuples(b, z):
+        (batch,) = dynamic(b, z, 0)
+        steps = b.op("Expand", b.const(wanted.reshape(1, -1, 1).astype(np.int64)), b.op("Concat", batch, b.ints(count, 1), axis=0))
+        return b.op("GatherND", z, steps, batch_dims=1)
+
+    def masked(b, z):
+        return b.op("Compress", z, b.const(np.isin(np.arange(time), wanted)), axis=1)
+
+    def open_slice(b, z):
+        (steps,) = dynamic(b, z, 1)
+        axis = b.op("Sub", steps, b.ints(time - 1))
+        return b.op("Slice", z, b.ints(first), b.ints(last + 1), axis, b.op("Sub", steps, b.ints(time - 1)))
+
+    spellings = [
+        lambda b, z: b.op("Slice", z, b.ints(first), b.ints(last + 1), b.ints(1)),
+        lambda b, z: b.op("Slice", z, b.ints(first - time), b.ints(END if last == time - 1 else last + 1 - time), b.ints(-2)),
+        lambda b, z: b.op("Gather", z, b.const(wanted.astype(np.int64)), axis=1),
+        lambda b, z: b.op("Gather", z, b.const((wanted - time).astype(np.int64)), axis=-2),
+        lambda b, z: b.op("Gather", z, b.op("Range", *(b.const(v, np.int64) for v in (first, last + 1, 1))), axis=1),
+        lambda b, z: b.op("GatherElements", z, grid(b, z), axis=1),
+        lambda b, z: b.op("Pad", z, b.ints(0, -first, 0, 0, last + 1 - time, 0)),
+        tuples,
+        masked,
+        open_slice,
+    ]
+    assert_same([spelled(seed, sizes, summed(count), s) for s in spellings])
+
+
+@given(SEEDS, SIZES)
+def test_flips_are_equal(seed, sizes):
+    """ReverseSequence, Slice with step -1 and a Gather of a reversed range; and what Keras' go_backwards is, all in one LSTM."""
+    time = sizes[1]
+
+    def sequence(b, z):
+        batch, steps = dynamic(b, z, 0, 1)
+        return b.op("ReverseSequence", z, b.op("Expand", steps, batch), batch_axis=0, time_axis=1)
+
+    def computed(b, z):
+        (steps,) = dynamic(b, z, 1)
+        one, zero = b.const(1, np.int64), b.const(0, np.int64)
+        last = b.op("Sub", b.over("Squeeze", steps, 0), one)
+        return b.op("Gather", z, b.op("Sub", last, b.op("Range", zero, b.over("Squeeze", steps, 0), one)), axis=1)
+
+    def unrolled(b, z):
+        return b.op("Concat", *reversed(b.ops("Split", z, b.ints(*[1] * time), outputs=time, axis=1)), axis=1)
+
+    spellings = [
+        lambda b, z: b.op("Slice", z, b.ints(-1), b.ints(-END), b.ints(1), b.ints(-1)),
+        lambda b, z: b.op("Slice", z, b.ints(END), b.ints(-END - 1), b.ints(1), b.ints(-1)),
+        lambda b, z: b.op("Gather", z, b.const(np.arange(time)[::-1].astype(np.int64)), axis=1),
+        sequence,
+        computed,
+        unrolled,
+    ]
+    assert_same([spelled(seed, sizes, summed(time), s) for s in spellings])
+
+    def recurrent(direction):
+        def around(b, y):
+            steps = b.op("Transpose", y, perm=[1, 0, 2])
+            weights = [b.weight(1, 8, 4), b.weight(1, 8, 2), b.weight(1, 16)]
+            _, last = b.ops("LSTM", steps, *weights, outputs=2, hidden_size=2, direction=direction)
+            return b.case(b.gemm(b.over("Squeeze", last, 0), 2, 3))
+
+        return around
+
+    cases = [spelled(seed, sizes, recurrent("forward"), s) for s in spellings]
+    assert_same([spelled(seed, sizes, recurrent("reverse"), lambda b, z: z), *cases])
+
+
+@given(SEEDS, SIZES)
+def test_repeats_are_equal(seed, sizes):
+    times = 3
+
+    def one_step(b, z):
+        return b.op("Slice", z, b.ints(0), b.ints(1), b.ints(1))
+
+    def computed(b, z):
+        (batch,) = dynamic(b, z, 0)
+        return b.op("Expand", one_step(b, z), b.op("Concat", batch, b.ints(times, 1), axis=0))
+
+    def repeats(b, z):
+        (batch,) = dynamic(b, z, 0)
+        return b.op("Tile", one_step(b, z), b.op("Concat", b.op("Div", batch, batch), b.ints(times, 1), axis=0))
+
+    spellings = [
+        lambda b, z: b.op("Expand", one_step(b, z), b.ints(1, times, 1)),
+        lambda b, z: b.op("Tile", one_step(b, z), b.ints(1, times, 1)),
+        lambda b, z: b.op("Gather", one_step(b, z), b.ints(0, 0, 0), axis=1),
+        lambda b, z: b.op("Concat", *[one_step(b, z)] * times, axis=1),
+        lambda b, z: b.op("Pad", one_step(b, z), b.ints(0, 1, 0, 0, 1, 0), mode="edge"),
+        computed,
+        repeats,
+    ]
+    assert_same([spelled(seed, sizes, summed(times), s) for s in spellings])
+
+
+@given(SEEDS, SIZES, st.integers(0, 2), st.integers(0, 2))
+def test_padding_and_cutting_is_the_identity(seed, sizes, before, after):
+    time = sizes[1]
+    back = [0, -before, 0, 0, -after, 0]
+    pads = [-p for p in back]
+
+    def padded(b, z, **mode):
+        return b.op("Pad", z, b.ints(*pads), **mode)
+
+    spellings = [lambda b, z: z, lambda b, z: b.op("Pad", padded(b, z), b.ints(*back))]
+    spellings += [lambda b, z: b.op("Slice", padded(b, z), b.ints(before), b.ints(before + time), b.ints(1))]
+    if max(before, after) < time:
+        spellings += [lambda b, z: b.op("Pad", padded(b, z, mode="reflect"), b.ints(*back))]
+    assert_same([spelled(seed, sizes, summed(time), s) for s in spellings])
+
+
+@given(SEEDS, SIZES, st.data())
+def test_overwriting_is_a_concat(seed, sizes, data):
+    """One step written over: what was there gets nothing."""
+    time = sizes[1]
+    at = data.draw(st.integers(0, time - 1))
+
+    def new(b, z):
+        return b.op("Neg", b.op("Slice", z, b.ints(0), b.ints(1), b.ints(1)))
+
+    def parts(b, z):
+        cut = [
+            b.op("Slice", z, b.ints(0), b.ints(at), b.ints(1)),
+            new(b, z),
+            b.op("Slice", z, b.ints(at + 1), b.ints(END), b.ints(1)),
+        ]
+        return b.op("Concat", *cut, axis=1)
+
+    def elements(b, z):
+        return b.op("ScatterElements", z, b.op("Expand", b.ints(at), b.op("Shape", new(b, z))), new(b, z), axis=1)
+
+    def tuples(b, z):
+        (batch,) = dynamic(b, z, 0)
+        rows = b.op("Range", b.const(0, np.int64), b.over("Squeeze", batch, 0), b.const(1, np.int64))
+        rows = b.op("Reshape", rows, b.ints(-1, 1, 1))
+        step = b.op("Expand", b.const([[[at - time]]], np.int64), b.op("Shape", rows))
+        return b.op("ScatterND", z, b.op("Concat", rows, step, axis=2), new(b, z))
+
+    def sequence(b, z):
+        steps = b.op("SequenceErase", b.op("SplitToSequence", z, axis=1), b.const(at, np.int64))
+        return b.op("ConcatFromSequence", b.op("SequenceInsert", steps, new(b, z), b.const(at, np.int64)), axis=1)
+
+    assert_same([spelled(seed, sizes, summed(time), s) for s in ([parts, elements, tuples, sequence] if time > 1 else [parts])])
+
+
+@given(SEEDS, SIZES)
+def test_adding_at_places_is_a_sum(seed, sizes):
+    """ScatterElements that adds a step to itself doubles it, in the same block."""
+    time = sizes[1]
+
+    def scattered(b, z):
+        places = b.op("Expand", b.const(np.arange(time).reshape(1, -1, 1).astype(np.int64)), b.op("Shape", z))
+        return b.op("ScatterElements", z, places, b.op("Tanh", z), axis=1, reduction="add")
+
+    assert_same([spelled(seed, sizes, summed(time), s) for s in (lambda b, z: b.op("Add", z, b.op("Tanh", z)), scattered)])
+
+
+# embeddings
+
+
+def embedded(seed, kind, *, ids_dtype=np.int64, values=np.float32, bias=False, opset=17):
+    """Token ids (B, T) into rows of 3, then an RNN and a dense layer."""
+    b = Builder(np.random.default_rng(seed), opset)
+    ids = b.rng.integers(0, 5, (2, 3)).astype(ids_dtype)
+    tokens, table = b.input("tokens", ids, ["batch", "time"]), b.weight(5, 3)
+    if kind == "gather":
+        y = b.op("Gather", table, tokens)
+    elif kind == "equal":
+        y = b.op("Cast", b.op("Equal", b.over("Unsqueeze", tokens, 2), b.const(np.arange(5), np.int64)), to=1)
+        y = b.op("MatMul", y, table)
+    else:
+        y = b.op("OneHot", tokens, b.const(5, np.int64), b.const([0, 1], values), axis=-1 if kind == "last" else 2)
+        y = y if values == np.float32 else b.op("Cast", y, to=1)
+        y = b.op("MatMul", y, table)
+    y = b.op("Add", y, b.weight(3)) if bias else y
+    y = b.op("Transpose", y, perm=[1, 0, 2])
+    _, last = b.ops("RNN", y, b.weight(1, 2, 3), b.weight(1, 2, 2), b.weight(1, 4), outputs=2, hidden_size=2)
+    return b.case(b.gemm(b.over("Squeeze", last, 0), 2, 3))
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("values", [np.float32, np.int64])
+@pytest.mark.parametrize("kind", ["last", "two", "equal"])
+def test_a_one_hot_product_is_an_embedding(kind, values, bias):
+    """The row that is picked holds the relevance of the whole embedding; no stabilizer lies between them."""
+    for seed in range(5):
+        ids = np.int64
+        rows = explain(embedded(seed, kind, ids_dtype=ids, values=values, bias=bias))
+        want = explain(embedded(seed, "gather", ids_dtype=ids, bias=bias))
+        (one_hot,), (table,) = rows.relevance.values(), want.relevance.values()
+        assert one_hot.shape == (2, 3, 5)
+        np.testing.assert_allclose(one_hot.sum(2), table.sum(2), rtol=1e-11, atol=1e-13)
+        assert np.all((one_hot != 0).sum(2) <= 1)
+        np.testing.assert_allclose(rows.residual, 0, atol=1e-12)
+
+
+@given(SEEDS, SIZES)
+def test_a_code_that_selects_is_a_gate(seed, sizes):
+    """The last valid step by a one-hot code of the lengths: the step takes all, the code nothing (ε = 0: one term a sum)."""
+    batch, time, _ = sizes
+
+    def selected(kind):
+        def spell(b, z):
+            lens = b.input("lens", np.random.default_rng(seed).integers(1, time + 1, batch).astype(np.int64), ["batch"])
+            last = b.op("Sub", lens, b.const(1, np.int64))
+            if kind == "tuples":
+                return b.op("GatherND", z, b.over("Unsqueeze", last, 1), batch_dims=1)
+            if kind == "equal":
+                code = b.op("Cast", b.op("Equal", b.over("Unsqueeze", last, 1), b.const(np.arange(time), np.int64)), to=1)
+            else:
+                code = b.op("OneHot", last, b.const(time, np.int64), b.const([0, 1], np.float32))
+            if kind == "matmul":
+                return b.over("Squeeze", b.op("MatMul", b.over("Unsqueeze", code, 1), z), 1)
+            return b.over("ReduceSum", b.op("Mul", z, b.over("Unsqueeze", code, 2)), 1, keepdims=0)
+
+        return spelled(seed, sizes, lambda b, y: b.case(b.gemm(b.op("Tanh", y), 4, 3)), spell)
+
+    assert_same([selected(k) for k in ("tuples", "one-hot", "equal", "matmul")], tolerance=1e-9, epsilon=0.0)
+
+
+# the last nodes
+
+
+@pytest.mark.parametrize("op", ["TopK", "ArgMax"])
+def test_a_choice_at_the_end_is_explained_by_its_scores(op):
+    def case(kind):
+        b = Builder(np.random.default_rng(0), 17)
+        z = b.gemm(b.rows(3, 2), 2, 4)
+        z = b.op("Softmax", z, axis=-1) if "softmax" in kind else z
+        if kind == "scores":
+            return b.case(z)
+        if op == "ArgMax":
+            return b.case(b.op("ArgMax", z, axis=1))
+        values, indices = b.ops("TopK", z, b.ints(2), outputs=2)
+        return b.case(values if "values" in kind else indices)
+
+    want = explain(case("scores"))
+    kinds = ["indices", "softmax indices"] + (["values", "softmax values"] if op == "TopK" else [])
+    for kind in kinds:
+        got = explain(case(kind))
+        np.testing.assert_allclose(got.relevance["x"], want.relevance["x"])
+        np.testing.assert_allclose(got.seed, want.seed)
+
+
+@pytest.mark.parametrize("op", ["TopK", "ArgMin"])
+def test_a_choice_of_the_lowest_is_explained_by_the_lowest_score(op):
+    b = Builder(np.random.default_rng(0), 17)
+    z = b.gemm(b.rows(3, 2), 2, 4)
+    outputs = [b.op("ArgMin", z, axis=1)] if op == "ArgMin" else b.ops("TopK", z, b.ints(2), outputs=2, largest=0)
+    for output in outputs:
+        model, feeds = b.case(output)
+        got = explain((model, feeds))
+        want = explain((b.case(z)[0], feeds))
+        scores = want.outputs[z]
+        np.testing.assert_allclose(got.seed, scores.min(1))
+        testing.assert_conserves(model, feeds, precision="float64")
+
+
+def test_an_optional_that_holds_a_tensor_is_that_tensor():
+    def held(b, z):
+        return b.op("OptionalGetElement", b.op("Optional", z))
+
+    assert_same([spelled(0, (2, 3, 2), summed(3), s) for s in (lambda b, z: z, held)])
+
+
+@pytest.mark.parametrize("kind", ["split", "construct", "input"])
+def test_uneven_sequences_are_refused_by_name(kind):
+    b = Builder(np.random.default_rng(0), 18)
+    x = b.input("x", b.numbers(2, 5, 4), ["batch", 5, 4])
+    if kind == "split":
+        steps = b.op("SplitToSequence", x, b.ints(2, 3), axis=1)
+    elif kind == "construct":
+        steps = b.op("SequenceConstruct", x, b.op("Slice", x, b.ints(0), b.ints(2), b.ints(1)))
+    else:
+        info = helper.make_tensor_sequence_value_info("many", TensorProto.FLOAT, None)
+        b.inputs.append(info)
+        steps = b.op("SequenceInsert", "many", x)
+    y = b.op("SequenceAt", steps, b.const(0, np.int64))
+    model, _ = b.case(b.over("ReduceSum", y, 1, keepdims=0))
+    with pytest.raises(onnx_lrp.UnsupportedModel, match=r"unequal|different shapes|graph input") as error:
+        onnx_lrp.load(model, verify="never")
+    assert {"split": "SplitToSequence", "construct": "SequenceConstruct", "input": "SequenceInsert"}[kind] in str(error.value)
