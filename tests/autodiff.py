@@ -66,6 +66,7 @@ class Value:
     factors: tuple[Value, Value] | None = None
     terms: tuple[tuple[Value, float], ...] | None = None
     literal: tuple[Any, bool] | None = None
+    parts: frozenset[Value] = frozenset()  # what it is the sum or another norm of
     number: int = field(default_factory=lambda: next(counter))
 
     @property
@@ -225,13 +226,9 @@ def halves(function: Callable[[Any, Any], Any], a: Value, b: Value) -> Value:
 def product(a: Value, b: Value) -> Value:
     if not a.is_float:
         return data(a.now * b.now, [a, b])
+    if (x := of_one(a, b)) is not None:
+        return self_gated(x, a.now * b.now)
     if a.live and b.live:
-        if a is b or a in b.origin or b in a.origin:
-            x, y = (a, b) if a is b or a in b.origin else (b, a)
-            return self_gated(x, y)
-        if a.origin & b.origin:  # both elementwise functions of one tensor, such as x/2 and 1 + erf(x/√2)
-            x, y = (a, b) if len(a.origin) <= len(b.origin) else (b, a)
-            return self_gated(x, y)
         if not (a.gate or b.gate):
             return halves(lambda x, y: x * y, a, b)
         return scale(a, b) if a.gate else scale(b, a)
@@ -249,10 +246,15 @@ def product(a: Value, b: Value) -> Value:
     return out
 
 
-def self_gated(x: Value, y: Value) -> Value:
-    """x · y with y a function of x: an activation of x."""
-    other = y.now
-    return build("pass", lambda t: t * other, [x], origin=x.origin | y.origin | {x, y})
+def of_one(a: Value, b: Value) -> Value | None:
+    """The nearest signal that both are elementwise functions of."""
+    shared = [x for x in (a.origin | {a}) & (b.origin | {b}) if x.live]
+    return max(shared, key=lambda x: x.number, default=None) if a.live or b.live else None
+
+
+def self_gated(x: Value, now: Any) -> Value:
+    """A product or quotient of two functions of x: an activation of x."""
+    return build("pass", lambda t: now, [x], origin=x.origin | {x})
 
 
 # activations
@@ -565,18 +567,23 @@ class Program:
     def op_div(self, node: Node, args: Sequence[Value]) -> Value:
         a, b = args
         if not a.live:
-            return data(a.now / b.now, args)
-        return scale(b, a, divide=True)
+            return data(a.now / b.now, args, origin=b.origin | {b} if a.constant else frozenset())
+        if (x := of_one(a, b)) is not None:
+            return self_gated(x, a.now / b.now)
+        out = scale(b, a, divide=True)
+        if a.bounds[0] >= 0 and a in b.parts:
+            out.bounds = (0.0, 1.0)  # a softmax written out
+        return out
 
     def op_reciprocal(self, node: Node, args: Sequence[Value]) -> Value:
-        return data(1 / args[0].now, args)
+        return data(1 / args[0].now, args, origin=args[0].origin | {args[0]})
 
     def op_pow(self, node: Node, args: Sequence[Value]) -> Value:
         x, power = args
         if not x.live:
             return activation(lambda t: tf.pow(x.now, t), power)
         if np.all(power.now < 0):
-            return data(x.now**power.now, args)
+            return data(x.now**power.now, args, origin=x.origin | {x} if power.constant else frozenset())
         return activation(lambda t: tf.pow(t, power.now.astype(np.float64)), x)
 
     def op_matmul(self, node: Node, args: Sequence[Value]) -> Value:
@@ -657,7 +664,9 @@ class Program:
         alone = self.single(node, math.prod(x.now.shape[a] for a in over))  # over one entry it is routing
         function = tf.reduce_mean if kind == "mean" else tf.reduce_sum
         bounds = x.bounds if kind == "mean" else ANY
-        return build("sum", lambda t: function(t, over, keepdims=bool(keepdims)), [x], summed=not alone, bounds=bounds)
+        out = build("sum", lambda t: function(t, over, keepdims=bool(keepdims)), [x], summed=not alone, bounds=bounds)
+        out.parts = frozenset({x}) if kind == "sum" else frozenset()
+        return out
 
     def op_reducesum(self, node: Node, args: Any, *, axes: Any = None, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Value:
         return self.reduce(node, args, "sum", axes, keepdims, noop_with_empty_axes)
@@ -1160,7 +1169,7 @@ def explained(program: Program) -> tuple[str, int | None, bool]:
         if alive(env.get(at)):
             return at, axis, two
     lost = [v for v in env.values() if isinstance(v, Missing)]
-    raise lost[0] if lost else AssertionError("no output depends on an attribution point")
+    raise lost[0] if lost else Missing("a path that begins behind a comparison")
 
 
 def chosen(program: Program) -> tuple[Value, np.ndarray]:
@@ -1259,6 +1268,8 @@ def modified(x: Value, sources: Sequence[Any], epsilon: float | None) -> Any:
 def relevance(model: Any, feeds: dict[str, np.ndarray], epsilon: float = 1e-3) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """({attribution point: relevance}, seed of the explained tensor's shape) for the predicted class."""
     graph = load_graph(model)
+    if any(n.origin is not None and n.origin.op == "LinearClassifier" for n in graph.nodes):
+        raise Missing("the head of a LinearClassifier")
     program = Program(graph, feeds)
     if 1 in program.counts.values():
         program = Program(graph, feeds, probe(graph, feeds))
