@@ -17,6 +17,13 @@ CELLS = testing.cell_spellings().flatmap(lambda case: st.sampled_from([(m, case[
 OPTIONS = {"precision": "float64", "jit": "eager", "verify": "never", "epsilon": 0.1}
 
 
+def draw(data):
+    model, feeds = data.draw(st.one_of(MODELS, CELLS))
+    # a sum over one entry is no sum: what Compress leaves is known to have length 1 only where its condition is folded
+    assume(all(n.op_type != "Compress" for n in model.graph.node))
+    return model, feeds
+
+
 def relevance(model, feeds):
     return onnx_lrp.load(model, **OPTIONS).explain(feeds, 0).relevance
 
@@ -46,7 +53,7 @@ def by_onnxruntime(model, level, folder):
 def test_onnxruntime_changes_nothing(level, data, tmp_path_factory):
     import onnxruntime
 
-    model, feeds = data.draw(st.one_of(MODELS, CELLS))
+    model, feeds = draw(data)
     levels = onnxruntime.GraphOptimizationLevel
     other = by_onnxruntime(model, getattr(levels, f"ORT_ENABLE_{level}"), tmp_path_factory.mktemp("optimized"))
     assert_same(model, other, feeds)
@@ -56,7 +63,7 @@ def test_onnxruntime_changes_nothing(level, data, tmp_path_factory):
 @given(data=st.data())
 def test_onnxslim_changes_nothing(data):
     onnxslim = pytest.importorskip("onnxslim")
-    model, feeds = data.draw(st.one_of(MODELS, CELLS))
+    model, feeds = draw(data)
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     other = onnxslim.slim(copy)
@@ -68,7 +75,7 @@ def test_onnxslim_changes_nothing(data):
 @given(data=st.data())
 def test_onnxsim_changes_nothing(data):
     onnxsim = pytest.importorskip("onnxsim")
-    model, feeds = data.draw(st.one_of(MODELS, CELLS))
+    model, feeds = draw(data)
     other, fine = onnxsim.simplify(model)
     assume(fine)
     assert_same(model, other, feeds)
