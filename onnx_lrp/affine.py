@@ -219,15 +219,6 @@ def _mask_of(name: str, made: Mapping[str, Step], vars: Mapping[str, Var]) -> st
     return step.inputs[0] if vars[step.inputs[0]].mask else None
 
 
-def _mask_of(name: str, made: Mapping[str, Step], vars: Mapping[str, Var]) -> str | None:
-    """The mask in its product with a constant: what is selected where another term is not."""
-    step = made.get(name)
-    layer: Any = step.layer if step is not None else None
-    if step is None or type(layer).__name__ != "Gated" or layer.divide or len(step.inputs) != 1:
-        return None
-    return step.inputs[0] if vars[step.inputs[0]].mask else None
-
-
 def _signal_of(name: str, made: Mapping[str, Step]) -> str:
     layer: Any = made[name].layer
     return made[name].inputs[layer.slots[layer.signal]]
