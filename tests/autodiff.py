@@ -371,6 +371,8 @@ class Program:
                 low, high = args[0].bounds
                 bounds = (max(0, low), max(0, high)) if node.op == "Relu" else (0, max(-low, high))
             return [activation(function, args[0], bounds)]
+        if node.op in MOVES and at.get("reduction", "none") == "none" and not node.domain:
+            return [self.moved(node, args, MOVES[node.op])]
         if method is None:
             raise Missing(f"{node.domain}:{node.op}" if node.domain else node.op)
         out = method(node, args, **at)
@@ -544,7 +546,68 @@ class Program:
     def op_sequenceat(self, node: Node, args: Sequence[Any]) -> Value:
         return args[0][int(args[1].now)]
 
+    def moved(self, node: Node, args: Sequence[Any], movable: Sequence[int]) -> Value:
+        """Any op that only moves entries: run on numbers that name them, 0 being a zero of its own."""
+        carriers = [args[i] for i in movable if i < len(args) and args[i] is not None]
+        values = [None if a is None else a.now for a in args]
+        count = 1
+        for i in movable:
+            if i < len(args) and args[i] is not None:
+                values[i] = np.arange(count, count + args[i].now.size, dtype=np.float64).reshape(args[i].now.shape)
+                count += args[i].now.size
+        try:
+            places = evaluate(node, values, self.graph.opsets)[0].astype(np.int64)
+        except Exception as error:
+            raise Missing(f"{node.op}: {str(error)[:200]}") from error
+
+        zero = float(node.attributes.get("value", 0.0))  # what Pad fills with, in old opsets
+
+        def pick(*ts: Any) -> Any:
+            flat = tf.concat([tf.constant([zero], tf.float64), *(tf.reshape(t, [-1]) for t in ts)], 0)
+            return tf.gather(flat, places)
+
+        low, high = min(zero, *(c.bounds[0] for c in carriers)), max(zero, *(c.bounds[1] for c in carriers))
+        return route(pick, *carriers, bounds=(low, high))
+
+    def op_topk(self, node: Node, args: Sequence[Any], *, axis: int = -1, **at: Any) -> list[Value]:
+        x = args[0]
+        _, places = evaluate(node, [a.now for a in args], self.graph.opsets)
+        axis = axis % x.now.ndim
+        order = [*(a for a in range(x.now.ndim) if a != axis), axis]
+        back, last = [int(a) for a in np.argsort(order)], np.transpose(places, order)
+
+        def pick(t: Any) -> Any:
+            return tf.transpose(tf.gather(tf.transpose(t, order), last, axis=-1, batch_dims=x.now.ndim - 1), back)
+
+        return [route(pick, x), data(places, [x])]
+
+    def op_sequenceconstruct(self, node: Node, args: Sequence[Any]) -> list[Any]:
+        return [list(args)]
+
+    def op_sequenceempty(self, node: Node, args: Sequence[Any], *, dtype: int = 1) -> list[Any]:
+        return [[]]
+
+    def op_sequenceinsert(self, node: Node, args: Sequence[Any]) -> list[Any]:
+        at = int(args[2].now) if len(args) > 2 else len(args[0])
+        at = at + len(args[0]) if at < 0 else at
+        return [[*args[0][:at], args[1], *args[0][at:]]]
+
+    def op_sequenceerase(self, node: Node, args: Sequence[Any]) -> list[Any]:
+        at = range(len(args[0]))[int(args[1].now) if len(args) > 1 else -1]
+        return [[x for k, x in enumerate(args[0]) if k != at]]
+
+    def op_sequencelength(self, node: Node, args: Sequence[Any]) -> Value:
+        return Value(np.asarray(len(args[0]), np.int64), constant=True, shaped=True)
+
+    def op_concatfromsequence(self, node: Node, args: Sequence[Any], *, axis: int, new_axis: int = 0) -> Value:
+        return stack(args[0], axis) if new_axis else route(lambda *ts: tf.concat(ts, axis), *args[0])
+
     # affine
+
+    def op_cumsum(self, node: Node, args: Sequence[Value], *, exclusive: int = 0, reverse: int = 0) -> Value:
+        x, axis = args[0], int(args[1].now.reshape(-1)[0])
+        alone = self.single(node, x.now.shape[axis])
+        return build("sum", lambda t: tf.cumsum(t, axis, bool(exclusive), bool(reverse)), [x], summed=not alone)
 
     def op_add(self, node: Node, args: Sequence[Value]) -> Value:
         return total(args, [1.0, 1.0])
@@ -920,8 +983,41 @@ class Program:
 
 
 # ops that may turn data into an attribution point, or know more of data than the evaluator behind
-KEPT = {"Cast", "Identity", "Not", "Mul", "Sub", "Add", "SplitToSequence", "SequenceAt", "Loop", "If", "Scan"}
+KEPT = {
+    "SequenceConstruct",
+    "SequenceEmpty",
+    "SequenceInsert",
+    "SequenceErase",
+    "SequenceLength",
+    "ConcatFromSequence",
+    "Cast",
+    "Identity",
+    "Not",
+    "Mul",
+    "Sub",
+    "Add",
+    "SplitToSequence",
+    "SequenceAt",
+    "Loop",
+    "If",
+    "Scan",
+}
 ROUTES = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Split", "Slice", "Gather", "Expand", "Tile"}
+
+
+# ops that only move entries → the inputs whose entries they move
+MOVES: dict[str, tuple[int, ...]] = {
+    "Compress": (0,),
+    "DepthToSpace": (0,),
+    "GatherElements": (0,),
+    "GatherND": (0,),
+    "Pad": (0, 2),
+    "Scatter": (0, 2),
+    "ScatterElements": (0, 2),
+    "ScatterND": (0, 2),
+    "SpaceToDepth": (0,),
+    "Trilu": (0,),
+}
 
 
 def ints(x: Value) -> list[int]:
@@ -1132,19 +1228,33 @@ def rnn_step(x: Value, states: Sequence[Value], weights: dict[str, Any]) -> list
 # where relevance starts
 
 FINAL = ("Softmax", "LogSoftmax", "Sigmoid")
-STEPPED = ("Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Slice", "Gather", "ArgMax", "ZipMap")
+STEPPED = (
+    "Identity",
+    "Cast",
+    "Reshape",
+    "Squeeze",
+    "Unsqueeze",
+    "Flatten",
+    "Transpose",
+    "Slice",
+    "Gather",
+    "ArgMax",
+    "ArgMin",
+    "TopK",
+    "ZipMap",
+)
 
 
 def alive(x: Any) -> bool:
     return isinstance(x, Value) and x.live
 
 
-def explained(program: Program) -> tuple[str, int | None, bool]:
-    """(tensor, class axis if a softmax names one, whether it is the logit of a [1 − p, p] head)."""
+def explained(program: Program) -> tuple[str, int | None, bool, bool]:
+    """(tensor, class axis if a last node names one, whether it is the logit of a [1 − p, p] head, whether the least is chosen)."""
     graph, env = program.graph, program.env
     names = [v.name for v in graph.outputs]
     for name in [n for n in names if alive(env.get(n))] + [n for n in names if not alive(env.get(n))]:
-        at, axis, two = name, None, False
+        at, axis, two, least = name, None, False, False
         while at in graph.producers:
             node = graph.producers[at]
             if node.op in FINAL:
@@ -1162,19 +1272,23 @@ def explained(program: Program) -> tuple[str, int | None, bool]:
             if node.op == "ArrayFeatureExtractor":
                 at = node.inputs[1]
             elif node.op in STEPPED:
+                least |= node.op == "ArgMin" or (node.op == "TopK" and not node.attributes.get("largest", 1))
+                if node.op in ("ArgMax", "ArgMin", "TopK"):
+                    axis = node.attributes.get("axis", -1 if node.op == "TopK" else 0)
                 at = node.inputs[0]
             else:
-                at = at if not alive(env.get(name)) else name
+                if alive(env.get(name)):
+                    at = name
                 break
         if alive(env.get(at)):
-            return at, axis, two
+            return at, axis, two, least
     lost = [v for v in env.values() if isinstance(v, Missing)]
     raise lost[0] if lost else Missing("a path that begins behind a comparison")
 
 
 def chosen(program: Program) -> tuple[Value, np.ndarray]:
     """(explained value, gradient of the score): 1 at the predicted class of every position, 0 elsewhere."""
-    name, axis, two = explained(program)
+    name, axis, two, least = explained(program)
     z = program.env[name]
     now = z.now
     if two:
@@ -1183,7 +1297,7 @@ def chosen(program: Program) -> tuple[Value, np.ndarray]:
         return z, np.ones(now.shape)
     axis = now.ndim - 1 if axis is None else axis % now.ndim
     pick = np.zeros(now.shape)
-    np.put_along_axis(pick, np.expand_dims(np.argmax(now, axis), axis), 1.0, axis)
+    np.put_along_axis(pick, np.expand_dims((np.argmin if least else np.argmax)(now, axis), axis), 1.0, axis)
     for lengths, steps in program.lens:
         if now.ndim == 3 and now.shape[1] == steps and now.shape[0] == len(lengths):
             pick *= (np.arange(steps)[None] < lengths[:, None])[:, :, None]
