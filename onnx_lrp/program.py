@@ -241,7 +241,13 @@ class _Run:
         return None if dims is None else next((i for i, d in enumerate(dims) if d.has(self.plan.batch)), None)
 
     def absorb(self, step: Step, kind: str, amount: Tensor | PerSample, name: str) -> None:
-        total = amount.amount if isinstance(amount, PerSample) else self.per_sample(amount, name)
+        if isinstance(amount, PerSample):
+            # a layer's own samples: the words of all sentences, where it reads their letters
+            layer: Any = step.layer
+            own = layer.evidence([self.vars(n) for n in step.inputs])["batch"]
+            total = self.summed(amount.amount, split_axis((own,), self.plan.batch))
+        else:
+            total = self.per_sample(amount, name)
         _add(self.absorbed, f"{step.name}|{kind}", total)
 
     def settle(self, name: str) -> None:
