@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import __version__
-from .errors import InputError, MissingExtra, ModelError, RuleError
+from .errors import InputError, MissingExtra, ModelError, RuleError, UnsupportedModel
 
 if TYPE_CHECKING:
     import numpy as np
@@ -182,13 +182,19 @@ def explain(
 def inspect(model: ModelArgument, as_json: AsJson = False) -> None:
     """Show what was read of a model, and whether it can be explained."""
     from . import load
+    from .report.terminal import describe, describe_cuts
 
-    summary = load(model).summary()
+    try:
+        summary = load(model).summary()
+    except UnsupportedModel as error:
+        if as_json:
+            _print_json({"explainable": False, "nodes": list(error.nodes), "cuts": list(error.cuts)})
+        elif error.cuts:
+            describe_cuts(error)
+        raise
     if as_json:
-        _print_json(summary.to_dict())
+        _print_json({"explainable": True, **summary.to_dict()})
         return
-    from .report.terminal import describe
-
     describe(summary)
 
 

@@ -19,11 +19,12 @@ DIFFERENCE = "?"  # name of a label that stands for a difference: unlike a size,
 class Label:
     """One axis as it entered the graph. Mutable on purpose: a node of a union-find forest."""
 
-    __slots__ = ("_parent", "name", "size")
+    __slots__ = ("_parent", "name", "offset", "size")
 
-    def __init__(self, size: int | None = None, name: str = "") -> None:
+    def __init__(self, size: int | None = None, name: str = "", offset: tuple[Dim, int] | None = None) -> None:
         self.size = size
         self.name = name
+        self.offset = offset  # (dim, n) if it is that dim and n more
         self._parent: Label | None = None
 
     @property
@@ -98,19 +99,24 @@ class Dim:
 
     def __add__(self, other: Dim | int) -> Dim:
         size, more = self.size, other.size if isinstance(other, Dim) else int(other)
-        if more == 0:
-            return self
-        return fresh(size + more if size is not None and more is not None else None)
+        if more is None:
+            return fresh(None)
+        if size is not None:
+            return self if more == 0 else fresh(size + more)
+        base, n = self, more
+        if len(self.labels) == 1 and self.labels[0].offset is not None:
+            base, n = self.labels[0].offset[0], more + self.labels[0].offset[1]
+        if n == 0:  # a step put in front of a series without its last one makes the series' length again
+            return base
+        return Dim((Label(None, DIFFERENCE if n < 0 else "", (base, n)),))
 
     __radd__ = __add__
 
     def __sub__(self, other: Dim | int) -> Dim:
-        size, less = self.size, other.size if isinstance(other, Dim) else int(other)
-        if less == 0:
-            return self
         if isinstance(other, Dim) and self.labels and other.same(self):
             return fresh(0)
-        return fresh(size - less if size is not None and less is not None else None, DIFFERENCE)
+        less = other.size if isinstance(other, Dim) else int(other)
+        return fresh(None, DIFFERENCE) if less is None else self + -less
 
     def __rsub__(self, other: int) -> Dim:
         return fresh(int(other) - self.size if self.size is not None else None, DIFFERENCE)

@@ -12,6 +12,11 @@ OnnxLrpError
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 __all__ = [
     "InputError",
     "InvalidModel",
@@ -37,7 +42,18 @@ class InvalidModel(ModelError):
 
 
 class UnsupportedModel(ModelError):
-    """The relevance path meets nodes that no importer reads; the message names every one."""
+    """The relevance path meets nodes that no importer reads; the message names every one.
+
+    Args:
+        message: what and where.
+        nodes: the nodes in the way, each with its reason.
+        cuts: tensors from which on everything can be read (``at=``), nearest to the input first.
+    """
+
+    def __init__(self, message: str, *, nodes: Sequence[str] = (), cuts: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.nodes = tuple(nodes)
+        self.cuts = tuple(cuts)
 
 
 class ParityError(ModelError):

@@ -19,7 +19,7 @@ from onnx import helper, numpy_helper
 
 from .errors import InvalidModel
 from .fold import RANDOM, evaluate
-from .untangle import renamed, untangled
+from .untangle import appended, renamed, untangled
 
 __all__ = ["Graph", "Node", "Rebuilder", "Value", "load_graph"]
 
@@ -182,6 +182,7 @@ class _Reader:
         self.opsets = opsets
         self.path = path
         self.loops = 0  # how deep in bodies of loops
+        self.empty: set[str] = set()  # sequences without an element
 
     def tensor(self, proto: onnx.TensorProto) -> np.ndarray:
         name = proto.name or "unnamed"
@@ -297,8 +298,10 @@ class _Reader:
     ) -> None:
         domain = "" if proto.domain == "ai.onnx" else proto.domain
         same: list[tuple[str, str]] = []
+        lists: list[tuple[str, str]] = []
         if proto.op_type in ("Loop", "Scan") and not domain:
             proto, same = untangled(proto, self.opsets.get("", 1))
+            proto, lists = appended(proto, self.empty)
         inside = proto.op_type in ("Loop", "Scan")
         self.loops += inside
         attributes = {a.name: self.attribute(a, scope) for a in proto.attribute}
@@ -314,6 +317,11 @@ class _Reader:
             proto=proto,
         )
         self._place(node, scope, constants, kept)
+        for name, stack in lists:
+            made = helper.make_node("SplitToSequence", [stack], [name], name=f"{node.name}/{name}", axis=0, keepdims=0)
+            kept.append(
+                Node(made.name, made.op_type, "", max(self.opsets[""], 11), (stack,), (name,), {"axis": 0, "keepdims": 0}, made)
+            )
         for name, source in same:
             if source in scope:
                 constants[name] = scope[name] = scope[source]
@@ -325,6 +333,8 @@ class _Reader:
         from .rewrite import rewrite
 
         domain, attributes = node.domain, node.attributes
+        if node.op == "SequenceEmpty" and not domain:
+            self.empty.add(node.outputs[0])
         if node.op == "Constant" and not domain:
             results = [_constant(attributes)]
         elif node.op == "If" and not domain and node.inputs[0] in scope:

@@ -108,7 +108,7 @@ def make_plan(
     explained = head.explained
     path, bad = reader.path(explained)
     if bad:
-        raise UnsupportedModel(reader.complaint(bad, explained))
+        raise reader.complaint(bad, explained)
     points = [p for p in reader.sources if p in path]
     if not points:
         raise UnsupportedModel(
@@ -182,12 +182,14 @@ class _Planner(Reader):
             stack.extend(n for n in self.signal_inputs(at) if n in path)
         return True
 
-    def complaint(self, bad: Sequence[tuple[Node, str]], explained: str) -> str:
-        nodes = "; ".join(f"{node.label}: {reason}" for node, reason in bad)
+    def complaint(self, bad: Sequence[tuple[Node, str]], explained: str) -> UnsupportedModel:
+        """What stands in the way, and where one may begin behind it."""
+        nodes = [f"{node.label}: {reason}" for node, reason in bad]
         cuts = self.cuts(explained, bad)
         advice = f"; explain from behind them with at={cuts[0]!r}" if cuts else ""
         others = f" (or {', '.join(repr(c) for c in cuts[1:4])})" if len(cuts) > 1 else ""
-        return f"relevance would have to pass {len(bad)} node(s) that can't be read: {nodes}{advice}{others}"
+        message = f"relevance would have to pass {len(bad)} node(s) that can't be read: {'; '.join(nodes)}{advice}{others}"
+        return UnsupportedModel(message, nodes=nodes, cuts=cuts)
 
     def finish(
         self,

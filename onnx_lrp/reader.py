@@ -83,6 +83,11 @@ class Reader:
             raise KeyError(name)
         return self.parent._operand(name)
 
+    def _producer(self, name: str) -> Node | None:
+        """The node that makes a tensor, here or in a graph around."""
+        node = self.graph.producers.get(name)
+        return node if node is not None or self.parent is None else self.parent._producer(name)
+
     def _look_up(self, name: str) -> Var | None:
         """The Var of a tensor made before, None if there is none."""
         try:
@@ -107,7 +112,9 @@ class Reader:
                 o if o and (o in self.graph.readers or any(v.name == o for v in self.graph.outputs)) else "" for o in node.outputs
             )
             try:
-                layer, inputs = entry(node, operands, NodeContext(node, used, self.compile, self._look_up))
+                layer, inputs = entry(
+                    node, operands, NodeContext(node, used, self.compile, lookup=self._look_up, producer=self._producer)
+                )
                 self._record(node, layer, inputs, operands)
                 return
             except ModelError as error:

@@ -52,6 +52,8 @@ def activations(
 ) -> tuple[tuple[tuple[str, dict[str, float]], ...], ...]:
     """Per direction the (name, parameters) of each activation; alpha and beta are consumed in order by those that take them."""
     listed = list(names) if names else list(defaults) * count
+    if count == 1 and listed == list(defaults) * 2:  # onnxruntime writes the RNN's default for two directions in any case
+        listed = list(defaults)
     if len(listed) != len(defaults) * count:
         raise node.refuse(f"{len(listed)} activations for {count} direction(s), expected {len(defaults) * count}")
     known = {n.lower(): n for n in NAMES}

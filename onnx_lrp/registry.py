@@ -83,7 +83,8 @@ class NodeContext:
     node: Node
     outputs: tuple[str, ...]  # names; '' where the file leaves one out or nothing reads it
     compile: Callable[..., Any] | None = None
-    lookup: Callable[[str], Any] | None = None  # the Var of a tensor made before this node
+    lookup: Callable[[str], Any] = lambda name: None  # the Var of a tensor made before this node, None if there is none
+    producer: Callable[[str], Any] = lambda name: None  # the node that makes it
 
     @property
     def name(self) -> str:

@@ -89,7 +89,10 @@ def rewriter(op: str, *, domain: str = MICROSOFT) -> Callable[[Callable[..., Ite
 
 def rewrite(node: Node, scope: Mapping[str, np.ndarray]) -> tuple[list[Node], dict[str, np.ndarray]] | None:
     """(the nodes that stand for ``node``, new constants), None if there is nothing to rewrite."""
-    from . import ops  # noqa: F401  (importing the package registers its rewriters)
+    from . import (
+        attention,  # noqa: F401  (registers its rewriters)
+        ops,  # noqa: F401  (importing the package registers its rewriters)
+    )
 
     function = _REWRITERS.get((node.domain, node.op))
     if function is None or node.refused:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from .affine import Role
+from .affine import Role, Scope
+from .dims import Dim
 from .layer import Layer
 from .plan import Plan
 from .rules import Epsilon
@@ -72,8 +73,7 @@ class Summary:
         return f"<pre>{html.escape(str(self))}</pre>"
 
 
-def _shape(plan: Plan, name: str) -> str:
-    dims = plan.vars[name].dims
+def _shape(plan: Plan, dims: Sequence[Dim] | None) -> str:
     if dims is None:
         return "(?)"
     out = []
@@ -105,25 +105,32 @@ def _weights(layer: Layer) -> str:
     return text
 
 
+def _rows(plan: Plan, scope: Scope, inside: str) -> Iterator[Row]:
+    """One row a tensor on the relevance path, those of a loop's body behind the loop."""
+    for step in scope.steps:
+        for output in step.outputs:
+            if output in scope.path and output not in scope.leaves:
+                shape, role = _shape(plan, scope.vars[output].dims), ROLES[scope.roles[output]]
+                yield Row(inside + step.name, step.node.op, inside + step.layer.title, output, shape, role, _weights(step.layer))
+        if step.key in scope.inner:
+            yield from _rows(plan, scope.inner[step.key], inside + "  ")
+
+
+def _from(plan: Plan, point: str) -> str:
+    """The graph inputs behind an attribution point that is none itself."""
+    names = plan.origins[point]
+    return f" from {', '.join(names)}" if names and names != (point,) else ""
+
+
 def summarize(plan: Plan, rule: Epsilon, precision: str) -> Summary:
     """The summary of a plan."""
-    rows = []
-    for step in plan.steps:
-        for output in step.outputs:
-            if output in plan.path:
-                role = ROLES[plan.roles[output]]
-                rows.append(
-                    Row(step.name, step.node.op, step.layer.title, output, _shape(plan, output), role, _weights(step.layer))
-                )
-    names = {p: plan.origins[p] for p in plan.points}
-    points = tuple(
-        f"{p} {_shape(plan, p)}" + (f" from {', '.join(names[p])}" if names[p] and names[p] != (p,) else "") for p in plan.points
-    )
+    rows = list(_rows(plan, plan.scope, ""))
+    points = tuple(f"{p} {_shape(plan, plan.vars[p].dims)}{_from(plan, p)}" for p in plan.points)
     batch = "none (one sample)" if plan.batch is None else "fixed at " + str(plan.fixed_batch) if plan.fixed_batch else "any"
     return Summary(
         inputs=tuple(str(v) for v in plan.graph.inputs),
         outputs=tuple(str(v) for v in plan.graph.outputs),
-        explained=f"{plan.explained} {_shape(plan, plan.explained)}"
+        explained=f"{plan.explained} {_shape(plan, plan.vars[plan.explained].dims)}"
         + (f", before output {plan.output!r}" if plan.explained != plan.output else "")
         + (f"; classes 0 and 1 start from {' and '.join('-z' if s < 0 else 'z' for s in plan.signs)}" if plan.signs else ""),
         points=points,

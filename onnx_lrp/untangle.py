@@ -1,12 +1,15 @@
-"""States that a Loop's or Scan's body returns unchanged are captured tensors: exporters carry weights so."""
+"""Loops as exporters write them, brought to what they mean.
+
+States that a body returns unchanged are captured tensors (weights are carried so); lists that it appends to are collected results.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 import onnx
 
-__all__ = ["renamed", "untangled"]
+__all__ = ["appended", "renamed", "untangled"]
 
 
 def untangled(proto: onnx.NodeProto, version: int) -> tuple[onnx.NodeProto, list[tuple[str, str]]]:
@@ -25,9 +28,7 @@ def untangled(proto: onnx.NodeProto, version: int) -> tuple[onnx.NodeProto, list
     made = {o: n for n in body.node for o in n.output}
     for k in range(count):
         name, out = body.input[first_in + k].name, body.output[first_out + k].name
-        while out in made and made[out].op_type == "Identity" and not made[out].domain:
-            out = made[out].input[0]
-        if out == name:
+        if _behind(out, made) == name:
             same[k] = proto.input[first_given + k]
     if not same:
         return proto, []
@@ -56,3 +57,49 @@ def renamed(graph: onnx.GraphProto, rename: Mapping[str, str]) -> None:
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.GRAPH:
                 renamed(attribute.g, rename)
+
+
+def appended(proto: onnx.NodeProto, empty: Container[str]) -> tuple[onnx.NodeProto, list[tuple[str, str]]]:
+    """A Loop whose lists, empty at first and appended to once a step, are collected results instead (scripts write so).
+
+    ``empty``: names of empty sequences outside. Returns the node, and (output that is the sequence, tensor that is it stacked).
+    """
+    if proto.op_type != "Loop":
+        return proto, []
+    body = next(a.g for a in proto.attribute if a.name == "body")
+    made = {o: n for n in body.node for o in n.output}
+    lists: dict[int, str] = {}  # state → what is appended
+    for k in range(len(body.input) - 2):
+        name, out = body.input[2 + k].name, _behind(body.output[1 + k].name, made)
+        node = made.get(out)
+        if node is None or node.op_type != "SequenceInsert" or len(node.input) != 2 or proto.input[2 + k] not in empty:
+            continue
+        used = sum(list(n.input).count(name) for n in body.node) + sum(v.name == name for v in body.output)
+        nested = any(a.type == onnx.AttributeProto.GRAPH for n in body.node for a in n.attribute)
+        if _behind(node.input[0], made) == name and used == 1 and not nested:
+            lists[k] = node.input[1]
+    if not lists:
+        return proto, []
+    copy = onnx.NodeProto()
+    copy.CopyFrom(proto)
+    inner = next(a for a in copy.attribute if a.name == "body").g
+    gone = [made[_behind(body.output[1 + k].name, made)] for k in lists]
+    kept = [n for n in inner.node if n not in gone]
+    del inner.node[:]
+    inner.node.extend(kept)
+    outputs = list(copy.output) + [""] * (len(body.output) - 1 - len(copy.output))
+    stacks = [(outputs[k], f"{outputs[k] or proto.name}/stack{k}") for k in lists]
+    results = [o for k, o in enumerate(outputs) if k not in lists] + [stack for _, stack in stacks]
+    del copy.output[:]
+    copy.output.extend(results)
+    for k in sorted(lists, reverse=True):
+        del inner.input[2 + k], inner.output[1 + k], copy.input[2 + k]
+    inner.output.extend(onnx.ValueInfoProto(name=name) for name in lists.values())
+    return copy, [(name, stack) for name, stack in stacks if name]
+
+
+def _behind(name: str, made: Mapping[str, onnx.NodeProto]) -> str:
+    """The tensor that this one is under another name."""
+    while name in made and made[name].op_type == "Identity" and not made[name].domain:
+        name = made[name].input[0]
+    return name

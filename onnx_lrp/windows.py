@@ -164,4 +164,5 @@ def transposed(function: Callable[[Tensor], Tensor], shape: Any, s: Tensor) -> T
         zero = tf.zeros(shape, s.dtype)
         tape.watch(zero)
         y = function(zero)
-    return tape.gradient(y, zero, output_gradients=s, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    back = tape.gradient(y, zero, output_gradients=s, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    return tf.convert_to_tensor(back)  # that of a gather along axis 0 is sparse

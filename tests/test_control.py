@@ -335,3 +335,33 @@ def test_an_op_that_nobody_reads_inside_a_loop_is_named():
     made = model(nodes, [info("x", shape=["time", 2, 3])], [info("y")], CELL)
     with pytest.raises(onnx_lrp.UnsupportedModel, match=r"Scan.*acme:Strange 'Strange_after'.*at='last'"):
         onnx_lrp.load(made)
+
+
+def test_a_list_appended_to_in_a_loop_is_what_it_collects():
+    """As scripts are exported: a sequence grows by one tensor a step, and is stacked behind the loop."""
+    extra = [node("SequenceInsert", ["items", "after"], ["longer"])]
+    nodes = [node("Gather", ["x", "number"], ["row"], axis=0), *cell(extra=extra)]
+    inputs = [
+        info("number", INT, []),
+        info("going", BOOL, []),
+        info("before"),
+        helper.make_tensor_sequence_value_info("items", FLOAT, None),
+    ]
+    longer = helper.make_tensor_sequence_value_info("longer", FLOAT, None)
+    body = graph(nodes, inputs, [info("going", BOOL, []), info("after"), longer])
+    outer = [
+        node("Shape", ["x"], ["shape"], start=0, end=1),
+        node("Squeeze", ["shape"], ["steps"]),
+        node("SequenceEmpty", [], ["none"]),
+        node("Loop", ["steps", "yes", "zero", "none"], ["last", "items_"], body=body),
+        node("ConcatFromSequence", ["items_"], ["all"], axis=1, new_axis=1),
+        node("ReduceMean", ["all"], ["mean"], axes=[1], keepdims=0),
+        node("Add", ["mean", "last"], ["sum"]),
+        node("MatMul", ["sum", "head"], ["y"]),
+    ]
+    made = model(outer, [info("x", shape=["time", 2, 3])], [info("y")], [*CELL, const("yes", True, bool)])
+    x = numbers(4, 2, 3)
+    testing.assert_matches_runtime(made, {"x": x})
+    for jit in ("eager", "graph"):
+        testing.assert_conserves(made, {"x": x}, precision="float64", jit=jit)
+        np.testing.assert_allclose(relevance(made, {"x": x}, jit=jit)["x"], relevance(scanned(), {"x": x})["x"], rtol=1e-10)

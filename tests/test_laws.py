@@ -16,6 +16,7 @@ from onnx_lrp.testing.build import Builder
 FAMILIES = {
     "activation": testing.activations,
     "add": testing.sums,
+    "attention": testing.attentions,
     "concat": testing.concats,
     "conv": testing.convolutions,
     "einsum": testing.einsums,
@@ -37,6 +38,7 @@ FAMILIES = {
     "power": testing.powers,
     "reduce": testing.reductions,
     "reshape": testing.reshapes,
+    "resize": testing.resizes,
     "rnn": testing.rnns,
     "scan_sum": testing.running_sums,
     "select": testing.selections,
@@ -159,6 +161,15 @@ def test_activations_written_out_are_equal(case, epsilon):
         assert_equal(first, other)
 
 
+@given(testing.attention_spellings(), EPSILONS, BIASES)
+def test_attention_written_out_is_equal(case, epsilon, bias_factor):
+    models, feeds = case
+    first, *others = (relevance(m, feeds, epsilon=epsilon, bias_factor=bias_factor) for m in models)
+    for model, other in zip(models[1:], others, strict=True):
+        assert_equal(first, other, 1e-5)  # √D in float32
+        testing.assert_matches_runtime(model, feeds)
+
+
 @given(testing.selection_spellings(), EPSILONS)
 def test_selections_are_equal(case, epsilon):
     models, feeds = case  # a mixture has two lower units where Where has one, so a bias factor tells them apart
@@ -188,6 +199,22 @@ def test_layer_norm_spellings_are_equal(case, epsilon, bias_factor):
 @given(data=st.data())
 def test_values_stay_within_their_intervals(family, data):
     testing.assert_within_intervals(*data.draw(family()))
+
+
+@pytest.mark.parametrize("softmax", ["Softmax", "written out"])
+def test_softmax_written_out_is_a_gate(softmax):
+    b = Builder(np.random.default_rng(0), 17)
+    x, w = b.series(3, 2, 2), b.weight(2, 3)
+    scores = b.op("MatMul", x, w)
+    terms = b.op("Exp", scores)
+    total = b.op("Unsqueeze", b.op("ReduceSum", terms, b.ints(2), keepdims=0), b.ints(2))
+    gate = b.op("Softmax", scores, axis=2) if softmax == "Softmax" else b.op("Div", terms, total)
+    y = b.op("MatMul", b.op("MatMul", gate, b.op("MatMul", x, b.weight(2, 2))), b.weight(2, 2))
+    model, feeds = b.case(b.op("ReduceSum", y, b.ints(1), keepdims=0))
+    plan = onnx_lrp.load(model)._plan
+    assert plan.vars[gate].is_gate
+    assert gate not in plan.path  # the values are the signal
+    testing.assert_conserves(model, feeds)
 
 
 def permuted(model, order):
@@ -231,10 +258,12 @@ def test_permuted_gates_are_noticed(order):
     assert_equal(relevance(permuted(permuted(model, order), order), feeds), relevance(model, feeds))
 
 
+JITTED = ["attention", "concat", "conv", "einsum", "gather", "gemm", "index", "loop", "lstm", "lstm lens", "matmul", "mul", "pad"]
+JITTED += ["reduce", "select", "sequence", "topk"]
+
+
 @pytest.mark.parametrize("jit", ["graph", "xla"])
-@pytest.mark.parametrize(
-    "family", ["gemm", "mul", "gather", "concat", "index", "pad", "sequence", "topk", "lstm", "lstm lens", "loop"]
-)
+@pytest.mark.parametrize("family", JITTED)
 def test_every_jit_mode_agrees(family, jit):
     name, *lens = family.split()
     model, feeds = fixed_lstm(lengths=bool(lens)) if name == "lstm" else _sample(FAMILIES[name]())

@@ -7,7 +7,7 @@ import logging
 import numpy as np
 import onnx
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
 from onnxruntime import InferenceSession, quantization
@@ -15,6 +15,7 @@ from onnxruntime import InferenceSession, quantization
 import onnx_lrp
 from onnx_lrp import testing
 from onnx_lrp.registry import registered
+from onnx_lrp.testing import qlinear, quantize
 from onnx_lrp.testing.build import Builder
 from onnx_lrp.testing.quantize import MICROSOFT, Grid
 
@@ -121,6 +122,15 @@ def test_dynamic_quantization_is_the_dequantized_layer(data, bias_factor):
     options = {**EAGER, "bias_factor": bias_factor}
     first, second = (onnx_lrp.load(model, output=o, **options).explain(feeds) for o in outputs)
     np.testing.assert_allclose(first.relevance["x"], second.relevance["x"], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [*quantize.KINDS, *qlinear.KINDS])
+@settings(max_examples=8)
+@given(data=st.data())
+def test_every_kind_is_onnxruntime(kind, data):
+    """On the grid there is nothing to round; saturation counts."""
+    family = testing.quantizations if kind in quantize.KINDS else testing.qlinears
+    testing.assert_matches_runtime(*data.draw(family(kind=kind)))
 
 
 def roughly(model, feeds, steps):

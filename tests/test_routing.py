@@ -267,9 +267,12 @@ def embedded(seed, kind, *, ids_dtype=np.int64, values=np.float32, bias=False, o
         y = b.op("Cast", b.op("Equal", b.over("Unsqueeze", tokens, 2), b.const(np.arange(5), np.int64)), to=1)
         y = b.op("MatMul", y, table)
     else:
-        y = b.op("OneHot", tokens, b.const(5, np.int64), b.const([0, 1], values), axis=-1 if kind == "last" else 2)
+        y = b.op("OneHot", tokens, b.const(5, np.int64), b.const([0, 1], values), axis=2 if kind == "two" else -1)
         y = y if values == np.float32 else b.op("Cast", y, to=1)
-        y = b.op("MatMul", y, table)
+        if kind == "flat":  # as tf2onnx writes a dense layer on three axes
+            y = b.op("Reshape", b.op("MatMul", b.op("Reshape", y, b.ints(-1, 5)), table), b.ints(-1, 3, 3))
+        else:
+            y = b.op("MatMul", y, table)
     y = b.op("Add", y, b.weight(3)) if bias else y
     y = b.op("Transpose", y, perm=[1, 0, 2])
     _, last = b.ops("RNN", y, b.weight(1, 2, 3), b.weight(1, 2, 2), b.weight(1, 4), outputs=2, hidden_size=2)
@@ -278,7 +281,7 @@ def embedded(seed, kind, *, ids_dtype=np.int64, values=np.float32, bias=False, o
 
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("values", [np.float32, np.int64])
-@pytest.mark.parametrize("kind", ["last", "two", "equal"])
+@pytest.mark.parametrize("kind", ["last", "two", "equal", "flat"])
 def test_a_one_hot_product_is_an_embedding(kind, values, bias):
     """The row that is picked holds the relevance of the whole embedding; no stabilizer lies between them."""
     for seed in range(5):

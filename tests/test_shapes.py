@@ -181,6 +181,23 @@ def compared(b, x):
     return b.op("Reshape", x, joined(b, -1, more, WIDTH)), "B T 4"
 
 
+def shifted(b, x):
+    """Every step moved to the next one, as a decoder reads its own past."""
+    batch = b.op("Slice", b.op("Shape", x), b.ints(0), b.ints(1), b.ints(0))
+    first = b.op("ConstantOfShape", b.op("Concat", batch, b.ints(1, WIDTH), axis=0))
+    return b.op("Concat", first, b.op("Slice", x, b.ints(0), b.ints(-1), b.ints(1)), axis=1), "B T 4"
+
+
+def shifted_by_pad(b, x):
+    return b.op("Pad", b.op("Slice", x, b.ints(0), b.ints(-1), b.ints(1)), b.ints(0, 1, 0, 0, 0, 0)), "B T 4"
+
+
+def turned_around(b, x):
+    """Gather of a range that counts down."""
+    last = b.op("Sub", size(b, x, 1), scalar(b, 1))
+    return b.op("Gather", x, b.op("Range", last, scalar(b, -1), scalar(b, -1)), axis=1), "B T 4"
+
+
 IDIOMS = [
     legacy_view,
     legacy_merge,
@@ -204,6 +221,9 @@ IDIOMS = [
     last_valid,
     as_sequence,
     compared,
+    shifted,
+    shifted_by_pad,
+    turned_around,
 ]
 
 
@@ -231,7 +251,9 @@ def test_axes_are_found_behind(idiom):
         batch, time = (d.labels[0].root for d in plan.vars["x"].dims[:2])
         names = {batch: "B", time: "T"}
         assert " ".join(named(d, names) for d in plan.vars[y].dims) == want
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    plain = onnxruntime.SessionOptions()  # its optimizer makes a Range that counts down from a computed size empty
+    plain.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), plain, providers=["CPUExecutionProvider"])
     for shape in ((3, 5, WIDTH), (1, 1, WIDTH), (2, 7, WIDTH)):
         feeds = {"x": b.numbers(*shape)}
         for name, array in zip([score, y], session.run([score, y], feeds), strict=True):

@@ -43,8 +43,12 @@ class Concat(Routing):
         if len(joined) == 1 and len(read) == len(shapes):
             dims[axis] = joined[0]
         elif len(shapes) > 1:
-            whole = len(read) == len(shapes) and None not in sizes
-            dims[axis] = fresh(sum(s for s in sizes if s is not None) if whole else None)
+            unknown = [d for d in joined if d.size is None]
+            total = sum(s for s in sizes if s is not None)
+            if len(read) < len(shapes) or len(unknown) > 1:
+                dims[axis] = fresh(None)
+            else:
+                dims[axis] = unknown[0] + total if unknown else fresh(total)
         masks = all(x.mask for x in xs) and not self.parameters
         return [Var("", xs[0].dtype, tuple(dims) if dims else (Dim(),), interval=interval, mask=masks)]
 

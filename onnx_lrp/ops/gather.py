@@ -154,6 +154,11 @@ def is_code(x: Any) -> bool:
     return isinstance(x, Var) and len(x.origin) == 1 and next(iter(x.origin)).startswith(CODE)
 
 
+def code_after(x: Var, dims: Sequence[Dim] | None) -> frozenset[str]:
+    """The origin of x in another shape: its rows are one-hot codes still if they are its last axis still."""
+    return x.origin if is_code(x) and dims and x.dims and dims[-1].same(x.dims[-1]) else frozenset()
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class OneHot(Routing):
     """Slots: indices, depth, values (off, on). Relevance ends at the rows, as behind an embedding."""

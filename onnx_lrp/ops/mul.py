@@ -5,6 +5,7 @@ Gate rule ``all``: the signal takes all (Arras et al. 2017, section 2.2). Signal
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -154,7 +155,29 @@ def div(A: Any, B: Any, *, node: Any) -> Any:
     x = _of_one(A, B, node) if isinstance(A, Var) and A.live else None
     if x is not None:
         return SelfGated(divide=True), (A, B, x)
-    return Gated(parameters=parameters, slots=slots, signal=0, divide=True, interval=_quotient(A, B)), inputs
+    interval = _quotient(A, B)
+    if isinstance(A, Var) and isinstance(B, Var) and A.interval[0] >= 0 and _holds_sum(B, A, node):
+        interval = (0.0, 1.0)
+    return Gated(parameters=parameters, slots=slots, signal=0, divide=True, interval=interval), inputs
+
+
+NEVER_LESS = ("Cast", "Expand", "Identity", "Max", "Unsqueeze")  # the output than the (first) input
+NORMS = ("ReduceL1", "ReduceL2", "ReduceMax", "ReduceSum")
+
+
+def _holds_sum(total: Var, part: Var, node: Any) -> bool:
+    """Whether ``total`` is the sum (or another norm) of ``part`` ≥ 0, maybe with something added: a softmax written out."""
+    name, made = total.name, node.producer(total.name)
+    while made is not None and not made.domain and made.op not in NORMS:
+        below = [v for v in map(node.lookup, made.inputs) if v is not None and v.live]
+        if len(below) != 1:
+            return False
+        added = made.op == "Add" and node.lookup(name).interval[0] >= below[0].interval[0] > -math.inf
+        lower = made.op == "Clip" and "max" not in made.attributes and not any(made.inputs[2:])
+        if not (added or lower or made.op in NEVER_LESS):
+            return False
+        name, made = below[0].name, node.producer(below[0].name)
+    return made is not None and not made.domain and made.inputs[0] == part.name
 
 
 def _quotient(A: Any, B: Any) -> Interval:

@@ -31,8 +31,7 @@ def _dims(dims: Sequence[Dim] | None, axes: Sequence[int] | None, pads: np.ndarr
         if before is None or after is None:
             out[axis] = fresh(None)
         elif before or after:
-            size = dims[axis].size
-            out[axis] = fresh(None if size is None else size + int(before) + int(after))
+            out[axis] = dims[axis] + (int(before) + int(after))
     return tuple(out)
 
 

@@ -14,6 +14,7 @@ from .._lazy import tf
 from ..dims import Dim, reshape
 from ..layer import Plain, Routing, Trace, constant_dims, known
 from ..registry import Var, importer, is_float
+from .gather import code_after
 
 __all__ = ["Cast", "Reshape", "Same"]
 
@@ -45,7 +46,8 @@ class Reshape(Routing):
         for i, w in enumerate(wanted):
             w = w if isinstance(w, Dim) else int(w)
             full.append(x.dims[i] if w == 0 and not self.allowzero and isinstance(w, int) else w)
-        return [Var("", x.dtype, reshape(x.dims, full), interval=x.interval, mask=x.mask)]
+        dims = reshape(x.dims, full)
+        return [Var("", x.dtype, dims, interval=x.interval, mask=x.mask, origin=code_after(x, dims))]
 
     def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
         x = xs[0]
@@ -141,7 +143,8 @@ class Rearranged(Routing):
 
     def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
         (x,) = xs
-        return [dataclasses.replace(x, dims=None if x.dims is None else self._dims(x.dims), value=None, origin=frozenset())]
+        dims = None if x.dims is None else self._dims(x.dims)
+        return [dataclasses.replace(x, dims=dims, value=None, origin=code_after(x, dims))]
 
     def _dims(self, dims: Sequence[Dim]) -> tuple[Dim, ...]:
         rank = len(dims)

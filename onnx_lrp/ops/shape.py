@@ -95,9 +95,11 @@ class Range(Plain):
     def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
         start, limit, delta = fill(self.slots, xs, self.parameters)
         length = fresh(None)
-        stop = limit.value if isinstance(limit, Var) else None
-        if stop is not None and isinstance(stop.reshape(-1)[0], Dim) and _is(start, 0) and _is(delta, 1):
-            length = stop.reshape(-1)[0]
+        first, stop = (v.value.reshape(-1)[0] if isinstance(v, Var) and v.value is not None else None for v in (start, limit))
+        if isinstance(stop, Dim) and _is(start, 0) and _is(delta, 1):
+            length = stop
+        elif isinstance(first, Dim) and _is(limit, -1) and _is(delta, -1):
+            length = first + 1
         ends = [known(v) for v in (start, limit, delta)] if xs[0].dtype.kind in "iu" else [None]
         if all(e is not None for e in ends):
             length = fresh(len(range(*(int(e.reshape(-1)[0]) for e in ends if e is not None))))

@@ -94,7 +94,7 @@ def _part(dim: Dim, start: Any, end: Any, step: int) -> Dim:
             last = -1 if size is None else size - 1
             if start in (-1, last) or start >= 2**31 - 1:
                 return dim
-    start, end = (v.size if isinstance(v, Dim) else v if v is None else int(v) for v in (start, size if whole else end))
+    start, end = (v.size if isinstance(v, Dim) else v if v is None else int(v) for v in (start, 2**31 - 1 if whole else end))
     if start is not None and end is not None and size is not None:
         row = slices(1, [start], [end], [0], [step])[0]
         stop = None if step < 0 and end < -size else row.stop
@@ -104,6 +104,9 @@ def _part(dim: Dim, start: Any, end: Any, step: int) -> Dim:
         start is not None and end is not None and start >= 0 and end - start == 1 and step > 0
     ):
         return Dim()
+    past = end is not None and end >= 2**31 - 1
+    if step == 1 and start is not None and start >= 0 and end is not None and (past or end < 0):
+        return dim - start + (0 if past else end)
     return fresh(None)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from .._lazy import tf
 from ..layer import Routing, Trace
 from ..registry import Var, importer
+from .gather import code_after
 
 __all__ = ["Transpose"]
 
@@ -30,7 +31,7 @@ class Transpose(Routing):
     def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
         (x,) = xs
         dims = None if x.dims is None else tuple(x.dims[a] for a in self._order(len(x.dims)))
-        return [dataclasses.replace(x, dims=dims, value=None, origin=frozenset())]
+        return [dataclasses.replace(x, dims=dims, value=None, origin=code_after(x, dims))]
 
     def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
         return Trace(xs, [tf.transpose(xs[0], self._order(xs[0].shape.rank))], p)

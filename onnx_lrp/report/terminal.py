@@ -13,6 +13,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from ..errors import UnsupportedModel
 from ..summary import Summary
 from .view import Point, Sample, number, visible
 
@@ -20,6 +21,7 @@ __all__ = ["console", "render", "show"]
 
 RAISES, LOWERS = ((251, 220, 208), (200, 55, 40)), ((212, 226, 250), (40, 85, 190))  # weak, strong
 BARS = " ▏▎▍▌▋▊▉█"
+MOST_CUTS = 20
 SPARKS = "▁▂▃▄▅▆▇█"
 ROWS = 24  # longer series are shown as a line and their strongest steps
 
@@ -68,6 +70,15 @@ def describe(summary: Summary, *, file: IO[str] | None = None) -> None:
         out.print(_pair(name, Text(visible(value))))
     out.print()
     out.print(table)
+
+
+def describe_cuts(error: UnsupportedModel, *, file: IO[str] | None = None) -> None:
+    """Print the nodes in the way of relevance, and the tensors behind them from which on a model can be explained."""
+    out = console(file)
+    for title, entries in (("not read", error.nodes), ("cuts (at=)", error.cuts)):
+        shown = [*entries[:MOST_CUTS], *([f"… and {len(entries) - MOST_CUTS} more (--json)"] if len(entries) > MOST_CUTS else [])]
+        for index, entry in enumerate(shown):
+            out.print(_pair("" if index else title, Text(visible(entry))))
 
 
 def heat(share: float) -> Style:

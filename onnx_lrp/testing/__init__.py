@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from .activation import activation_spellings, activations
 from .add import sums
+from .attention import attention_spellings, attentions
 from .build import Case
 from .concat import concats
 from .conv import convolutions
@@ -42,6 +43,7 @@ from .quantize import quantizations
 from .recurrent import batch_first, split_directions
 from .reduce import reductions
 from .reshape import reshapes
+from .resize import resizes
 from .reverse import reversals
 from .rnn import rnns
 from .scan_sum import running_sums
@@ -62,6 +64,8 @@ __all__ = [
     "assert_matches_runtime",
     "assert_padding_neutral",
     "assert_within_intervals",
+    "attention_spellings",
+    "attentions",
     "batch_first",
     "cell_spellings",
     "choices",
@@ -93,6 +97,7 @@ __all__ = [
     "quantizations",
     "reductions",
     "reshapes",
+    "resizes",
     "reversals",
     "rnns",
     "running_sums",
@@ -144,6 +149,8 @@ def models(*, fixed: bool = True) -> st.SearchStrategy[Case]:
         poolings,
         features,
         linear_models,
+        resizes,
+        attentions,
         loops,
     ]
     return st.one_of(*(family() for family in families), *(family(fixed=fixed) for family in (rnns, grus, lstms)))

@@ -40,12 +40,13 @@ def qlinears(draw: Any, *, kind: str | None = None) -> Case:
             columns = draw(st.booleans())
             scales = np.full(out, W) if columns else W
             w = (b.weights(width, out), *b.scaled(scales, np.zeros_like(scales), np.int8))
-            at *= W
+            alpha = draw(st.sampled_from([1.0, 0.5])) if name != "QLinearMatMul" else 1.0
+            at *= W * alpha
             if name == "QLinearMatMul":
                 x = b.op(name, *here, *w, *scaled(at))
             else:
                 bias, after = b.const(b.grid(out), np.int32), () if name != "QGemm" else scaled(at)
-                x = b.op("QGemm", *here, *w, bias, *after, **MICROSOFT)
+                x = b.op("QGemm", *here, *w, bias, *after, alpha=alpha, **MICROSOFT)
             width = out
             if name == "float QGemm":
                 return b.case(b.gemm(b.op("Tanh", x), width, draw(st.integers(1, 3))))

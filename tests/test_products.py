@@ -1,0 +1,69 @@
+"""Normalizers in every spelling, and what is refused by name."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import onnx_lrp
+from onnx_lrp.testing.build import Builder
+
+
+def relevance(model, feeds):
+    return onnx_lrp.load(model, precision="float64", jit="eager", verify="never").explain(feeds)
+
+
+def one(b):
+    return b.const(np.float32(1))
+
+
+INVERSES = {
+    "Reciprocal": lambda b, v: b.op("Reciprocal", v),
+    "Div": lambda b, v: b.op("Div", one(b), v),
+    "Pow": lambda b, v: b.op("Pow", v, b.const(np.float32(-1))),
+    "root twice": lambda b, v: b.op("Pow", b.op("Mul", v, v), b.const(np.float32(-0.5))),
+    "Sqrt": lambda b, v: b.op("Div", one(b), b.op("Sqrt", b.op("Mul", v, v))),
+}
+
+
+@pytest.mark.parametrize("how", INVERSES)
+def test_normalizers_are_constants(how):
+    """x · 1/v gives x everything and v nothing, however 1/v is written; a division does the same."""
+
+    def build(inverse):
+        b = Builder(np.random.default_rng(1), 17)
+        x, v = b.rows(2, 3), b.rows(2, 3, "v")
+        positive = b.op("Add", b.op("Abs", v), one(b))
+        z = b.op("Add", b.op("MatMul", x, b.weight(3, 3)), b.weight(3))
+        y = b.op("Div", z, positive) if inverse is None else b.op("Mul", z, inverse(b, positive))
+        return b.case(b.op("MatMul", b.op("Add", y, b.op("Mul", v, b.const(np.float32(0.1)))), b.weight(3, 2)))
+
+    want, got = relevance(*build(None)), relevance(*build(INVERSES[how]))
+    for point, array in want.relevance.items():
+        np.testing.assert_allclose(got.relevance[point], array, atol=1e-9 * np.abs(array).max())
+
+
+def three(b, x):
+    return b.op("Einsum", x, x, x, equation="bi,bi,bi->bi")
+
+
+REFUSED = {
+    "3 operands; at most two are read": three,
+    "takes a diagonal": lambda b, x: b.op(
+        "Einsum", b.op("MatMul", b.op("Unsqueeze", x, b.ints(2)), b.weight(1, 3)), equation="bii->bi"
+    ),
+    "base and exponent both depend": lambda b, x: b.op("Pow", b.op("Abs", x), x),
+    "the slope depends": lambda b, x: b.op("PRelu", x, b.op("Tanh", x)),
+    "the axis must be constant": lambda b, x: b.op("CumSum", x, b.op("Sub", b.op("Size", b.op("Shape", x)), b.const(1, np.int64))),
+    "axes must be constant": lambda b, x: b.op(
+        "ReduceSum", x, b.op("Mul", b.op("Shape", x, start=0, end=1), b.const([0], np.int64)), keepdims=1
+    ),
+}
+
+
+@pytest.mark.parametrize("why", REFUSED)
+def test_what_is_refused_says_so(why):
+    b = Builder(np.random.default_rng(0), 17)
+    model, _ = b.case(b.op("Tanh", REFUSED[why](b, b.rows(2, 3))))
+    with pytest.raises(onnx_lrp.UnsupportedModel, match=why):
+        onnx_lrp.load(model)
