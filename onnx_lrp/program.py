@@ -244,8 +244,8 @@ class _Run:
         if isinstance(amount, PerSample):
             # a layer's own samples: the words of all sentences, where it reads their letters
             layer: Any = step.layer
-            own = layer.evidence([self.vars(n) for n in step.inputs])["batch"]
-            total = self.summed(amount.amount, split_axis((own,), self.plan.batch))
+            own = layer.evidence([self.vars(n) for n in step.inputs]).get("batch")
+            total = amount.amount if own is None else self.summed(amount.amount, split_axis((own,), self.plan.batch))
         else:
             total = self.per_sample(amount, name)
         _add(self.absorbed, f"{step.name}|{kind}", total)
