@@ -261,9 +261,9 @@ def plumbing(node: Node, values: Sequence[Any], *, symbolic: bool) -> list[Any] 
         with contextlib.suppress(Exception):  # odd but legal spellings are left to the evaluator behind
             out = kernel(*values, **attributes)
     if out is None and symbolic and node.op in NUMERIC:
-        sized = [sized(v) for v in values]
-        if not any(v is None and given is not None for v, given in zip(sized, values, strict=True)):
-            return plumbing(node, sized, symbolic=False)
+        numbers = [sized(v) for v in values]
+        if not any(v is None and given is not None for v, given in zip(numbers, values, strict=True)):
+            return plumbing(node, numbers, symbolic=False)
     if out is None:
         return None
     return list(out) if isinstance(out, tuple) else [np.asarray(out)]
