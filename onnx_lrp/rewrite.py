@@ -182,21 +182,23 @@ def quick_gelu(node: Node, graph: Rewriting) -> list[Node]:
 
 @rewriter("FusedMatMul")
 def fused_matmul(node: Node, graph: Rewriting) -> list[Node]:
-    """alpha · MatMul, the last two axes of either factor swapped."""
+    """alpha · MatMul, of either factor the first axis moved behind the batch's axes, then the last two swapped."""
     own = node.attributes
-    if own.get("transBatchA") or own.get("transBatchB"):
-        raise graph.refuse("transBatchA and transBatchB are not read")
     made: list[Node] = []
     factors = []
-    for name, key in zip(node.inputs, ("transA", "transB"), strict=True):
+    for name, side in zip(node.inputs, "AB", strict=True):
         value = graph.value(name)
-        if not own.get(key) or (value is not None and value.ndim < 2):
-            factors.append(name)
-        elif value is not None:
-            factors.append(graph.constant(np.swapaxes(value, -1, -2)))
-        else:
-            made.append(graph.make("SwapAxes", name, domain="onnx_lrp", version=1))
-            factors.append(made[-1].outputs[0])
+        moved, swapped = own.get(f"transBatch{side}"), own.get(f"trans{side}")
+        if value is not None:
+            value = np.moveaxis(value, 0, -2) if moved and value.ndim > 2 else value
+            value = np.swapaxes(value, -1, -2) if swapped and value.ndim > 1 else value
+            factors.append(name if value is graph.value(name) else graph.constant(value))
+            continue
+        for op, wanted in (("FirstToRows", moved), ("SwapAxes", swapped)):
+            if wanted:
+                made.append(graph.make(op, name, domain="onnx_lrp", version=1))
+                name = made[-1].outputs[0]
+        factors.append(name)
     alpha = own.get("alpha", 1.0)
     made.append(graph.make("MatMul", *factors, to="" if alpha != 1 else graph.output(0)))
     if alpha != 1:

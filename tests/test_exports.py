@@ -1,4 +1,4 @@
-"""Idioms of exporters and of users that once were read wrongly, each built by hand: what a tensor is, and which axis is the batch."""
+"""Idioms of exporters and users, each built by hand, that are easily read wrongly: what a tensor is, which axis is the batch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from onnx_lrp.testing import assert_batch_equivariant, assert_conserves, assert_
 from onnx_lrp.testing.build import Builder
 
 EAGER = {"jit": "eager", "verify": "never", "precision": "float64"}
-B, T, I, H = 3, 5, 4, 6
+B, T, F, H = 3, 5, 4, 6
 
 
 def builder(seed=0):
@@ -40,10 +40,10 @@ def equal(one, other):
 def test_weights_are_cut_where_the_size_of_a_state_says():
     def make(computed):
         b = builder()
-        x = b.op("Transpose", b.series(T, B, I), perm=[1, 0, 2])
+        x = b.op("Transpose", b.series(T, B, F), perm=[1, 0, 2])
         batch = b.op("Shape", x, start=1, end=2)
         state = b.op("Expand", b.const(np.float32(0)), b.op("Concat", b.ints(1), batch, b.ints(H), axis=0))
-        whole, recurrent = b.weight(4 * H, I), b.weight(1, 4 * H, H)
+        whole, recurrent = b.weight(4 * H, F), b.weight(1, 4 * H, H)
         size = b.op("Shape", state, start=2, end=3) if computed else b.ints(H)
         edges = [b.ints(0), *(b.op("Mul", size, b.ints(k)) for k in (1, 2, 3, 4))]
         gates = [b.op("Slice", whole, edges[k], edges[k + 1], b.ints(0)) for k in (0, 3, 1, 2)]
@@ -57,13 +57,13 @@ def test_weights_are_cut_where_the_size_of_a_state_says():
 def test_a_guarded_softplus_is_one():
     def make(guarded):
         b = builder()
-        x = b.rows(B, I)
-        pre = b.gemm(x, I, H)
+        x = b.rows(B, F)
+        pre = b.gemm(x, F, H)
         soft = b.op("Softplus", pre)
         if guarded:
             soft = b.op("Where", b.op("Greater", pre, b.const(np.float32(20))), pre, soft)
         gate = b.op("Exp", b.op("Neg", soft))  # in [0, 1], as softplus is not negative
-        return b.case(b.gemm(b.op("Mul", gate, b.op("Tanh", b.gemm(x, I, H))), H, 2))
+        return b.case(b.gemm(b.op("Mul", gate, b.op("Tanh", b.gemm(x, F, H))), H, 2))
 
     equal(holds(*make(guarded=True)), holds(*make(guarded=False)))
 
@@ -71,8 +71,8 @@ def test_a_guarded_softplus_is_one():
 @pytest.mark.parametrize("constant", [True, False])
 def test_a_zero_state_is_no_signal_behind_a_gate(constant):
     b = builder()
-    x = b.rows(B, I)
-    pre = b.op("Add", b.op("MatMul", x, b.weight(I, 2 * H)), b.weight(2 * H))
+    x = b.rows(B, F)
+    pre = b.op("Add", b.op("MatMul", x, b.weight(F, 2 * H)), b.weight(2 * H))
     z, f = b.ops("Split", pre, b.ints(H, H), outputs=2, axis=1)
     f = b.op("Sigmoid", f)
     shape = b.op("Concat", b.op("Shape", x, start=0, end=1), b.ints(H), axis=0)
@@ -113,9 +113,9 @@ def letters(b, time_first):
     """An LSTM over the letters of every word, whose last states another reads word by word."""
     shape = (T, B) if time_first else (B, T)
     names = ["time", "batch"] if time_first else ["batch", "time"]
-    x = b.input("x", b.numbers(*shape, 7, I), [*names, 7, I])
-    words = b.op("Reshape", x, b.ints(-1, 7, I))
-    _, h, _ = lstm(b, b.op("Transpose", words, perm=[1, 0, 2]), I)
+    x = b.input("x", b.numbers(*shape, 7, F), [*names, 7, F])
+    words = b.op("Reshape", x, b.ints(-1, 7, F))
+    _, h, _ = lstm(b, b.op("Transpose", words, perm=[1, 0, 2]), F)
     words = b.op("Reshape", b.op("Squeeze", h, b.ints(0)), b.op("Concat", b.op("Shape", x, start=0, end=2), b.ints(H), axis=0))
     y, _, _ = lstm(b, words if time_first else b.op("Transpose", words, perm=[1, 0, 2]), H)
     y = b.op("Squeeze", y, b.ints(1))
@@ -135,22 +135,22 @@ def test_the_batch_is_what_the_samples_of_all_layers_have_in_common(time_first):
 def test_the_batch_may_be_merged_at_an_attribution_point():
     b = builder()
     ids = b.input("ids", b.rng.integers(0, 9, (B, T)), ["batch", "time"])
-    rows = b.op("Gather", b.weight(9, I), b.op("Reshape", ids, b.ints(-1)))
-    series = b.op("Reshape", rows, b.op("Concat", b.op("Shape", ids), b.ints(I), axis=0))
-    _, h, _ = lstm(b, b.op("Transpose", series, perm=[1, 0, 2]), I)
+    rows = b.op("Gather", b.weight(9, F), b.op("Reshape", ids, b.ints(-1)))
+    series = b.op("Reshape", rows, b.op("Concat", b.op("Shape", ids), b.ints(F), axis=0))
+    _, h, _ = lstm(b, b.op("Transpose", series, perm=[1, 0, 2]), F)
     model, feeds = b.case(b.gemm(b.op("Squeeze", h, b.ints(0)), H, 2))
     assert_matches_runtime(model, feeds)
     explanation = onnx_lrp.load(model, **EAGER).explain(feeds)
-    assert explanation.relevance[rows].shape == (B * T, I)
+    assert explanation.relevance[rows].shape == (B * T, F)
     assert explanation.residual.shape == (B,)
     assert np.abs(explanation.residual).max() < 1e-9
 
 
 def test_a_fixed_batch_meets_through_the_lengths():
     b = builder()
-    x = b.input("x", b.numbers(B, T, I), [B, T, I])
+    x = b.input("x", b.numbers(B, T, F), [B, T, F])
     lengths = b.input("lengths", np.array([5, 3, 2]), [B])
-    y, _, _ = lstm(b, b.op("Transpose", x, perm=[1, 0, 2]), I)
+    y, _, _ = lstm(b, b.op("Transpose", x, perm=[1, 0, 2]), F)
     y = b.op("Reshape", b.op("Transpose", b.op("Squeeze", y, b.ints(1)), perm=[1, 0, 2]), b.ints(B * T, H))
     place = b.op("Add", b.op("Sub", lengths, b.const(1, np.int64)), b.ints(0, T, 2 * T))
     model, feeds = b.case(b.gemm(b.op("Gather", y, place), H, 2))
@@ -160,17 +160,17 @@ def test_a_fixed_batch_meets_through_the_lengths():
 
 def test_books_close_where_no_axis_is_the_batch():
     b = builder()
-    x = b.input("x", b.numbers(B, T, I), [B, T, I])
-    _, h, _ = lstm(b, b.op("Transpose", x, perm=[1, 0, 2]), I)
+    x = b.input("x", b.numbers(B, T, F), [B, T, F])
+    _, h, _ = lstm(b, b.op("Transpose", x, perm=[1, 0, 2]), F)
     model, feeds = b.case(b.gemm(b.op("Reshape", h, b.ints(1, B * H)), B * H, 2))
     holds(model, feeds, samples=1)
 
 
 def test_a_list_is_appended_to_beside_an_if():
     b = builder()
-    x = b.series(T, B, I)
+    x = b.series(T, B, F)
     steps = b.op("Gather", b.op("Shape", x), b.const(1, np.int64))
-    w = b.weight(I, H)
+    w = b.weight(F, H)
 
     def branch(name, op):
         info = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)

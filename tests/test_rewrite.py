@@ -120,6 +120,28 @@ def test_fused_matmul(attention):
     assert_same(*pair(build))
 
 
+@pytest.mark.parametrize("transposed", [0, 1])
+@pytest.mark.parametrize("side", ["A", "B"])
+def test_fused_matmul_with_its_batch_moved(side, transposed):
+    def build(b, fused):
+        x, scale = b.series(3, 2, 4), b.const(np.float32(0.5))  # (B, 3, 4)
+        key = b.op("Transpose", b.op("MatMul", x, b.weight(4, 4)), perm=[1, 0, 2])  # time first
+        turned = b.op("Tanh", b.op("Transpose", x, perm=[0, 2, 1]))  # (B, 4, 3)
+        other = b.op("Tanh", x) if transposed else turned
+        moved = b.op("Transpose", key, perm=[1, 2, 0] if transposed else [1, 0, 2])  # (B, 3, 4), or (B, 4, 3)
+        flags = {f"transBatch{side}": 1, f"trans{side}": transposed}
+        factors = (key, other) if side == "A" else (other, key)
+        plain = (moved, other) if side == "A" else (other, moved)
+        if fused:
+            y = b.op("FusedMatMul", *factors, domain=MICROSOFT, alpha=0.5, **flags)
+        else:
+            y = b.op("Mul", b.op("MatMul", *plain), scale)
+        width = {"A": 4 if transposed else 3, "B": 3 if transposed else 4}[side]
+        return b.over("ReduceMean", y, 1, keepdims=0), width
+
+    assert_same(*pair(build))
+
+
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("simple", [False, True])
 def test_skip_layer_norm(simple, bias):
