@@ -108,11 +108,15 @@ def activation(graph: Rewriting, x: str, name: str, settings: Mapping[str, Any],
     """An activation of the standard behind ``x``, as the fused nodes name it."""
     if name not in FUSED:
         raise graph.refuse(f"the activation {name!r} is not read")
+    if name == "Clip":  # its bounds are inputs by now
+        bounds = [graph.constant(settings[k], np.float32) if k in settings else "" for k in FUSED[name]]
+        return graph.make(name, x, *bounds, to=to)
     return graph.make(name, x, to=to, **{k: v for k, v in settings.items() if k in FUSED[name]})
 
 
 # activation → its attributes; the order in which activation_params lists them
 FUSED: dict[str, tuple[str, ...]] = {
+    "Clip": ("min", "max"),
     "Elu": ("alpha",),
     "HardSigmoid": ("alpha", "beta"),
     "LeakyRelu": ("alpha",),
@@ -151,6 +155,17 @@ def fused_conv(node: Node, graph: Rewriting) -> list[Node]:
         settings = dict(zip(FUSED.get(name, ()), values, strict=False))
         made.append(activation(graph, made[-1].outputs[0], name, settings, to=graph.output(0)))
     return made
+
+
+def blocked(node: Node, graph: Rewriting) -> list[Node]:
+    raise graph.refuse(
+        "channels in blocks are onnxruntime's layout for one kind of processor; save the optimized model with "
+        "ORT_ENABLE_EXTENDED instead of ORT_ENABLE_ALL"
+    )
+
+
+for _op in ("AveragePool", "Conv", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "ReorderInput", "ReorderOutput", "Upsample"):
+    rewriter(_op, domain="com.microsoft.nchwc")(blocked)
 
 
 @rewriter("BiasGelu")

@@ -64,7 +64,10 @@ def pair(build):
 
 
 @pytest.mark.parametrize("addend", [False, True])
-@pytest.mark.parametrize(("name", "values", "settings"), [("Relu", [], {}), ("LeakyRelu", [0.3], {"alpha": 0.3}), ("", [], {})])
+@pytest.mark.parametrize(
+    ("name", "values", "settings"),
+    [("Relu", [], {}), ("LeakyRelu", [0.3], {"alpha": 0.3}), ("Clip", [-0.2, 0.7], {}), ("", [], {})],
+)
 def test_fused_conv(name, values, settings, addend):
     def build(b, fused):
         x, w, bias, z = b.series(3, 2, 5), b.weight(4, 3, 3), b.weight(4), b.weight(3, 4)
@@ -76,7 +79,8 @@ def test_fused_conv(name, values, settings, addend):
         else:
             y = b.op("Conv", x, w, bias, pads=[1, 1])
             y = b.op("Add", y, z) if addend else y
-            y = b.op(name, y, **settings) if name else y
+            bounds = [b.const(np.float32(v)) for v in values] if name == "Clip" else []
+            y = b.op(name, y, *bounds, **settings) if name else y
         return b.over("ReduceMean", y, 2, keepdims=0), 4
 
     assert_same(*pair(build))
@@ -205,4 +209,13 @@ def test_an_activation_nobody_knows_is_refused():
     b = builder()
     y = b.op("FusedGemm", b.rows(2, 3), b.weight(3, 2), b.weight(2), domain=MICROSOFT, activation="Cheer")
     with pytest.raises(onnx_lrp.UnsupportedModel, match="'Cheer' is not read"):
+        relevance(*microsoft(b.case(y)))
+
+
+def test_channels_in_blocks_are_refused():
+    b = builder()
+    domain = "com.microsoft.nchwc"
+    y = b.op("Conv", b.op("ReorderInput", b.series(3, 2, 5), domain=domain), b.weight(8, 8, 3), domain=domain)
+    y = b.op("ReorderOutput", y, domain=domain, channels=8)
+    with pytest.raises(onnx_lrp.UnsupportedModel, match="ORT_ENABLE_EXTENDED"):
         relevance(*microsoft(b.case(y)))
