@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .branches import Branches, guesses, is_open
+from .dims import split_axis
 from .errors import InputError, ModelError, ParityError, RuleError
 from .explanation import Explanation
 from .graph import Graph, Value, load_graph
@@ -209,8 +210,8 @@ class Explainer:
             layer, kind = key.rsplit("|", 1)
             absorbed[kind] = absorbed.get(kind, 0) + np.asarray(amount)
             ledger.setdefault(layer, {})[kind] = np.asarray(amount)
-        sums = {p: self._sums(p, r) for p, r in raw["relevance"].items()}
         seed = raw["seed"]
+        sums = {p: self._sums(p, r, len(seed)) for p, r in raw["relevance"].items()}
         residual = seed.astype(np.float64) - sum(sums.values()) - sum(np.asarray(a, np.float64) for a in absorbed.values())
         index = raw["index"]
         axes = {p: (plan.batch_axis(p), plan.time_axis(p)) for p in plan.points}
@@ -244,12 +245,15 @@ class Explainer:
                     return int(array.shape[axis])
         return 1
 
-    def _sums(self, point: str, relevance: np.ndarray) -> np.ndarray:
-        axis = self._plan.batch_axis(point)
+    def _sums(self, point: str, relevance: np.ndarray, batch: int) -> np.ndarray:
+        """(B,): relevance summed per sample; the batch may be merged with other axes (the letters of all words)."""
+        place = split_axis(self._plan.vars[point].dims or (), self._plan.batch)
         array = relevance.astype(np.float64)
-        if axis is None:
+        if place is None:
             return array.sum().reshape(1)
-        return array.sum(axis=tuple(a for a in range(array.ndim) if a != axis))
+        axis, inner, outer = place
+        whole = array.sum(axis=tuple(a for a in range(array.ndim) if a != axis))
+        return whole.reshape(-1, batch, inner or 1).sum((0, 2)) if outer else whole.reshape(batch, -1).sum(1)
 
     def _chunks(self, feeds: dict[str, np.ndarray], target: Target, finish: Any) -> Any:
         """Run; a model exported for a batch of one is run sample by sample."""
