@@ -1,9 +1,9 @@
 """Hypothesis strategies for ONNX models, one file per op family, the laws that every model keeps, and the check of a given model.
 
-A strategy of models draws ``(ModelProto, {graph input: array})``, :func:`feeds` draws the inputs of one given model; a law takes the
-two and raises AssertionError where it is broken; :func:`check` searches a model's inputs for a breach of any law. Strategies take
-keyword arguments, and say what they shrink to. Importing this package imports neither hypothesis nor the engine, so that the pytest
-plugin in it costs nothing where it is not asked for.
+A strategy of models draws ``(ModelProto, {graph input: array})``, :func:`feeds` draws the inputs of one given model; a law takes
+the two and raises AssertionError where it is broken; :func:`check` searches a model's inputs for a breach of any law. Strategies
+take keyword arguments, and say what they shrink to. Importing this package imports neither hypothesis nor the engine, so that the
+pytest plugin in it costs nothing where it is not asked for.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .add import sums
     from .attention import attention_spellings, attentions
     from .build import Case
-    from .checking import LAWS, Breach, Report, Verdict, check
+    from .checking import Breach, Report, Verdict, check, replay_command
     from .concat import concats
     from .conv import convolutions
     from .einsum import einsum_spellings, einsums
@@ -119,6 +119,7 @@ __all__ = [
     "qlinears",
     "quantizations",
     "reductions",
+    "replay_command",
     "reshapes",
     "resizes",
     "reversals",
@@ -137,6 +138,8 @@ __all__ = [
     "transposes",
     "two_class_heads",
 ]
+
+LAWS = ("parity", "conservation", "equivariance", "linearity", "determinism", "finiteness")  # of a given model
 
 
 def __getattr__(name: str) -> Any:

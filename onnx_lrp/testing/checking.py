@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shlex
 import time
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,15 +18,16 @@ from hypothesis import HealthCheck, Phase, Verbosity
 from ..errors import InputError, OnnxLrpError, ParityError
 from ..explainer import Explainer, load
 from ..explanation import Explanation
+from ..inputs import prepare_inputs
 from ..parity import EFFECTS, differences, rounding, tolerance
-from . import measures
+from . import LAWS, measures
 from .inputs import feeds as draws
 from .measures import CLOSED, SAME, Figure, worst
 
-__all__ = ["LAWS", "Breach", "Report", "Verdict", "check"]
+__all__ = ["Breach", "Report", "Verdict", "check", "replay_command"]
 
 Feeds = Mapping[str, np.ndarray]
-LAWS = ("parity", "conservation", "equivariance", "linearity", "determinism", "finiteness")
+DEFAULTS = {"precision": "float32", "epsilon": 1e-3, "bias_factor": 0.0}
 PATIENCE = 20.0  # seconds of shrinking a law
 
 
@@ -32,6 +37,20 @@ class Breach:
 
     feeds: dict[str, np.ndarray]
     message: str
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the inputs as ``.npz``, by graph input name: what ``onnx-lrp check --replay`` and ``onnx-lrp explain`` take."""
+        with zipfile.ZipFile(path, "w") as archive:  # np.savez has parameters that an input may be named like
+            for name, array in self.feeds.items():
+                with archive.open(f"{name}.npy", "w") as stream:
+                    np.lib.format.write_array(stream, _plain(array), allow_pickle=False)
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """In a dtype that needs no pickle: text for objects, float32 for what numpy itself does not know."""
+    if array.dtype == object:
+        return array.astype(str)
+    return array if array.dtype.kind in "fiubSU" else array.astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,9 +96,10 @@ def check(
 ) -> Report:
     """Search the inputs of a model for a breach of any law.
 
-    Parity, conservation, determinism and finiteness are asked in ``precision``, equivariance and linearity in float64: they are about
-    the algorithm, and in float32 a stabilizer of 0.001 magnifies rounding a thousand times. The inputs are :func:`feeds`' ones; those
-    that onnxruntime refuses, or on which the model itself overflows, don't count. The same ``seed`` asks the same inputs.
+    Parity, conservation, determinism and finiteness are asked in ``precision``, equivariance and linearity in float64: they are
+    about the algorithm, and in float32 a stabilizer of 0.001 magnifies rounding a thousand times. The inputs are those of
+    :func:`feeds`; those that onnxruntime refuses, or on which the model itself overflows, don't count. The same ``seed`` asks the
+    same inputs.
 
     Args:
         model: a path, bytes or ``ModelProto``.
@@ -103,8 +123,9 @@ def check(
     asked = [law for law in LAWS if law in laws and not bench.skips(law)]
     tally = _Tally()
     if replay is not None:
+        given = prepare_inputs(replay, bench.explainer._plan, sizes=False)
         try:
-            tally.add(replay, bench.judge(replay, asked))
+            tally.add(given, bench.judge(given, asked))
         except _Refused as error:
             raise InputError(f"the model does not run on these inputs: {error}") from error
     elif asked:
@@ -113,6 +134,18 @@ def check(
         for law, breach in list(tally.breaches.items()):
             tally.breaches[law] = _shrunk(bench, strategy, law, breach, max_examples, seed)
     return Report(tuple(tally.verdict(law, bench.skips(law)) for law in LAWS if law in laws))
+
+
+def replay_command(model: str | os.PathLike[str], file: str | os.PathLike[str], **options: Any) -> str:
+    """The command line that asks the laws again on saved inputs, with those options that are no defaults."""
+    words = ["onnx-lrp", "check", os.fspath(model), "--replay", os.fspath(file)]
+    for name, value in options.items():
+        if value not in (None, (), [], False, DEFAULTS.get(name)):
+            flag = "--" + name.replace("_", "-")
+            words += (
+                [flag] if value is True else [w for v in (value if isinstance(value, list) else [value]) for w in (flag, str(v))]
+            )
+    return shlex.join(words)
 
 
 class _Refused(Exception):
@@ -171,16 +204,19 @@ class _Bench:
         return expected
 
     def _parity(self, feeds: Feeds, found: Explanation, expected: Mapping[str, Any] | None) -> Figure | None:
-        """As :func:`load` verifies it; an output that nearly cancels may be off by some times what rounding to float32 changes in it."""
+        """As :func:`load` verifies it; an output that nearly cancels may be off by some times what rounding to float32 changes."""
         assert expected is not None
         variant = self.explainer._variant(feeds)
         plan = variant._plan
         before = variant._runtime.prefix(plan.prefix, feeds) if plan.prefix else {}
-        given = {n: before.get(n, feeds.get(n)) for n in plan.feeds}
+        given = {n: before[n] if n in before else feeds[n] for n in plan.feeds}
 
         def figures(absolute: Mapping[str, float]) -> list[Figure]:
             listed = differences(expected, found.outputs, tolerance(plan), absolute)
-            return [Figure(error, bound, f"output {name!r}, of onnxruntime's largest value") for name, error, bound in listed]
+            return [
+                Figure(error, bound, f"output {name!r} is off, relative to onnxruntime's largest value")
+                for name, error, bound in listed
+            ]
 
         try:
             absolute = rounding(plan, given, found.outputs, self.explainer._precision)
@@ -310,8 +346,7 @@ def _shrunk(bench: _Bench, strategy: Any, law: str, breach: Breach, max_examples
             found[0] = replace(breach, feeds=dict(given), message=str(figure))
             raise _Broken
 
-    try:
+    # flaky where patience ended, or where the breach comes and goes
+    with contextlib.suppress(_Broken, hypothesis.errors.HypothesisException):
         _search(strategy, ask, max_examples, seed, Phase.generate, Phase.shrink)
-    except (_Broken, hypothesis.errors.HypothesisException):  # flaky where patience ended, or where the breach comes and goes
-        pass
     return found[0]

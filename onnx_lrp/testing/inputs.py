@@ -25,19 +25,18 @@ BEYOND = (7, 8, 10, 12, 16, 20, 24, 28, 32, 48, 64, 96, 128, 224, 256)  # sizes 
 COUNTS = (9, 4, 2, 1, 0)  # largest values of integers about which the graph says nothing
 # ops that hand integers or strings on: what their result indexes, their input does, too
 PASSING = frozenset(
-    "Add Cast Clip Concat Expand Flatten Gather Identity Max Min Mul Pad Reshape Slice Split Squeeze Sub Tile Transpose Unsqueeze "
-    "Where".split()
-)
+    ("Add", "Cast", "Clip", "Concat", "Expand", "Flatten", "Gather", "Identity", "Max", "Min", "Mul", "Pad", "Reshape", "Slice")
+) | {"Split", "Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze", "Where"}
 RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 
 
 def feeds(model: Any, *, batch: int = 3, length: int = 6, largest: float = 100.0) -> st.SearchStrategy[dict[str, np.ndarray]]:
     """Inputs of a model, {graph input: array}: sizes, then values, then edge values at single places.
 
-    Sizes that the file fixes are kept, and inputs that share an axis get one size for it; an axis on which no size up to ``length`` is
-    accepted gets longer ones. Floats are 0, ±1, ±1e-6, ±largest, anything between, or normal numbers; token ids lie inside the embedding,
-    lengths between 1 and the time steps, other integers between 0 and 9; masks are any; strings are those the model knows, and others.
-    Shrinks to one sample, one step, zeros (masks: true).
+    Sizes that the file fixes are kept, and inputs that share an axis get one size for it; an axis on which no size up to ``length``
+    is accepted gets longer ones. Floats are 0, ±1, ±1e-6, ±largest, anything between, or normal numbers; token ids lie inside the
+    embedding, lengths between 1 and the time steps, other integers between 0 and 9; masks are any; strings are those the model
+    knows, and others. Shrinks to one sample, one step, zeros (masks: true).
 
     Args:
         model: a path, bytes, ``ModelProto``, or an :class:`onnx_lrp.Explainer`.
@@ -107,7 +106,7 @@ class _Space:
             else:
                 axes.append(size if isinstance(size, str) else (value.name, axis))
         found = (value.name, dtype, tuple(axes))
-        if dtype == object or dtype.kind in "US":
+        if dtype.kind in "OUS":
             return _Input(*found, "string", words=tuple(sorted({w for n, _ in _reached(graph, value.name) for w in _words(n)})))
         if dtype.kind == "b":
             return _Input(*found, "bool")
@@ -205,7 +204,7 @@ def _reached(graph: Graph, name: str) -> Iterator[tuple[Node, int]]:
             for body in node.graphs:
                 stack.append((body, at))  # captured
                 offset = len(node.inputs) - len(body.inputs)
-                stack.extend((body, v.name) for k, v in enumerate(body.inputs) if 0 <= k + offset and node.inputs[k + offset] == at)
+                stack.extend((body, v.name) for k, v in enumerate(body.inputs) if k + offset >= 0 and node.inputs[k + offset] == at)
 
 
 def _count(graph: Graph, node: Node, slot: int) -> int | None:
@@ -238,7 +237,7 @@ def _values(draw: Any, space: _Space, given: _Input, sizes: Mapping[Key, int]) -
         entry = st.one_of(
             st.sampled_from((*EDGES, largest, -largest)), st.floats(-largest, largest, width=32, allow_subnormal=False)
         )
-        back = np.zeros(shape)
+        back: Any = np.zeros(shape)
         if draw(st.booleans()):
             back = _generator(draw).normal(0, draw(st.sampled_from(SCALES)), shape).clip(-largest, largest)
         return _touched(draw, back, entry).astype(given.dtype)

@@ -33,7 +33,7 @@ class Figure:
         return self.value <= self.bound  # NaN does not
 
     def __str__(self) -> str:
-        return f"{self.what}: off by {self.value:.2e} (bound {self.bound:g})"
+        return f"{self.what}: {self.value:.2e} (bound {self.bound:g})"
 
 
 def worst(figures: Sequence[Figure]) -> Figure:
@@ -48,7 +48,7 @@ def compared(what: str, got: Any, want: Any, bound: float, scale: float | None =
     if got.shape != want.shape:
         return Figure(float("inf"), bound, f"{what}, shape {got.shape}, expected {want.shape}")
     scale = max(float(np.abs(want).max(initial=0)) if scale is None else scale, 1e-6)
-    return Figure(float(np.abs(got - want).max(initial=0)) / scale, bound, f"{what}, relative to {scale:.2e}")
+    return Figure(float(np.abs(got - want).max(initial=0)) / scale, bound, f"{what} is off, relative to {scale:.2e}")
 
 
 def magnitudes(explanation: Explanation) -> tuple[np.ndarray, np.ndarray]:
@@ -81,7 +81,7 @@ def conservation(explanation: Explanation, bound: float) -> list[Figure]:
         return figures
     for kind, amount in absorbed.items():
         off = np.abs(booked[kind] - amount) / moved
-        figures.append(Figure(float(off.max()), bound, f"ledger and absorbed in {kind!r}"))
+        figures.append(Figure(float(off.max()), bound, f"ledger and absorbed differ in {kind!r}"))
     return figures
 
 
@@ -100,7 +100,9 @@ def determinism(first: Explanation, second: Explanation, bound: float = 0.0) -> 
 
 def _arrays(explanation: Explanation) -> dict[str, np.ndarray]:
     parts = {f"relevance at {n!r}": a for n, a in explanation.relevance.items()}
-    parts |= {f"output {n!r}": a for n, a in explanation.outputs.items()} | {f"absorbed {n}": a for n, a in explanation.absorbed.items()}
+    parts |= {f"output {n!r}": a for n, a in explanation.outputs.items()} | {
+        f"absorbed {n}": a for n, a in explanation.absorbed.items()
+    }
     parts |= {"seed": explanation.seed, "residual": explanation.residual}
     return {n: np.asarray(a, np.float64) for n, a in parts.items() if isinstance(a, np.ndarray) and a.dtype.kind in "fiub"}
 

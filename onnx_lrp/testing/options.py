@@ -17,7 +17,9 @@ EPSILONS = (1e-3, 0.1, 1e-2)
 BIAS_FACTORS = (0.0, 1.0, 0.5)
 
 
-def rules(*, epsilons: Sequence[float] = EPSILONS, bias_factors: Sequence[float] = BIAS_FACTORS) -> st.SearchStrategy[dict[str, Any]]:
+def rules(
+    *, epsilons: Sequence[float] = EPSILONS, bias_factors: Sequence[float] = BIAS_FACTORS
+) -> st.SearchStrategy[dict[str, Any]]:
     """Options of a rule as :func:`onnx_lrp.load` takes them: ``load(model, **options)``. Shrinks to the first of each.
 
     Args:
@@ -47,7 +49,7 @@ def seeds(draw: Any, *, shape: Sequence[int], classes: int | None = None) -> np.
     if classes is not None and not 0 <= classes < len(shape):
         raise InputError(f"classes must be an axis of {shape}, got {classes}")
     if draw(st.booleans()):
-        return draw(generators()).normal(size=shape)  # type: ignore[no-any-return]
+        return draw(generators()).normal(size=shape)
     seed = np.zeros(shape)
     if classes is None:
         seed.reshape(-1)[draw(st.integers(0, seed.size - 1))] = 1
