@@ -21,6 +21,7 @@ from ..explanation import Explanation
 from ..inputs import prepare_inputs
 from ..parity import EFFECTS, differences, rounding, tolerance
 from . import LAWS, measures
+from .inputs import contradiction
 from .inputs import feeds as draws
 from .measures import CLOSED, SAME, Figure, worst
 
@@ -201,6 +202,8 @@ class _Bench:
         for name, array in (expected or {}).items():
             if isinstance(array, np.ndarray) and array.dtype.kind == "f" and not np.all(np.isfinite(array)):
                 raise _Refused(f"output {name!r} is not finite in onnxruntime either")
+        if wrong := contradiction(self.explainer, feeds, expected or {}):
+            raise _Refused(wrong)
         return expected
 
     def _parity(self, feeds: Feeds, found: Explanation, expected: Mapping[str, Any] | None) -> Figure | None:

@@ -21,7 +21,7 @@ Feeds = Mapping[str, np.ndarray]
 EDGES = (0.0, 1.0, -1.0, 1e-6, -1e-6)
 SCALES = (1.0, 0.1, 10.0)
 MOST = 6  # entries drawn one by one over a background
-BEYOND = (7, 8, 10, 12, 16, 20, 24, 28, 32, 48, 64, 96, 128, 224, 256)  # sizes asked for where no small one is accepted
+BEYOND = (*range(7, 33), 40, 48, 50, 64, 80, 96, 100, 128, 200, 224, 256)  # sizes asked for where no small one is accepted
 COUNTS = (9, 4, 2, 1, 0)  # largest values of integers about which the graph says nothing
 # ops that hand integers or strings on: what their result indexes, their input does, too
 PASSING = frozenset(
@@ -149,7 +149,7 @@ class _Space:
         explainer = self.explainer
         try:
             if explainer._runtime.reference[0] is not None:
-                explainer._runtime.forward(given)
+                return not contradiction(explainer, given, explainer._runtime.forward(given) or {})
             else:
                 explainer.predict(given)
         except Exception:  # whatever it is that they say, they don't take it
@@ -184,6 +184,25 @@ class _Space:
         while highs[0] > 0 and not self.runs(self.plain(sizes, {name: highs[0]})):
             highs = highs[1:] or [highs[0] // 2]
         return highs
+
+
+def contradiction(explainer: Explainer, given: Feeds, outputs: Mapping[str, Any]) -> str:
+    """Where a model's outputs have other sizes than its file says for these inputs, "" if nowhere.
+
+    Exporters write the traced length into a Reshape and leave the axis open all the same: on another length what comes out is no
+    longer the network.
+    """
+    known: dict[int | str, int] = {}
+    for value in explainer._graph.inputs:
+        known |= {k: n for k, n in zip(value.shape or (), np.shape(given[value.name]), strict=False) if isinstance(k, str)}
+    for value in explainer._graph.outputs:
+        array = outputs.get(value.name)
+        if value.shape is None or not isinstance(array, np.ndarray):
+            continue
+        said = tuple(known.get(k) if isinstance(k, str) else k for k in value.shape)
+        if len(said) != array.ndim or any(k not in (None, n) for k, n in zip(said, array.shape, strict=True)):
+            return f"output {value.name!r} has shape {array.shape}, the file says {value}"
+    return ""
 
 
 def _reached(graph: Graph, name: str) -> Iterator[tuple[Node, int]]:
