@@ -5,6 +5,7 @@ Without the option it does nothing, and imports nothing that a suite would notic
 
 from __future__ import annotations
 
+import functools
 import glob
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,23 +70,33 @@ class Model(pytest.File):
         for law in LAWS:
             yield Law.from_parent(self, name=law)
 
+    @functools.cached_property
+    def found(self) -> dict[str, Verdict] | Exception:
+        """Verdicts of all laws that are tested, or why there are none: one search asks them all on the same inputs."""
+        from . import check
+
+        laws = [item.name for item in self.session.items if item.parent is self]
+        options = {k: self.config.getoption(f"--onnx-{k.replace('_', '-')}") for k in ("precision", "max_examples")}
+        try:
+            return {v.law: v for v in check(self.path, laws=laws, **options).verdicts}
+        except Exception as error:
+            return error
+
 
 class Law(pytest.Item):
     """One law of one model."""
 
     def runtest(self) -> None:
-        from . import check
-
-        options = {"precision": self.config.getoption("--onnx-precision")}
-        (verdict,) = check(
-            self.path, laws=[self.name], max_examples=self.config.getoption("--onnx-max-examples"), **options
-        ).verdicts
+        found = self.getparent(Model).found  # type: ignore[union-attr]
+        if isinstance(found, Exception):
+            raise found
+        verdict = found[self.name]
         if verdict.worst is None:
             pytest.skip(verdict.note)
         if verdict.breach is not None:
-            raise Broken(self._told(verdict, options))
+            raise Broken(self._told(verdict))
 
-    def _told(self, verdict: Verdict, options: dict[str, Any]) -> str:
+    def _told(self, verdict: Verdict) -> str:
         from . import replay_command
 
         assert verdict.breach is not None
@@ -97,7 +108,9 @@ class Law(pytest.Item):
         for name, array in verdict.breach.feeds.items():
             values = f" = {array.tolist()}" if array.size <= SHOWN else ""
             lines.append(f"  {name}: {array.dtype} {array.shape}{values}")
-        return "\n".join([*lines, "replay it:", "  " + replay_command(self.path, file, **options)])
+        return "\n".join(
+            [*lines, "replay it:", "  " + replay_command(self.path, file, precision=self.config.getoption("--onnx-precision"))]
+        )
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """The message alone, where the reason is the model and not a bug."""
@@ -108,7 +121,7 @@ class Law(pytest.Item):
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
-        return self.path, None, f"{self.path.name}::{self.name}"
+        return self.path, None, self.name
 
 
 class Broken(Exception):
