@@ -16,7 +16,7 @@ from .explanation import Explanation
 from .graph import Graph, Value, load_graph
 from .inputs import prepare_inputs
 from .ops.quantize import limits
-from .parity import QUANTIZED, is_quantized, rounding, tolerance
+from .parity import QUANTIZED, differences, is_quantized, rounding, tolerance
 from .plan import Plan, make_plan
 from .program import Program
 from .registry import is_float
@@ -334,19 +334,8 @@ class Explainer:
         expected = self._runtime.forward(feeds)
         if expected is None:
             return
-        relative = tolerance(self._plan)
         absolute = rounding(self._plan, given, outputs, self._precision)
-        for name, want in expected.items():
-            got = outputs.get(name)
-            if not isinstance(want, np.ndarray) or not isinstance(got, np.ndarray) or want.dtype.kind not in "fiub":
-                continue
-            if got.shape != want.shape:
-                raise ParityError(f"output {name!r}: shape {got.shape}, onnxruntime's is {want.shape}")
-            if want.dtype.kind != "f" or not want.size:
-                continue
-            scale = max(float(np.abs(want.astype(np.float64)).max()), 1e-6)
-            error = float(np.abs(got.astype(np.float64) - want.astype(np.float64)).max()) / scale
-            bound = max(relative, absolute.get(name, 0.0) / scale)
+        for name, error, bound in differences(expected, outputs, tolerance(self._plan), absolute):
             if not error <= bound:
                 raise ParityError(
                     f"output {name!r} differs from onnxruntime's by {error:.1e} of its largest value (tolerance {bound:g}); "

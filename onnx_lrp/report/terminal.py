@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
-from typing import IO, Any
+from collections.abc import Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from rich.cells import cell_len, set_cell_size
@@ -16,6 +16,9 @@ from rich.text import Text
 from ..errors import UnsupportedModel
 from ..summary import Summary
 from .view import Point, Sample, number, visible
+
+if TYPE_CHECKING:
+    from ..testing import Report
 
 __all__ = ["console", "render", "show"]
 
@@ -79,6 +82,27 @@ def describe_cuts(error: UnsupportedModel, *, file: IO[str] | None = None) -> No
         shown = [*entries[:MOST_CUTS], *([f"… and {len(entries) - MOST_CUTS} more (--json)"] if len(entries) > MOST_CUTS else [])]
         for index, entry in enumerate(shown):
             out.print(_pair("" if index else title, Text(visible(entry))))
+
+
+def describe_check(report: Report, replays: Mapping[str, str], *, file: IO[str] | None = None) -> None:
+    """Print the laws and their figures, and for every breach the command that shows it again (in one line, to be copied)."""
+    table = Table(box=None, pad_edge=False, show_edge=False, header_style="dim")
+    table.add_column("law")
+    for column in ("examples", "worst figure", "bound"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("ok")
+    for verdict in report.verdicts:
+        state = Text("skipped", "dim") if verdict.worst is None else Text("BROKEN", "bold red") if verdict.breach else Text("ok")
+        figures = ["" if f is None else f"{f:.1e}" if f else "0" for f in (verdict.worst, verdict.bound)]
+        table.add_row(Text(verdict.law), str(verdict.examples), *figures, state)
+    out = console(file)
+    out.print(table)
+    for verdict in report.verdicts:
+        if verdict.note:
+            out.print(_pair(verdict.law, Text(visible(f"skipped: {verdict.note}"))))
+        if verdict.breach:
+            out.print(_pair(verdict.law, Text(visible(" ".join(verdict.breach.message.split())))))
+            out.print(Text(visible(replays[verdict.law])), soft_wrap=True)
 
 
 def heat(share: float) -> Style:
