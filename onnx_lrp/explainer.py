@@ -21,8 +21,9 @@ from .program import Program
 from .registry import is_float
 from .rules import GATE_RULES, Epsilon
 from .runtime import Runtime
+from .seeds import Target, prepare, scores_of
 from .summary import Summary, canonical_weights, summarize
-from .targets import Target, prepare
+from .targets import Output, Seed, Spec, seed
 
 __all__ = ["Explainer", "explain", "load"]
 
@@ -179,7 +180,8 @@ class Explainer:
             inputs: anything ``np.asarray`` takes if the model has one required input, else ``{graph input: array}``. With
                 ``at=`` behind an op that onnxruntime can't run: ``{cut tensor: array}``.
             target: None (each sample's predicted class), a class index, or (B,) indices; for a score at every position
-                also indices of the positions' shape.
+                also indices of the positions' shape. Or one of :mod:`onnx_lrp.targets`: time steps, a contrast of two classes,
+                all classes at once, the top k, another output, any seed.
 
         Returns:
             the :class:`Explanation`; its relevance has the shape of the attribution points.
@@ -189,37 +191,40 @@ class Explainer:
             ParityError: the forward pass is not onnxruntime's (see ``verify``).
         """
         variant = self._variant(inputs)
+        if isinstance(target, Output):
+            variant, target = variant._at_output(target.name), target.target
         if variant is not self:
             return variant.explain(inputs, target)
         feeds = prepare_inputs(inputs, self._plan)
         plan = self._plan
-        shape = plan.vars[plan.explained].shape
-        if shape is None:
-            raise InputError(f"the rank of {plan.explained!r} is unknown, so no class can be chosen in it")
-        spec = prepare(target, shape, plan.class_axis, plan.batch_axis(plan.explained), plan.signs)
-        if target is None and plan.options.get("lowest"):
-            spec = Target("argmin")
+        like = scores_of(plan)
         batch = self._batch(feeds)
-        if spec.value is not None and spec.value.size not in (1, batch) and np.ndim(target) == 1:
-            raise InputError(f"target has {spec.value.size} entries for {batch} samples")
-        raw = self._chunks(feeds, spec, lambda result, part: {**result, "outputs": self._outputs(result, part)})
+        if isinstance(target, Seed):
+            target = self._seed(target, feeds)
+        ready = prepare(target, like)
+        for given in (ready.value, ready.other):
+            if given is not None and ready.mode != "seed" and given.size not in (1, batch) and max(given.shape) == given.size:
+                raise InputError(f"target has {given.size} entries for {batch} samples")
+        raw = self._chunks(feeds, ready, lambda result, part: {**result, "outputs": self._outputs(result, part)})
         absorbed: dict[str, np.ndarray] = {}
         ledger: dict[str, dict[str, np.ndarray]] = {}
         for key, amount in raw["absorbed"].items():
             layer, kind = key.rsplit("|", 1)
             absorbed[kind] = absorbed.get(kind, 0) + np.asarray(amount)
             ledger.setdefault(layer, {})[kind] = np.asarray(amount)
-        sums = {p: self._sums(p, r) for p, r in raw["relevance"].items()}
-        seed = raw["seed"]
-        residual = seed.astype(np.float64) - sum(sums.values()) - sum(np.asarray(a, np.float64) for a in absorbed.values())
-        index = raw["index"]
+        sums = {p: self._sums(p, r, ready.several) for p, r in raw["relevance"].items()}
+        start = raw["seed"]
+        residual = start.astype(np.float64) - sum(sums.values()) - sum(np.asarray(a, np.float64) for a in absorbed.values())
+        index = np.arange(len(start)) if ready.mode == "all" else raw["index"]
+        if isinstance(target, Spec) and not ready.several and (ready.steps is None or ready.steps.size > 1):
+            index = target
         axes = {p: (plan.batch_axis(p), plan.time_axis(p)) for p in plan.points}
         return Explanation(
             relevance=raw["relevance"],
             inputs=feeds,
             outputs=raw["outputs"],
             target=index,
-            seed=seed,
+            seed=start,
             absorbed=absorbed,
             ledger=ledger,
             residual=residual,
@@ -233,6 +238,7 @@ class Explainer:
                 "gates": "all",
                 "precision": self._precision,
                 "from_probabilities": bool(plan.options.get("from_probabilities")),
+                **({"target": str(target)} if isinstance(target, Spec) else {}),
             },
         )
 
@@ -244,43 +250,75 @@ class Explainer:
                     return int(array.shape[axis])
         return 1
 
-    def _sums(self, point: str, relevance: np.ndarray) -> np.ndarray:
+    def _sums(self, point: str, relevance: np.ndarray, several: bool) -> np.ndarray:
+        """(B,), or (K, B) where there are several classes."""
         axis = self._plan.batch_axis(point)
+        kept = [0] if several else []
         array = relevance.astype(np.float64)
         if axis is None:
-            return array.sum().reshape(1)
-        return array.sum(axis=tuple(a for a in range(array.ndim) if a != axis))
+            return array.sum(axis=tuple(range(len(kept), array.ndim)))[..., None]
+        kept.append(axis + len(kept))
+        return array.sum(axis=tuple(a for a in range(array.ndim) if a not in kept))
+
+    def _at_output(self, name: str) -> Explainer:
+        """The explainer of another output, made once."""
+        if name == self._plan.output:
+            return self
+        if ("output", name) not in self._variants:
+            choose = {**self._choose, "output": name}
+            other = Explainer(self._graph, _plan(self._graph, choose), choose=choose, run=self._options)
+            other._runtime = self._runtime
+            self._variants["output", name] = other
+        return self._variants["output", name]
+
+    def _seed(self, target: Seed, feeds: dict[str, np.ndarray]) -> Seed:
+        """The seed tensor of what the caller gave, held against the scores' shape."""
+        plan, value = self._plan, target.value
+        if callable(value):
+            scores = self._chunks(feeds, Target("scores"), lambda result, _: {plan.explained: result["scores"]})[plan.explained]
+            target = seed(value(scores))
+            if target.value.shape != scores.shape:
+                raise InputError(f"the seed has shape {target.value.shape}, the explained scores {scores.shape}")
+            return target
+        sizes = {plan.batch.root: self._batch(feeds)} if plan.batch is not None else {}
+        for name, array in feeds.items():
+            for dim, size in zip(plan.vars[name].dims or (), array.shape, strict=False):
+                if len(dim.roots) == 1:
+                    sizes.setdefault(dim.roots[0], size)
+        want = [sizes.get(d.roots[0], d.size) if len(d.roots) == 1 else d.size for d in plan.vars[plan.explained].dims or ()]
+        if len(want) != value.ndim or any(w not in (None, n) for w, n in zip(want, value.shape, strict=True)):
+            raise InputError(f"the seed has shape {value.shape}, the explained scores {tuple(want)}")
+        return target
 
     def _chunks(self, feeds: dict[str, np.ndarray], target: Target, finish: Any) -> Any:
         """Run; a model exported for a batch of one is run sample by sample."""
-        if self._plan.fixed_batch != 1 or self._batch(feeds) == 1:
+        batch = self._batch(feeds)
+        if self._plan.fixed_batch != 1 or batch == 1:
             return finish(self._run(feeds, target), feeds)
         parts = []
         axes = {n: self._plan.batch_axis(n) for n in feeds}
-        for k in range(self._batch(feeds)):
+        for k in range(batch):
             part = {n: a if axes[n] is None else np.take(a, [k], axes[n]) for n, a in feeds.items()}
-            value = target.value
-            if value is not None and value.size > 1:
-                at = next(i for i, n in enumerate(value.shape) if n == self._batch(feeds))
-                value = np.take(value, [k], at)
-            parts.append(finish(self._run(part, Target(target.mode, value)), part))
-        return self._joined(parts)
+            parts.append(finish(self._run(part, target.sample(k, batch)), part))
+        return self._joined(parts, target.several)
 
-    def _joined(self, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        def join(name: str, arrays: Sequence[Any]) -> Any:
+    def _joined(self, parts: Sequence[Mapping[str, Any]], several: bool) -> dict[str, Any]:
+        lead = int(several)
+
+        def join(name: str, arrays: Sequence[Any], lead: int = 0) -> Any:
             if name in self._plan.vars:
                 axis = self._plan.batch_axis(name)
-                return np.concatenate(arrays, axis) if axis is not None else np.stack(arrays)
+                return np.concatenate(arrays, axis + lead) if axis is not None else np.stack(arrays, lead)
             return np.concatenate([np.asarray(a) for a in arrays], 0)
 
         if "outputs" not in parts[0]:
             return {n: join(n, [p[n] for p in parts]) for n in parts[0]}
         return {
             "outputs": {n: join(n, [p["outputs"][n] for p in parts]) for n in parts[0]["outputs"]},
-            "relevance": {n: join(n, [p["relevance"][n] for p in parts]) for n in parts[0]["relevance"]},
-            "absorbed": {n: np.concatenate([p["absorbed"][n] for p in parts]) for n in parts[0]["absorbed"]},
-            "seed": np.concatenate([p["seed"] for p in parts]),
-            "index": np.concatenate([np.atleast_1d(p["index"]) for p in parts]),
+            "relevance": {n: join(n, [p["relevance"][n] for p in parts], lead) for n in parts[0]["relevance"]},
+            "absorbed": {n: np.concatenate([p["absorbed"][n] for p in parts], lead) for n in parts[0]["absorbed"]},
+            "seed": np.concatenate([p["seed"] for p in parts], lead),
+            "index": np.concatenate([np.atleast_1d(p["index"]) for p in parts], lead),
         }
 
     def _run(self, feeds: Mapping[str, np.ndarray], target: Target) -> dict[str, Any]:
@@ -289,13 +327,15 @@ class Explainer:
         before = self._runtime.prefix(plan.prefix, feeds) if plan.prefix and not entered else {}
         given = {n: before[n] if n in before else feeds[n] for n in plan.feeds}
         try:
-            result = self._program(given, target.mode, target.value)
+            result = self._program(given, target)
         except Exception as error:
             if not entered:
                 raise
             # nothing in the file says what shape a cut behind an unknown op has, so the engine is the first to notice
             reason = str(error).splitlines()[0][:200]
             raise InputError(f"the array(s) for {', '.join(given)} don't fit what reads them: {reason}") from error
+        if "shape" in result:  # what the file left open is known now
+            target.check(dataclasses.replace(scores_of(plan), shape=tuple(int(n) for n in result["shape"])))
         result["outputs"].update({n: before[n] for n in plan.outputs if n in before})
         if not entered and (self._verify == "always" or (self._verify == "first" and not self._verified)):
             self._check(feeds, given, result["outputs"])

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..explanation import Explanation
+from ..targets import Spec
 
 __all__ = ["Point", "Sample", "Tokens", "number", "samples", "visible"]
 
@@ -115,6 +116,10 @@ def samples(
     Raises:
         InputError: the tokens don't fit the batch or the length of time.
     """
+    if explanation.several:  # one after the other, by sample
+        options: Any = {"tokens": tokens, "classes": classes, "titles": titles, "unknown": unknown, "limit": limit}
+        each = [samples(explanation.select(k), **options) for k in range(len(explanation.seed))]
+        return [sample for row in zip(*each, strict=True) for sample in row]
     count = len(explanation.seed)
     names = _named(explanation, tokens, count)
     settings = ", ".join(
@@ -197,10 +202,15 @@ def _scores(explanation: Explanation, b: int, count: int, classes: Sequence[str]
 
 
 def _explained(explanation: Explanation, b: int, count: int, classes: Sequence[str], vector: bool) -> str:
-    name = visible(explanation.explained)
-    target = np.atleast_1d(explanation.target)
-    if vector and target.ndim == 1 and target.size in (1, count):
-        return f"{name}, {_class(int(target[b if target.size > 1 else 0]), classes)}"
+    name, target = visible(explanation.explained), explanation.target
+    said = explanation.settings.get("target", "")  # of onnx_lrp.targets
+    if isinstance(target, Spec):
+        return f"{name}, {visible(target.words(lambda index: _class(index, classes), b))}"
+    target = np.atleast_1d(target)
+    where = f", {visible(said)}" if said.startswith("step ") else ""
+    if (vector or where) and target.ndim == 1 and target.size in (1, count):
+        index = int(target[b if target.size > 1 else 0])
+        return f"{name}{where.split(', class')[0]}" + (f", {_class(index, classes)}" if index >= 0 else ", which is padding here")
     if target.ndim > 1:
         return f"{name}, the chosen class at every position"
     return name

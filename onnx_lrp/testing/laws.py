@@ -14,7 +14,7 @@ import onnx
 from ..explainer import Explainer, load
 from ..explanation import Explanation
 from ..inputs import prepare_inputs
-from ..targets import Target
+from ..seeds import Target
 
 __all__ = [
     "assert_batch_equivariant",
