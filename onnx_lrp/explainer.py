@@ -13,6 +13,7 @@ from .branches import Branches, guesses, is_open
 from .errors import InputError, ModelError, ParityError, RuleError
 from .explanation import Explanation
 from .graph import Graph, Value, load_graph
+from .hidden import Kept, resolve
 from .inputs import prepare_inputs
 from .ops.quantize import limits
 from .parity import QUANTIZED, is_quantized, rounding, tolerance
@@ -173,7 +174,7 @@ class Explainer:
         feeds = prepare_inputs(inputs, self._plan)
         return self._chunks(feeds, Target("forward"), lambda result, feeds: self._outputs(result, feeds))
 
-    def explain(self, inputs: Any, target: Any = None) -> Explanation:
+    def explain(self, inputs: Any, target: Any = None, *, keep: str | Sequence[str] = ()) -> Explanation:
         """Explain a batch.
 
         Args:
@@ -182,19 +183,21 @@ class Explainer:
             target: None (each sample's predicted class), a class index, or (B,) indices; for a score at every position
                 also indices of the positions' shape. Or one of :mod:`onnx_lrp.targets`: time steps, a contrast of two classes,
                 all classes at once, the top k, another output, any seed.
+            keep: names of tensors or layers whose relevance is kept in ``explanation.hidden``; of a recurrent layer also
+                ``name:h`` and ``name:c``, (T, D, B, H).
 
         Returns:
             the :class:`Explanation`; its relevance has the shape of the attribution points.
 
         Raises:
-            InputError: inputs or target don't fit the model.
+            InputError: inputs, target or a name to keep don't fit the model.
             ParityError: the forward pass is not onnxruntime's (see ``verify``).
         """
         variant = self._variant(inputs)
         if isinstance(target, Output):
             variant, target = variant._at_output(target.name), target.target
         if variant is not self:
-            return variant.explain(inputs, target)
+            return variant.explain(inputs, target, keep=keep)
         feeds = prepare_inputs(inputs, self._plan)
         plan = self._plan
         like = scores_of(plan)
@@ -205,7 +208,8 @@ class Explainer:
         for given in (ready.value, ready.other):
             if given is not None and ready.mode != "seed" and given.size not in (1, batch) and max(given.shape) == given.size:
                 raise InputError(f"target has {given.size} entries for {batch} samples")
-        raw = self._chunks(feeds, ready, lambda result, part: {**result, "outputs": self._outputs(result, part)})
+        kept = resolve(plan, keep)
+        raw = self._chunks(feeds, ready, lambda result, part: {**result, "outputs": self._outputs(result, part)}, kept)
         absorbed: dict[str, np.ndarray] = {}
         ledger: dict[str, dict[str, np.ndarray]] = {}
         for key, amount in raw["absorbed"].items():
@@ -230,6 +234,7 @@ class Explainer:
             residual=residual,
             axes=axes,
             origins=dict(plan.origins),
+            hidden=raw["hidden"],
             explained=plan.output,
             settings={
                 "rule": "epsilon",
@@ -290,25 +295,27 @@ class Explainer:
             raise InputError(f"the seed has shape {value.shape}, the explained scores {tuple(want)}")
         return target
 
-    def _chunks(self, feeds: dict[str, np.ndarray], target: Target, finish: Any) -> Any:
+    def _chunks(self, feeds: dict[str, np.ndarray], target: Target, finish: Any, keep: tuple[Kept, ...] = ()) -> Any:
         """Run; a model exported for a batch of one is run sample by sample."""
         batch = self._batch(feeds)
         if self._plan.fixed_batch != 1 or batch == 1:
-            return finish(self._run(feeds, target), feeds)
+            return finish(self._run(feeds, target, keep), feeds)
         parts = []
         axes = {n: self._plan.batch_axis(n) for n in feeds}
         for k in range(batch):
             part = {n: a if axes[n] is None else np.take(a, [k], axes[n]) for n, a in feeds.items()}
-            parts.append(finish(self._run(part, target.sample(k, batch)), part))
-        return self._joined(parts, target.several)
+            parts.append(finish(self._run(part, target.sample(k, batch), keep), part))
+        return self._joined(parts, target.several, keep)
 
-    def _joined(self, parts: Sequence[Mapping[str, Any]], several: bool) -> dict[str, Any]:
+    def _joined(self, parts: Sequence[Mapping[str, Any]], several: bool, keep: Sequence[Kept]) -> dict[str, Any]:
         lead = int(several)
+
+        def along(axis: int | None, arrays: Sequence[Any], lead: int) -> Any:
+            return np.concatenate(arrays, axis + lead) if axis is not None else np.stack(arrays, lead)
 
         def join(name: str, arrays: Sequence[Any], lead: int = 0) -> Any:
             if name in self._plan.vars:
-                axis = self._plan.batch_axis(name)
-                return np.concatenate(arrays, axis + lead) if axis is not None else np.stack(arrays, lead)
+                return along(self._plan.batch_axis(name), arrays, lead)
             return np.concatenate([np.asarray(a) for a in arrays], 0)
 
         if "outputs" not in parts[0]:
@@ -316,18 +323,19 @@ class Explainer:
         return {
             "outputs": {n: join(n, [p["outputs"][n] for p in parts]) for n in parts[0]["outputs"]},
             "relevance": {n: join(n, [p["relevance"][n] for p in parts], lead) for n in parts[0]["relevance"]},
+            "hidden": {k.key: along(k.batch_axis(self._plan), [p["hidden"][k.key] for p in parts], lead) for k in keep},
             "absorbed": {n: np.concatenate([p["absorbed"][n] for p in parts], lead) for n in parts[0]["absorbed"]},
             "seed": np.concatenate([p["seed"] for p in parts], lead),
             "index": np.concatenate([np.atleast_1d(p["index"]) for p in parts], lead),
         }
 
-    def _run(self, feeds: Mapping[str, np.ndarray], target: Target) -> dict[str, Any]:
+    def _run(self, feeds: Mapping[str, np.ndarray], target: Target, keep: tuple[Kept, ...] = ()) -> dict[str, Any]:
         plan = self._plan
         entered = any(n in plan.prefix for n in feeds)  # the caller computed the cut himself
         before = self._runtime.prefix(plan.prefix, feeds) if plan.prefix and not entered else {}
         given = {n: before[n] if n in before else feeds[n] for n in plan.feeds}
         try:
-            result = self._program(given, target)
+            result = self._program(given, target, keep)
         except Exception as error:
             if not entered:
                 raise

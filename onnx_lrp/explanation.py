@@ -64,6 +64,7 @@ class Explanation:
         axes: {attribution point: (batch axis, time axis)} of the tensor, without the axis of classes; None where there is none.
         explained: the graph output that was explained.
         settings: rule, epsilon, precision and the rest of what made these numbers.
+        hidden: {name: array} relevance at the internal tensors and states that ``keep=`` asked for.
     """
 
     relevance: Mapping[str, np.ndarray]
@@ -78,6 +79,7 @@ class Explanation:
     origins: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     explained: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    hidden: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "relevance", Relevance(self.relevance, self.origins))
@@ -114,6 +116,7 @@ class Explanation:
             absorbed={kind: a[k] for kind, a in self.absorbed.items()},
             ledger={layer: {kind: a[k] for kind, a in kinds.items()} for layer, kinds in self.ledger.items()},
             residual=self.residual[k],
+            hidden={n: a[k] for n, a in self.hidden.items()},
         )
 
     def _point(self, point: str | None) -> str:
@@ -201,7 +204,7 @@ class Explanation:
         if file.suffix == ".json":
             dtypes = {
                 f"{part}/{name}": str(array.dtype)
-                for part in ("relevance", "inputs", "outputs")
+                for part in ("relevance", "inputs", "outputs", "hidden")
                 for name, array in getattr(self, part).items()
                 if isinstance(array, np.ndarray)
             }
@@ -211,7 +214,7 @@ class Explanation:
             raise InputError(f"{file.name}: an explanation is saved as .npz or .json")
         arrays: dict[str, Any] = {}
         parts: dict[str, list[str]] = {}
-        for part in ("relevance", "inputs", "outputs", "absorbed"):
+        for part in ("relevance", "inputs", "outputs", "absorbed", "hidden"):
             values = {k: v for k, v in getattr(self, part).items() if isinstance(v, np.ndarray) and v.dtype != object}
             parts[part] = list(values)
             arrays.update({f"{part}.{i}": v for i, v in enumerate(values.values())})
@@ -262,6 +265,7 @@ FIELDS = (
     "origins",
     "explained",
     "settings",
+    "hidden",
 )
 
 
@@ -295,6 +299,7 @@ def _from_npz(file: Path) -> Explanation:
             origins=_axes(meta["origins"]),
             explained=meta["explained"],
             settings=meta["settings"],
+            hidden=parts.get("hidden", {}),
         )
 
 
@@ -318,4 +323,5 @@ def _from_json(raw: dict[str, Any]) -> Explanation:
         origins=_axes(raw["origins"]),
         explained=raw["explained"],
         settings=raw["settings"],
+        hidden=arrays("hidden") if "hidden" in raw else {},
     )
