@@ -262,6 +262,7 @@ def demo(
             unknown = ids[0] == demonstration.UNKNOWN
             marked = [word + "?" if strange else word for word, strange in zip(words, unknown, strict=True)]
             shown += samples(explanation, tokens=marked, classes=demonstration.CLASSES, titles=[text], unknown=bool(unknown.any()))
+            books = shown[-1].books
             documents.append(
                 {
                     "sentence": text,
@@ -271,10 +272,10 @@ def demo(
                         {"token": word, "known": not strange, "relevance": float(value)}
                         for word, strange, value in zip(words, unknown, shown[-1].points[0].relevance, strict=True)
                     ],
-                    "seed": shown[-1].seed,
-                    "relevance": shown[-1].total,
-                    "absorbed": dict(shown[-1].absorbed),
-                    "residual": shown[-1].residual,
+                    "seed": books.seed,
+                    "relevance": sum(books.points.values()),
+                    "absorbed": books.absorbed,
+                    "residual": books.residual,
                 }
             )
         if html is not None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .books import Books, Entry
 from .errors import InputError
 from .targets import Spec
 
@@ -154,6 +155,40 @@ class Explanation:
         if time is None:
             return summed[:, None]
         return summed if batch < time else summed.T
+
+    def books(self, sample: int | None = None) -> Books:
+        """Where relevance started and everywhere it ended; prints as a table.
+
+        Args:
+            sample: which one; None: all summed.
+
+        Raises:
+            InputError: no such sample, or several classes (:meth:`select` one).
+        """
+        if self.several:
+            raise InputError("several classes were explained: select(k) one, then ask for its books")
+        count = len(self.seed)
+        if sample is not None and not 0 <= sample < count:
+            raise InputError(f"sample {sample}: there are {count}, 0 to {count - 1}")
+
+        def entry(amount: Any) -> float:
+            array = np.ravel(np.asarray(amount, np.float64))
+            return float(array.sum() if sample is None else array[sample if array.size > 1 else 0])
+
+        def arrived(name: str, relevance: np.ndarray) -> float:
+            axis, array = self.axes[name][0], relevance.astype(np.float64)
+            return float((array if sample is None or axis is None else np.take(array, sample, axis)).sum())
+
+        return Books(
+            seed=entry(self.seed),
+            points={name: arrived(name, relevance) for name, relevance in self.relevance.items()},
+            ledger={layer: {kind: entry(amount) for kind, amount in kinds.items()} for layer, kinds in self.ledger.items()},
+            residual=entry(self.residual),
+        )
+
+    def waterfall(self, sample: int | None = None, *, layers: bool = False) -> list[Entry]:
+        """(label, value, kind) from the seed down to the residual, for a waterfall plot; see :meth:`Books.waterfall`."""
+        return self.books(sample).waterfall(layers=layers)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as lists and numbers, ready for JSON."""

@@ -348,13 +348,16 @@ class _Run:
             if kept.loop or kept.state or name not in names:
                 continue
             total = tf.zeros_like(self.env[name])
-            for part in (self.r, self.q):
-                total += part.get(name, 0.0)
+            if name in self.r:
+                total += self.r[name]
+            inside = name in self.scope.leaves or self.scope.roles.get(name) in (Role.INLINE, Role.ROUTE)
             if name in self.s:
                 own = self.env[name]
-                if self.rule.bias_factor and name not in self.scope.ends:  # the constant part's share is among the even ones
-                    own -= self.rule.bias_factor * self.offsets.get(name, 0.0)
+                if inside and name in self.offsets:  # the constant part's share is among the even ones
+                    own -= self.rule.bias_factor * self.offsets[name]
                 total += own * self.s[name]
+            if name in self.q:  # a share is that of one lower unit
+                total += self.q[name] * (self.counts[name] if inside and name in self.counts else 1.0)
             self.seen[kept.key] = total
 
     def watched(self, step: Step, trace: Any) -> Any:

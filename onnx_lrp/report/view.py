@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ..books import Books
 from ..errors import InputError
 from ..explanation import Explanation
 from ..targets import Spec
@@ -70,19 +71,14 @@ class Sample:
         explained: the score in words, such as "logits, class 1 (positive)".
         scores: [(class, score)] of the explained output, empty where it is no vector of classes.
         predicted: the class with the largest score, "" where there are no scores.
-        seed, total, residual: relevance at the start, what arrived at the attribution points, what is missing.
-        absorbed: {kind: relevance}; ledger: [(layer, {kind: relevance})].
+        books: where relevance started and ended, by the names that are shown.
     """
 
     title: str
     explained: str
     scores: tuple[tuple[str, float], ...]
     predicted: str
-    seed: float
-    total: float
-    absorbed: Mapping[str, float]
-    ledger: tuple[tuple[str, Mapping[str, float]], ...]
-    residual: float
+    books: Books
     points: tuple[Point, ...]
     settings: str
     unknown: bool = False
@@ -90,9 +86,9 @@ class Sample:
     @property
     def note(self) -> str:
         """A warning where the explained score is negative, else empty."""
-        if self.seed >= 0:
+        if self.books.seed >= 0:
             return ""
-        return f"The explained score is negative ({number(self.seed)}): + still means raises this score, - lowers it further."
+        return f"The explained score is negative ({number(self.books.seed)}): + still means raises this score, - lowers it further."
 
 
 def samples(
@@ -128,6 +124,7 @@ def samples(
     out = []
     for b in range(count if limit is None else min(count, limit)):
         points = tuple(_point(explanation, name, b, count, names.get(name)) for name in explanation.relevance)
+        books = explanation.books(b)
         scores, predicted = _scores(explanation, b, count, classes)
         out.append(
             Sample(
@@ -135,25 +132,18 @@ def samples(
                 explained=_explained(explanation, b, count, classes, bool(scores)),
                 scores=scores,
                 predicted=predicted,
-                seed=float(explanation.seed[b]),
-                total=float(sum(p.relevance.sum() for p in points)),
-                absorbed={kind: _entry(amount, b) for kind, amount in explanation.absorbed.items()},
-                ledger=tuple(
-                    (visible(layer), {kind: _entry(amount, b) for kind, amount in kinds.items()})
-                    for layer, kinds in explanation.ledger.items()
+                books=Books(
+                    seed=books.seed,
+                    points={p.name: value for p, value in zip(points, books.points.values(), strict=True)},
+                    ledger={visible(layer): kinds for layer, kinds in books.ledger.items()},
+                    residual=books.residual,
                 ),
-                residual=float(explanation.residual[b]),
                 points=points,
                 settings=settings,
                 unknown=unknown,
             )
         )
     return out
-
-
-def _entry(amount: Any, b: int) -> float:
-    array = np.atleast_1d(amount)
-    return float(array[b if array.size > b else 0])
 
 
 def _named(explanation: Explanation, tokens: Tokens | None, count: int) -> dict[str, list[list[str]]]:
