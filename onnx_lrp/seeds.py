@@ -153,10 +153,7 @@ def _prepare(target: Any, scores: Scores) -> Target:
             return Target("all")
         case TopK(k):
             return Target("bottom" if scores.lowest else "top", count=k)
-        case Seed(value):
-            fits = np.ndim(value) == len(scores.shape)
-            if not fits or any(s not in (None, n) for s, n in zip(scores.shape, np.shape(value), strict=True)):
-                raise InputError(f"the seed has shape {np.shape(value)}, the explained scores {scores.shape}")
+        case Seed(value):  # its shape is held against the inputs' sizes where these are known
             return Target("seed", np.asarray(value, np.float64))
         case _:
             return Target("index", scores.index(target))

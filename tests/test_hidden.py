@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_laws import FAMILIES, every_family
 from test_targets import EAGER, tagger
@@ -12,6 +12,7 @@ from test_targets import EAGER, tagger
 import onnx_lrp
 from onnx_lrp import targets, testing
 from onnx_lrp.nested import Nested, sources
+from onnx_lrp.program import _Run
 from onnx_lrp.recurrence import Recurrent
 
 
@@ -44,10 +45,7 @@ def cuts(plan):
             yield cut, upper
 
 
-@every_family
-@given(data=st.data(), bias_factor=st.sampled_from([0.0, 0.5, 1.0]))
-def test_what_passes_a_cut_is_the_seed(family, data, bias_factor):
-    model, feeds = data.draw(family())
+def assert_cuts_pass_the_seed(model, feeds, bias_factor):
     explainer = onnx_lrp.load(model, bias_factor=bias_factor, **EAGER)
     found = list(cuts(explainer._plan))
     explanation = explainer.explain(feeds, keep=[name for name, _ in found])
@@ -57,6 +55,31 @@ def test_what_passes_a_cut_is_the_seed(family, data, bias_factor):
         lost = sum(np.sum(a) for layer in above for a in explanation.ledger.get(layer, {}).values())
         moved = np.abs(explanation.seed).sum() + np.abs(passed).sum() + abs(lost)
         assert abs(explanation.seed.sum() - passed.sum() - lost) <= 1e-9 * moved, name
+
+
+@every_family
+@settings(max_examples=settings.get_profile(settings.get_current_profile_name()).max_examples // 2)
+@given(data=st.data(), bias_factor=st.sampled_from([0.0, 0.5, 1.0]))
+def test_what_passes_a_cut_is_the_seed(family, data, bias_factor):
+    assert_cuts_pass_the_seed(*data.draw(family()), bias_factor)
+
+
+@pytest.mark.parametrize("part", ["s", "q"])
+def test_a_forgotten_part_is_noticed(part, monkeypatch):
+    """Without the cotangents, or the shares on their way, the law no longer holds inside a block."""
+    original = _Run.look
+
+    def look(self, names):
+        kept = getattr(self, part)
+        setattr(self, part, {})
+        original(self, names)
+        setattr(self, part, kept)
+
+    case = tagger()
+    assert_cuts_pass_the_seed(*case, 0.5)
+    monkeypatch.setattr(_Run, "look", look)
+    with pytest.raises(AssertionError):
+        assert_cuts_pass_the_seed(*case, 0.5)
 
 
 @pytest.mark.parametrize("family", ["gemm", "lstm", "conv", "loop", "attention"])

@@ -298,6 +298,17 @@ def test_saved_and_read_back(spec, suffix, tmp_path):
     assert after.to_html()
 
 
+@pytest.mark.parametrize("bias_factor", [0.0, 0.5])
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_conserves(spec, bias_factor):
+    for time_first in (False, True):
+        model, feeds = tagger(time_first=time_first)
+        if time_first and isinstance(spec, targets.Seed):
+            continue
+        testing.assert_conserves(model, feeds, target=spec, bias_factor=bias_factor)
+        testing.assert_conserves(model, feeds, target=spec, bias_factor=bias_factor, precision="float64")
+
+
 def test_per_step_of_several_classes():
     model, feeds = tagger()
     found = onnx_lrp.load(model, **EAGER).explain(feeds, targets.all_classes())

@@ -65,12 +65,16 @@ def _magnitudes(explanation: Explanation) -> tuple[np.ndarray, np.ndarray]:
 def assert_conserves(
     model: Any, feeds: Feeds, *, target: Any = None, precision: str = "float32", tolerance: float | None = None, **options: Any
 ) -> None:
-    """seed = Σ relevance + Σ absorbed for every sample, relative to what moved; residual and ledger say the same.
+    """seed = Σ relevance + Σ absorbed for every sample and class, relative to what moved; residual and ledger say the same.
 
     ``tolerance``: default 1e-5 in float32, 1e-10 in float64.
     """
-    bound = CLOSED[precision] if tolerance is None else tolerance
     explanation = _load(model, {"precision": precision, **options}).explain(feeds, target)
+    for one in [explanation.select(k) for k in range(len(explanation.seed))] if explanation.several else [explanation]:
+        _assert_closed(one, CLOSED[precision] if tolerance is None else tolerance)
+
+
+def _assert_closed(explanation: Explanation, bound: float) -> None:
     seed = explanation.seed.astype(np.float64)
     total, size = _magnitudes(explanation)
     absorbed = {k: v.astype(np.float64) for k, v in explanation.absorbed.items()}
