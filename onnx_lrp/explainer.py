@@ -106,9 +106,9 @@ def _plan(graph: Graph, choose: Mapping[str, Any]) -> Plan:
     return plan
 
 
-def explain(model: Model, inputs: Any, target: Any = None, **options: Any) -> Explanation:
+def explain(model: Model, inputs: Any, target: Any = None, *, keep: str | Sequence[str] = (), **options: Any) -> Explanation:
     """:func:`load` and :meth:`Explainer.explain` in one call."""
-    return load(model, **options).explain(inputs, target)
+    return load(model, **options).explain(inputs, target, keep=keep)
 
 
 class Explainer:
@@ -304,7 +304,8 @@ class Explainer:
         axes = {n: self._plan.batch_axis(n) for n in feeds}
         for k in range(batch):
             part = {n: a if axes[n] is None else np.take(a, [k], axes[n]) for n, a in feeds.items()}
-            parts.append(finish(self._run(part, target.sample(k, batch), keep), part))
+            own = target.sample(k, scores_of(self._plan)) if target.arrays else target
+            parts.append(finish(self._run(part, own, keep), part))
         return self._joined(parts, target.several, keep)
 
     def _joined(self, parts: Sequence[Mapping[str, Any]], several: bool, keep: Sequence[Kept]) -> dict[str, Any]:

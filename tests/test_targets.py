@@ -259,6 +259,24 @@ def test_a_model_for_one_sample_takes_them_too(spec):
         np.testing.assert_array_equal(got.target, want.target)
 
 
+def test_a_tagger_for_one_sample_with_as_many_steps_as_samples():
+    """Sizes don't tell the axes apart."""
+
+    def model(batch):
+        b = Builder(np.random.default_rng(3), 17)
+        x = b.input("x", b.numbers(3, 3, 2), ["T", batch, 2])
+        b.nodes.append(helper.make_node("GRU", [x, b.weight(1, 12, 2), b.weight(1, 12, 4)], ["Y"], name="gru", hidden_size=4))
+        return b.case(b.op("MatMul", b.op("Squeeze", "Y", b.ints(1)), b.weight(4, 3)))
+
+    (many, feeds), (single, _) = model("B"), model(1)
+    rng = np.random.default_rng(0)
+    for target in (rng.integers(0, 3, (3, 3)), targets.seed(rng.normal(size=(3, 3, 3))), [0, 2, 1], targets.step(-1, [2, 1, 0])):
+        want, got = (onnx_lrp.load(m, **EAGER).explain(feeds, target, keep="gru") for m in (many, single))
+        np.testing.assert_allclose(got.relevance["x"], want.relevance["x"], atol=1e-12)
+        for name, array in want.hidden.items():
+            np.testing.assert_allclose(got.hidden[name], array, atol=1e-12)
+
+
 SPECS = [
     targets.step(-1),
     targets.step([0, -2], 1),
