@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .branches import Branches, guesses, is_open
+from .dims import split_axis
 from .errors import InputError, ModelError, ParityError, RuleError
 from .explanation import Explanation
 from .graph import Graph, Value, load_graph
@@ -216,9 +217,9 @@ class Explainer:
             layer, kind = key.rsplit("|", 1)
             absorbed[kind] = absorbed.get(kind, 0) + np.asarray(amount)
             ledger.setdefault(layer, {})[kind] = np.asarray(amount)
-        sums = {p: self._sums(p, r, ready.several) for p, r in raw["relevance"].items()}
         start = raw["seed"]
-        residual = start.astype(np.float64) - sum(sums.values()) - sum(np.asarray(a, np.float64) for a in absorbed.values())
+        arrived = {p: self._sums(p, r, start.shape) for p, r in raw["relevance"].items()}
+        residual = start.astype(np.float64) - sum(arrived.values()) - sum(np.asarray(a, np.float64) for a in absorbed.values())
         index = np.arange(len(start)) if ready.mode == "all" else raw["index"]
         if isinstance(target, Spec) and not ready.several and (ready.steps is None or ready.steps.size > 1):
             index = target
@@ -235,6 +236,7 @@ class Explainer:
             axes=axes,
             origins=dict(plan.origins),
             hidden=raw["hidden"],
+            arrived=arrived,
             explained=plan.output,
             settings={
                 "rule": "epsilon",
@@ -255,15 +257,17 @@ class Explainer:
                     return int(array.shape[axis])
         return 1
 
-    def _sums(self, point: str, relevance: np.ndarray, several: bool) -> np.ndarray:
-        """(B,), or (K, B) where there are several classes."""
-        axis = self._plan.batch_axis(point)
-        kept = [0] if several else []
+    def _sums(self, point: str, relevance: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """(B,), or (K, B) of several classes: relevance per sample; the batch may be merged with others (the letters of words)."""
+        if len(shape) == 2:
+            return np.stack([self._sums(point, r, shape[1:]) for r in relevance])
+        place = split_axis(self._plan.vars[point].dims or (), self._plan.batch)
         array = relevance.astype(np.float64)
-        if axis is None:
-            return array.sum(axis=tuple(range(len(kept), array.ndim)))[..., None]
-        kept.append(axis + len(kept))
-        return array.sum(axis=tuple(a for a in range(array.ndim) if a not in kept))
+        if place is None:
+            return array.sum().reshape(1)
+        axis, inner, outer = place
+        whole = array.sum(axis=tuple(a for a in range(array.ndim) if a != axis))
+        return whole.reshape(-1, shape[0], inner or 1).sum((0, 2)) if outer else whole.reshape(shape[0], -1).sum(1)
 
     def _at_output(self, name: str) -> Explainer:
         """The explainer of another output, made once."""

@@ -66,6 +66,7 @@ class Explanation:
         explained: the graph output that was explained.
         settings: rule, epsilon, precision and the rest of what made these numbers.
         hidden: {name: array} relevance at the internal tensors and states that ``keep=`` asked for.
+        arrived: {attribution point: (B,)} relevance summed per sample, in float64.
     """
 
     relevance: Mapping[str, np.ndarray]
@@ -81,6 +82,7 @@ class Explanation:
     explained: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     hidden: Mapping[str, np.ndarray] = field(default_factory=dict)
+    arrived: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "relevance", Relevance(self.relevance, self.origins))
@@ -118,6 +120,7 @@ class Explanation:
             ledger={layer: {kind: a[k] for kind, a in kinds.items()} for layer, kinds in self.ledger.items()},
             residual=self.residual[k],
             hidden={n: a[k] for n, a in self.hidden.items()},
+            arrived={n: a[k] for n, a in self.arrived.items()},
         )
 
     def _point(self, point: str | None) -> str:
@@ -175,13 +178,9 @@ class Explanation:
             array = np.ravel(np.asarray(amount, np.float64))
             return float(array.sum() if sample is None else array[sample if array.size > 1 else 0])
 
-        def arrived(name: str, relevance: np.ndarray) -> float:
-            axis, array = self.axes[name][0], relevance.astype(np.float64)
-            return float((array if sample is None or axis is None else np.take(array, sample, axis)).sum())
-
         return Books(
             seed=entry(self.seed),
-            points={name: arrived(name, relevance) for name, relevance in self.relevance.items()},
+            points={name: entry(amount) for name, amount in self.arrived.items()},
             ledger={layer: {kind: entry(amount) for kind, amount in kinds.items()} for layer, kinds in self.ledger.items()},
             residual=entry(self.residual),
         )
@@ -249,7 +248,7 @@ class Explanation:
             raise InputError(f"{file.name}: an explanation is saved as .npz or .json")
         arrays: dict[str, Any] = {}
         parts: dict[str, list[str]] = {}
-        for part in ("relevance", "inputs", "outputs", "absorbed", "hidden"):
+        for part in ("relevance", "inputs", "outputs", "absorbed", "hidden", "arrived"):
             values = {k: v for k, v in getattr(self, part).items() if isinstance(v, np.ndarray) and v.dtype != object}
             parts[part] = list(values)
             arrays.update({f"{part}.{i}": v for i, v in enumerate(values.values())})
@@ -301,6 +300,7 @@ FIELDS = (
     "explained",
     "settings",
     "hidden",
+    "arrived",
 )
 
 
@@ -335,6 +335,7 @@ def _from_npz(file: Path) -> Explanation:
             explained=meta["explained"],
             settings=meta["settings"],
             hidden=parts.get("hidden", {}),
+            arrived=parts.get("arrived", {}),
         )
 
 
@@ -359,4 +360,5 @@ def _from_json(raw: dict[str, Any]) -> Explanation:
         explained=raw["explained"],
         settings=raw["settings"],
         hidden=arrays("hidden") if "hidden" in raw else {},
+        arrived={k: np.asarray(v) for k, v in raw.get("arrived", {}).items()},
     )

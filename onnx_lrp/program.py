@@ -141,7 +141,7 @@ class Program:
         return [None if d.size is None or d.has(batch) or d.size != n else d.size for d, n in zip(dims, tensor.shape, strict=True)]
 
     def _run(self, feeds: Mapping[str, Tensor], asked: _Asked, given: Mapping[str, Tensor]) -> dict[str, Any]:
-        run = _Run(self.plan, self.rule, self.plan.scope, self.plan.steps, self.parameters, {**self.constants, **feeds})
+        run = _Run(self.plan, self.rule, self.plan.scope, self.plan.steps, self.parameters, {**self.constants, **feeds}, self.dtype)
         return run.result(asked, given)
 
 
@@ -159,9 +159,17 @@ class _Run:
     """One pass, forward at construction: tensors by name, traces by step, and what is absorbed on the way back."""
 
     def __init__(
-        self, plan: Plan, rule: Epsilon, scope: Scope | None, steps: Sequence[Step], parameters: Any, feeds: Mapping[str, Tensor]
+        self,
+        plan: Plan,
+        rule: Epsilon,
+        scope: Scope | None,
+        steps: Sequence[Step],
+        parameters: Any,
+        feeds: Mapping[str, Tensor],
+        dtype: Any,
     ) -> None:
         self.plan = plan
+        self.dtype = dtype
         self.rule = rule
         self.scope = scope  # None where no relevance passes
         self.steps = steps
@@ -194,9 +202,11 @@ class _Run:
         scope = self.scope.inner.get(step.key) if self.scope is not None else None
 
         def make(given: Mapping[str, Tensor]) -> _Run:
-            return _Run(self.plan, self.rule, scope, layer.body.steps, tensors["steps"], {**tensors["constants"], **given})
+            return _Run(
+                self.plan, self.rule, scope, layer.body.steps, tensors["steps"], {**tensors["constants"], **given}, self.dtype
+            )
 
-        return steps_forward(step, xs, tensors["own"], make)
+        return steps_forward(step, xs, tensors["own"], self.dtype, make)
 
     def result(self, asked: _Asked, given: Mapping[str, Tensor]) -> dict[str, Any]:
         """See :meth:`Program.__call__`."""
@@ -233,7 +243,7 @@ class _Run:
         """Backward from a seed tensor; may be asked again."""
         plan = self.plan
         self.r, self.s, self.q, self.absorbed, self.seen = {plan.explained: seed}, {}, {}, {}, {}
-        self.keep = keep
+        self.keep, self.size = keep, None
         total = self.per_sample(seed, plan.explained)
         self.zero = zero = tf.zeros_like(total)
         self.size = tf.size(total)
@@ -299,7 +309,13 @@ class _Run:
         return None if dims is None else next((i for i, d in enumerate(dims) if d.has(self.plan.batch)), None)
 
     def absorb(self, step: Step, kind: str, amount: Tensor | PerSample, name: str) -> None:
-        total = amount.amount if isinstance(amount, PerSample) else self.per_sample(amount, name)
+        if isinstance(amount, PerSample):
+            # a layer's own samples: the words of all sentences, where it reads their letters
+            layer: Any = step.layer
+            own = layer.evidence([self.vars(n) for n in step.inputs]).get("batch")
+            total = amount.amount if own is None else self.summed(amount.amount, split_axis((own,), self.plan.batch))
+        else:
+            total = self.per_sample(amount, name)
         _add(self.absorbed, f"{step.name}|{kind}", total)
 
     def settle(self, name: str) -> None:

@@ -35,6 +35,7 @@ def explanation(steps: int = 5, features: int = 3, samples: int = 2, *, layer: s
         origins={"x": ("x",)},
         explained="y",
         settings={"rule": "epsilon", "epsilon": 1e-3},
+        arrived={"x": relevance.reshape(samples, -1).sum(1)},
     )
 
 
