@@ -107,7 +107,13 @@ def explain(
             metavar="INPUTS", help=".npz (by input name), .npy, .json, .csv (one series), .parquet, or - for JSON on stdin."
         ),
     ],
-    target: Annotated[str | None, typer.Option(help="Class index, or one a sample: 1,0,1. Default: the predicted class.")] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="Class index, or one a sample: 1,0,1; step:3, step:-1:2 (a class there), contrast:0,1, all, top:3. "
+            "Default: the predicted class."
+        ),
+    ] = None,
     rule: Annotated[str, typer.Option(help="Propagation rule.")] = "epsilon",
     epsilon: Annotated[float, typer.Option(help="Stabilizer.")] = 1e-3,
     bias_factor: Annotated[float, typer.Option(help="Share of bias and stabilizer that goes to the lower units, 0 to 1.")] = 0.0,
@@ -164,7 +170,7 @@ def explain(
 
         from .report.view import samples
 
-        count = len(explanation.seed)
+        count = explanation.seed.shape[-1]
         shown = samples(explanation, tokens=names, limit=SAMPLES)
         if save is not None:
             files.stage(save, explanation.save)
@@ -179,7 +185,7 @@ def explain(
         return
     from .report.terminal import show
 
-    show(shown, left_out=count - len(shown))
+    show(shown, left_out=max(count - SAMPLES, 0))
 
 
 @app.command()
@@ -336,6 +342,7 @@ def demo(
             unknown = ids[0] == demonstration.UNKNOWN
             marked = [word + "?" if strange else word for word, strange in zip(words, unknown, strict=True)]
             shown += samples(explanation, tokens=marked, classes=demonstration.CLASSES, titles=[text], unknown=bool(unknown.any()))
+            books = shown[-1].books
             documents.append(
                 {
                     "sentence": text,
@@ -345,10 +352,10 @@ def demo(
                         {"token": word, "known": not strange, "relevance": float(value)}
                         for word, strange, value in zip(words, unknown, shown[-1].points[0].relevance, strict=True)
                     ],
-                    "seed": shown[-1].seed,
-                    "relevance": shown[-1].total,
-                    "absorbed": dict(shown[-1].absorbed),
-                    "residual": shown[-1].residual,
+                    "seed": books.seed,
+                    "relevance": sum(books.points.values()),
+                    "absorbed": books.absorbed,
+                    "residual": books.residual,
                 }
             )
         if html is not None:
@@ -379,13 +386,30 @@ def _distinct(paths: dict[str, str | Path | None]) -> None:
                 raise Usage(f"{option} would overwrite {other}: {path}")
 
 
-def _target(text: str | None) -> int | list[int] | None:
+def _target(text: str | None) -> Any:
+    """None, a class, a class for each sample, or one of ``onnx_lrp.targets``."""
     if text is None:
         return None
+    from . import targets
+
+    kind, *parts = text.split(":")
     try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise Usage(f"--target {text}: expected a class index, or one a sample as in 1,0,1") from error
+        if kind == "step" and len(parts) in (1, 2):
+            return targets.step(*map(_numbers, parts))
+        if kind == "contrast" and len(parts) == 1:
+            a, b = map(int, parts[0].split(","))
+            return targets.contrast(a, b)
+        if kind == "top" and len(parts) == 1:
+            return targets.top_k(int(parts[0]))
+        return targets.all_classes() if text == "all" else _numbers(text)
+    except ValueError as error:  # InputError is one
+        raise Usage(
+            f"--target {text}: expected a class index, one a sample as in 1,0,1, step:3, step:-1:2, contrast:0,1, all or top:3"
+        ) from error
+
+
+def _numbers(text: str) -> int | list[int]:
+    numbers = [int(part) for part in text.split(",")]
     return numbers if "," in text else numbers[0]
 
 

@@ -13,6 +13,7 @@ from .ops.quantize import rounded, rounds
 from .plan import Plan
 from .program import Program
 from .rules import Epsilon
+from .seeds import Target
 
 __all__ = ["EFFECTS", "QUANTIZED", "differences", "is_quantized", "rounding", "tolerance"]
 
@@ -44,7 +45,7 @@ def rounding(plan: Plan, feeds: Mapping[str, np.ndarray], outputs: Mapping[str, 
         return {}
     steps = tuple(dataclasses.replace(s, layer=rounded(s.node, s.layer)) for s in plan.steps)
     program = Program(dataclasses.replace(plan, steps=steps), rule=Epsilon(), precision=precision, jit="eager")
-    found = program(feeds, "forward", None)["outputs"]
+    found = program(feeds, Target("forward"))["outputs"]
     floats = {n: a for n, a in found.items() if isinstance(a, np.ndarray) and a.dtype.kind == "f"}
     return {n: EFFECTS * float(np.abs(a - outputs[n]).max(initial=0.0)) for n, a in floats.items()}
 

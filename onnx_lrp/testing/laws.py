@@ -52,12 +52,13 @@ def assert_matches_runtime(model: Any, feeds: Feeds, *, tolerance: float = 1e-4,
 def assert_conserves(
     model: Any, feeds: Feeds, *, target: Any = None, precision: str = "float32", tolerance: float | None = None, **options: Any
 ) -> None:
-    """seed = Σ relevance + Σ absorbed for every sample, relative to what moved; residual and ledger say the same.
+    """seed = Σ relevance + Σ absorbed for every sample and class, relative to what moved; residual and ledger say the same.
 
     What moved: |seed| + Σ |relevance| + Σ |absorbed|. ``tolerance``: default 1e-5 in float32, 1e-10 in float64.
     """
     explanation = _load(model, {"precision": precision, **options}).explain(feeds, target)
-    _hold(measures.conservation(explanation, CLOSED[precision] if tolerance is None else tolerance))
+    for one in [explanation.select(k) for k in range(len(explanation.seed))] if explanation.several else [explanation]:
+        _hold(measures.conservation(one, CLOSED[precision] if tolerance is None else tolerance))
 
 
 def assert_batch_equivariant(

@@ -11,7 +11,7 @@ import numpy as np
 from ..explainer import Explainer
 from ..explanation import Explanation
 from ..inputs import prepare_inputs
-from ..targets import Target
+from ..seeds import Target
 
 __all__: list[str] = []
 
@@ -193,4 +193,5 @@ def _rows(plan: Any, whole: Explanation, rows: Sequence[int]) -> np.ndarray | No
     if plan.class_axis is None or axis is None:
         return None
     axis -= axis > plan.class_axis
-    return np.take(whole.target, rows, axis) if whole.target.shape[axis : axis + 1] == whole.seed.shape else None
+    target = np.asarray(whole.target)
+    return np.take(target, rows, axis) if target.shape[axis : axis + 1] == whole.seed.shape else None
