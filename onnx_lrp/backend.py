@@ -21,6 +21,7 @@ from .plan import Plan
 from .program import Program
 from .reader import Reader
 from .rules import Policy
+from .seeds import Target
 
 __all__ = ["Engine", "Prepared", "is_compatible", "prepare", "run_model", "run_node", "supports_device"]
 
@@ -68,7 +69,7 @@ class Prepared(BackendRep):
         arrays = [*given.values(), *graph.constants.values()]
         precision = "float64" if any(a.dtype == np.float64 for a in arrays) else "float32"
         program = Program(plan, policy=Policy(), rules=assign(plan, make_composite("epsilon")), precision=precision, jit=self._jit)
-        results = program({n: given[n] for n in plan.feeds}, "forward", None)["outputs"]
+        results = program({n: given[n] for n in plan.feeds}, Target("forward"))["outputs"]
         return tuple(_as(results[v.name], v) for v in self._model.graph.output)
 
     def _read(self, given: Mapping[str, np.ndarray]) -> tuple[Graph, Reader]:

@@ -117,6 +117,8 @@ class GRU(Recurrent):
         p, delta, size = trace.parameters, rule.bias_factor, self.hidden
         if delta:
             raise RuleError("bias_factor is for gate rule 'all' in recurrent layers")
+        if "keep" in trace.saved:
+            raise RuleError("the relevance of a recurrent layer's states is kept under gate rule 'all' only")
         x = self.ordered(d, trace, trace.saved["x"])
         lowers = [self.lower(d, rule, p, slice(k * size, (k + 1) * size)) for k in range(3)]
         inner = p["b_h"][d] if "b_h" in p else None

@@ -116,6 +116,8 @@ class LSTM(Recurrent):
         """
         if rule.bias_factor:
             raise RuleError("bias_factor is for gate rule 'all' in recurrent layers")
+        if "keep" in trace.saved:
+            raise RuleError("the relevance of a recurrent layer's states is kept under gate rule 'all' only")
         p, size, count, needs = trace.parameters, self.hidden, len(rule.rule.channels), len(rule.rule.needs)
         x = self.ordered(d, trace, trace.saved["x"])
         lowers = [self.lower(d, rule, p, slice(k * size, (k + 1) * size)) for k in range(4)]

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from .._lazy import tf
 from ..intervals import Interval, bounds, inverse, origin_of, times
 from ..layer import Affine, Opaque, Share, Trace, coefficient, fill, mixed, operand_dims, unbroadcast
@@ -207,8 +209,9 @@ def mul(A: Any, B: Any, *, node: Any) -> Any:
     else:
         signal = 1 if live[1] or not isinstance(A, Var) else 0
         signal_, other = (A, B)[signal], (A, B)[1 - signal]
-        if any(live) and signal_.is_gate and isinstance(other, Var) and not other.mask:
-            signal = 1 - signal  # a gate on a computed constant, such as an initial state: relevance doesn't enter the gate
+        state = not other.mask if isinstance(other, Var) else not np.any(other)
+        if any(live) and signal_.is_gate and state:
+            signal = 1 - signal  # a gate on a computed constant or a zero state: relevance doesn't enter the gate
     return Gated(parameters=parameters, slots=slots, signal=signal, interval=interval), inputs
 
 
