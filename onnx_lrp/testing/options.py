@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from ..composites import PRESETS
 from ..errors import InputError
+from ..rules import GATE_RULES, NAMES
 from .build import generators
 
 __all__ = ["rules", "seeds"]
@@ -20,7 +22,9 @@ BIAS_FACTORS = (0.0, 1.0, 0.5)
 def rules(
     *, epsilons: Sequence[float] = EPSILONS, bias_factors: Sequence[float] = BIAS_FACTORS
 ) -> st.SearchStrategy[dict[str, Any]]:
-    """Options of a rule as :func:`onnx_lrp.load` takes them: ``load(model, **options)``. Shrinks to the first of each.
+    """Options of a rule as :func:`onnx_lrp.load` takes them: ``load(model, **options)``: rules by name, gate rules, presets.
+
+    "prop" is left out: where gate + signal is near 0 it moves more than rounding can follow. Shrinks to the epsilon rule.
 
     Args:
         epsilons: stabilizers to draw from, each a finite number >= 0.
@@ -30,9 +34,11 @@ def rules(
         raise InputError(f"epsilons must be finite numbers >= 0, at least one, got {epsilons!r}")
     if not bias_factors or any(not 0 <= d <= 1 for d in bias_factors):
         raise InputError(f"bias_factors must lie in [0, 1], at least one, got {bias_factors!r}")
-    # every kind of rule is one strategy of its own in this list
-    kinds = [st.fixed_dictionaries({"epsilon": st.sampled_from(epsilons), "bias_factor": st.sampled_from(bias_factors)})]
-    return st.one_of(kinds)
+    plain = {"epsilon": st.sampled_from(epsilons), "bias_factor": st.sampled_from(bias_factors)}
+    named = {**plain, "rule": st.sampled_from(sorted(NAMES))}
+    gated = {"epsilon": st.sampled_from(epsilons), "gates": st.sampled_from([g for g in GATE_RULES if g != "prop"])}
+    composed = {"composite": st.sampled_from(PRESETS)}
+    return st.one_of([st.fixed_dictionaries(options) for options in (plain, named, gated, composed)])
 
 
 @st.composite
