@@ -176,7 +176,8 @@ def test_options_of_feeds_are_checked(options):
 @given(testing.rules(), testing.rules(epsilons=[0.5], bias_factors=[1.0]))
 def test_rules_are_options_of_load(options, one):
     onnx_lrp.load(mixed_model(), **options)
-    assert one == {"epsilon": 0.5, "bias_factor": 1.0}
+    assert one.get("epsilon", 0.5) == 0.5
+    assert one.get("bias_factor", 1.0) == 1.0
 
 
 @FEW
