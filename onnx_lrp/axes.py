@@ -7,7 +7,10 @@ from typing import Any
 
 from .dims import Dim, Label
 from .errors import InputError
+from .layer import Affine, Opaque
+from .nested import Nested, Step
 from .reader import Reader
+from .registry import Var
 
 __all__ = ["batch_and_times", "class_axis", "lengths"]
 
@@ -47,9 +50,26 @@ def batch_and_times(
     for candidate in candidates:
         if all(any(d.has(candidate) for d in dims) for dims in ends) or _meets(reader, candidate, ends, times):
             batch = candidate.root
+            if batch_axis is None and _unknown(reader.order, vars, path):
+                notes.append("the shape of a tensor that absorbs relevance is unknown: everything is one sample")
+                return None, frozenset(t.root for t in times)
             return batch, frozenset(t.root for t in times if t.root is not batch)
     notes.append("no axis is the batch both in the explained output and at the attribution points: everything is one sample")
     return None, frozenset(t.root for t in times)
+
+
+def _unknown(steps: Sequence[Step], vars: Mapping[str, Var], path: Container[str] | None) -> bool:
+    """Whether relevance may end where it can't be told which sample it belongs to; ``path`` None: in the body of a loop."""
+    for step in steps:
+        outputs = [vars[o] for o in step.outputs if o and o in vars and vars[o].live and (path is None or o in path)]
+        if not outputs:
+            continue
+        if isinstance(step.layer, Nested):
+            if _unknown(step.layer.body.steps, step.layer.body.vars, None):
+                return True
+        elif isinstance(step.layer, Affine | Opaque) and any(v.dims is None for v in outputs):
+            return True
+    return False
 
 
 def _meets(reader: Reader, candidate: Label, ends: Sequence[Sequence[Dim]], times: Container[Label]) -> bool:

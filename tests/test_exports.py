@@ -192,3 +192,31 @@ def test_a_list_is_appended_to_beside_an_if():
     y = b.op("ConcatFromSequence", series, axis=1, new_axis=1)
     model, feeds = b.case(b.gemm(b.op("ReduceMean", y, axes=[1], keepdims=0), H, 2))
     holds(model, feeds)
+
+
+def test_a_state_that_grows_an_axis_leaves_one_sample():
+    b = builder()
+    x = b.series(T, B, F)
+    steps = b.op("Gather", b.op("Shape", x), b.const(1, np.int64))
+    state = b.op("ConstantOfShape", b.op("Concat", b.op("Shape", x, start=0, end=1), b.ints(H), axis=0))
+    nodes = [
+        helper.make_node("Slice", [x, "k1", "k2", b.ints(1)], ["row"]),  # (B, 1, F), and so the state becomes (B, B, H)
+        helper.make_node("MatMul", ["row", b.weight(F, H)], ["wx"]),
+        helper.make_node("MatMul", ["h", b.weight(H, H)], ["uh"]),
+        helper.make_node("Add", ["wx", "uh"], ["z"]),
+        helper.make_node("Add", ["z", b.weight(H)], ["biased"]),
+        helper.make_node("Tanh", ["biased"], ["next"]),
+        helper.make_node("Identity", ["going"], ["on"]),
+    ]
+    edges = [helper.make_node("Reshape", ["k", b.ints(1)], ["k1"]), helper.make_node("Add", ["k1", b.ints(1)], ["k2"])]
+    flag, number = (helper.make_tensor_value_info(n, t, []) for n, t in (("going", TensorProto.BOOL), ("k", TensorProto.INT64)))
+    states = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in ("h", "next")]
+    on = helper.make_tensor_value_info("on", TensorProto.BOOL, [])
+    body = helper.make_graph(edges + nodes, "body", [number, flag, states[0]], [on, states[1]])
+    shape = b.op("Concat", b.op("Shape", x, start=0, end=1), b.ints(-1, H), axis=0)
+    series = b.op("Reshape", b.op("Loop", steps, b.const(True), state, body=body), shape)
+    last = b.op("Gather", series, b.const(-1, np.int64), axis=1)
+    model, feeds = b.case(b.gemm(last, H, 2))
+    explanation = onnx_lrp.load(model, **EAGER).explain(feeds)
+    assert explanation.seed.shape == (1,)
+    assert np.abs(explanation.residual).max() < 1e-9
