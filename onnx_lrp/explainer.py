@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from .branches import Branches, guesses, is_open
-from .errors import InputError, ModelError, ParityError, RuleError
+from .errors import InputError, ModelError, OnnxLrpError, ParityError, RuleError
 from .explanation import Explanation
 from .graph import Graph, Value, load_graph
 from .inputs import prepare_inputs
+from .methods import LRP, OPTIONS, Method, attribute, prepare_method
 from .ops.quantize import limits
 from .parity import QUANTIZED, is_quantized, rounding, tolerance
 from .plan import Plan, make_plan
@@ -105,8 +106,20 @@ def _plan(graph: Graph, choose: Mapping[str, Any]) -> Plan:
 
 
 def explain(model: Model, inputs: Any, target: Any = None, **options: Any) -> Explanation:
-    """:func:`load` and :meth:`Explainer.explain` in one call."""
-    return load(model, **options).explain(inputs, target)
+    """:func:`load` and :meth:`Explainer.explain` in one call, with the options of both."""
+    chosen = {k: options.pop(k) for k in ("method", *OPTIONS) if k in options}
+    return load(model, **options).explain(inputs, target, **chosen)
+
+
+def _defined(relevance: Mapping[str, np.ndarray], method: str) -> None:
+    for name, array in relevance.items():
+        wrong = np.argwhere(~np.isfinite(array))
+        if len(wrong):
+            where = tuple(int(i) for i in wrong[0])
+            raise RuleError(
+                f"method {method!r}: {array[where]} at {where} of {name!r} and {len(wrong) - 1} more: the score has no finite "
+                "derivative there, as a root or a norm at zero; method='occlusion' and 'lrp' need none"
+            )
 
 
 class Explainer:
@@ -172,7 +185,7 @@ class Explainer:
         feeds = prepare_inputs(inputs, self._plan)
         return self._chunks(feeds, Target("forward"), lambda result, feeds: self._outputs(result, feeds))
 
-    def explain(self, inputs: Any, target: Any = None) -> Explanation:
+    def explain(self, inputs: Any, target: Any = None, *, method: str = LRP, **options: Any) -> Explanation:
         """Explain a batch.
 
         Args:
@@ -180,17 +193,25 @@ class Explainer:
                 ``at=`` behind an op that onnxruntime can't run: ``{cut tensor: array}``.
             target: None (each sample's predicted class), a class index, or (B,) indices; for a score at every position
                 also indices of the positions' shape.
+            method: "lrp", or as a baseline "gradient", "sensitivity" (the gradient squared), "gradient_x_input",
+                "integrated_gradients" or "occlusion".
+            options: of the method. ``steps=50``: points on the way that integrated gradients follow. ``baseline=0``: what they
+                start from, and what occlusion puts in; a number, an array for the attribution point, or {point: either}.
+                ``by="step"`` or ``"feature"``: occlude all features of a time step together, or every entry by itself.
 
         Returns:
-            the :class:`Explanation`; its relevance has the shape of the attribution points.
+            the :class:`Explanation`; its relevance has the shape of the attribution points. Of a method other than LRP
+            nothing is absorbed, and the residual is NaN but for integrated gradients.
 
         Raises:
-            InputError: inputs or target don't fit the model.
+            InputError: inputs, target or baseline don't fit the model.
+            RuleError: no such method, or an option it does not take.
             ParityError: the forward pass is not onnxruntime's (see ``verify``).
         """
         variant = self._variant(inputs)
         if variant is not self:
-            return variant.explain(inputs, target)
+            return variant.explain(inputs, target, method=method, **options)
+        other = prepare_method(method, options)
         feeds = prepare_inputs(inputs, self._plan)
         plan = self._plan
         shape = plan.vars[plan.explained].shape
@@ -202,16 +223,19 @@ class Explainer:
         batch = self._batch(feeds)
         if spec.value is not None and spec.value.size not in (1, batch) and np.ndim(target) == 1:
             raise InputError(f"target has {spec.value.size} entries for {batch} samples")
-        raw = self._chunks(feeds, spec, lambda result, part: {**result, "outputs": self._outputs(result, part)})
+        raw = self._chunks(feeds, spec, lambda result, part: {**result, "outputs": self._outputs(result, part)}, other)
         absorbed: dict[str, np.ndarray] = {}
         ledger: dict[str, dict[str, np.ndarray]] = {}
         for key, amount in raw["absorbed"].items():
             layer, kind = key.rsplit("|", 1)
             absorbed[kind] = absorbed.get(kind, 0) + np.asarray(amount)
             ledger.setdefault(layer, {})[kind] = np.asarray(amount)
-        sums = {p: self._sums(p, r) for p, r in raw["relevance"].items()}
         seed = raw["seed"]
-        residual = seed.astype(np.float64) - sum(sums.values()) - sum(np.asarray(a, np.float64) for a in absorbed.values())
+        if other is None:
+            sums = {p: self._sums(p, r) for p, r in raw["relevance"].items()}
+            residual = seed.astype(np.float64) - sum(sums.values()) - sum(np.asarray(a, np.float64) for a in absorbed.values())
+        else:
+            residual = raw["residual"]
         index = raw["index"]
         axes = {p: (plan.batch_axis(p), plan.time_axis(p)) for p in plan.points}
         return Explanation(
@@ -227,14 +251,20 @@ class Explainer:
             origins=dict(plan.origins),
             explained=plan.output,
             settings={
-                "rule": "epsilon",
-                "epsilon": self._rule.epsilon,
-                "bias_factor": self._rule.bias_factor,
-                "gates": "all",
+                **(self._settings() if other is None else other.settings),
                 "precision": self._precision,
                 "from_probabilities": bool(plan.options.get("from_probabilities")),
             },
         )
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "method": LRP,
+            "rule": "epsilon",
+            "epsilon": self._rule.epsilon,
+            "bias_factor": self._rule.bias_factor,
+            "gates": "all",
+        }
 
     def _batch(self, feeds: Mapping[str, np.ndarray]) -> int:
         for name, array in feeds.items():
@@ -251,19 +281,21 @@ class Explainer:
             return array.sum().reshape(1)
         return array.sum(axis=tuple(a for a in range(array.ndim) if a != axis))
 
-    def _chunks(self, feeds: dict[str, np.ndarray], target: Target, finish: Any) -> Any:
+    def _chunks(self, feeds: dict[str, np.ndarray], target: Target, finish: Any, method: Method | None = None) -> Any:
         """Run; a model exported for a batch of one is run sample by sample."""
         if self._plan.fixed_batch != 1 or self._batch(feeds) == 1:
-            return finish(self._run(feeds, target), feeds)
+            return finish(self._run(feeds, target, method), feeds)
         parts = []
         axes = {n: self._plan.batch_axis(n) for n in feeds}
-        for k in range(self._batch(feeds)):
+        count = self._batch(feeds)
+        for k in range(count):
             part = {n: a if axes[n] is None else np.take(a, [k], axes[n]) for n, a in feeds.items()}
             value = target.value
             if value is not None and value.size > 1:
-                at = next(i for i, n in enumerate(value.shape) if n == self._batch(feeds))
+                at = next(i for i, n in enumerate(value.shape) if n == count)
                 value = np.take(value, [k], at)
-            parts.append(finish(self._run(part, Target(target.mode, value)), part))
+            single = None if method is None else method.of_sample(k, count, self._plan)
+            parts.append(finish(self._run(part, Target(target.mode, value), single), part))
         return self._joined(parts)
 
     def _joined(self, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -279,19 +311,22 @@ class Explainer:
             "outputs": {n: join(n, [p["outputs"][n] for p in parts]) for n in parts[0]["outputs"]},
             "relevance": {n: join(n, [p["relevance"][n] for p in parts]) for n in parts[0]["relevance"]},
             "absorbed": {n: np.concatenate([p["absorbed"][n] for p in parts]) for n in parts[0]["absorbed"]},
-            "seed": np.concatenate([p["seed"] for p in parts]),
+            **{n: np.concatenate([p[n] for p in parts]) for n in ("seed", "residual") if n in parts[0]},
             "index": np.concatenate([np.atleast_1d(p["index"]) for p in parts]),
         }
 
-    def _run(self, feeds: Mapping[str, np.ndarray], target: Target) -> dict[str, Any]:
+    def _run(self, feeds: Mapping[str, np.ndarray], target: Target, method: Method | None = None) -> dict[str, Any]:
         plan = self._plan
         entered = any(n in plan.prefix for n in feeds)  # the caller computed the cut himself
         before = self._runtime.prefix(plan.prefix, feeds) if plan.prefix and not entered else {}
         given = {n: before[n] if n in before else feeds[n] for n in plan.feeds}
         try:
-            result = self._program(given, target.mode, target.value)
+            if method is None:
+                result = self._program(given, target.mode, target.value)
+            else:
+                result = attribute(self._program, given, target, method)
         except Exception as error:
-            if not entered:
+            if not entered or isinstance(error, OnnxLrpError):
                 raise
             # nothing in the file says what shape a cut behind an unknown op has, so the engine is the first to notice
             reason = str(error).splitlines()[0][:200]
@@ -300,11 +335,15 @@ class Explainer:
         if not entered and (self._verify == "always" or (self._verify == "first" and not self._verified)):
             self._check(feeds, given, result["outputs"])
             self._verified = True
-        self._finite(result)
+        self._finite(result["outputs"])
+        if method is None:
+            self._finite(result.get("relevance", {}))
+        else:
+            _defined(result["relevance"], method.name)
         return result
 
-    def _finite(self, result: Mapping[str, Any]) -> None:
-        for name, array in {**result["outputs"], **result.get("relevance", {})}.items():
+    def _finite(self, arrays: Mapping[str, Any]) -> None:
+        for name, array in arrays.items():
             if isinstance(array, np.ndarray) and array.dtype.kind == "f" and not np.all(np.isfinite(array)):
                 raise ParityError(f"{name!r} is not finite although the inputs are: the model overflows on them")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -53,12 +54,14 @@ class Explanation:
         inputs, outputs: {name: array}, shapes and dtypes of the model.
         target: explained class, (B,) or one a position.
         seed: (B,) relevance started from.
-        absorbed: {kind: (B,)} relevance that ended in a bias, the stabilizer, an initial state or a constant.
+        absorbed: {kind: (B,)} relevance that ended in a bias, the stabilizer, an initial state or a constant; {} for other methods
+            than LRP.
         ledger: {layer: {kind: (B,)}}, the same per layer.
-        residual: (B,) seed - Σ relevance - Σ absorbed, in float64.
+        residual: (B,) seed - Σ relevance - Σ absorbed, in float64. Of integrated gradients what is missing to completeness, of
+            methods without any NaN.
         axes: {attribution point: (batch axis, time axis)}, None where there is none.
         explained: the graph output that was explained.
-        settings: rule, epsilon, precision and the rest of what made these numbers.
+        settings: method, rule, epsilon, precision and the rest of what made these numbers.
     """
 
     relevance: Mapping[str, np.ndarray]
@@ -79,6 +82,11 @@ class Explanation:
 
     def __repr__(self) -> str:
         return f"Explanation(output {self.explained!r}, {len(self.seed)} sample(s), {self.relevance!r})"
+
+    @property
+    def method(self) -> str:
+        """What made the relevance: "lrp", or a method that keeps no books."""
+        return str(self.settings.get("method", "lrp"))
 
     def _point(self, point: str | None) -> str:
         if point is None:
@@ -165,7 +173,8 @@ class Explanation:
                 for name, array in getattr(self, part).items()
                 if isinstance(array, np.ndarray)
             }
-            file.write_text(json.dumps({**self.to_dict(), "dtypes": dtypes}))
+            residual = [None if math.isnan(r) else r for r in self.residual.tolist()]  # JSON has no NaN
+            file.write_text(json.dumps({**self.to_dict(), "residual": residual, "dtypes": dtypes}))
             return
         if file.suffix != ".npz":
             raise InputError(f"{file.name}: an explanation is saved as .npz or .json")
@@ -270,7 +279,7 @@ def _from_json(raw: dict[str, Any]) -> Explanation:
         seed=np.asarray(raw["seed"]),
         absorbed={k: np.asarray(v) for k, v in raw["absorbed"].items()},
         ledger={layer: {k: np.asarray(v) for k, v in kinds.items()} for layer, kinds in raw["ledger"].items()},
-        residual=np.asarray(raw["residual"]),
+        residual=np.asarray(raw["residual"], np.float64),
         axes=_axes(raw["axes"]),
         origins=_axes(raw["origins"]),
         explained=raw["explained"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -95,21 +95,23 @@ class Program:
             outputs {name: array}, and unless "forward" relevance {point: array}, absorbed {(layer, kind): (B,)}, seed
             (B,), index.
         """
+        return self.call(mode, lambda tensors, extra: self._run(tensors, mode, extra), feeds, value)
+
+    def call(self, key: str, body: Any, feeds: Mapping[str, np.ndarray], value: np.ndarray | None) -> Any:
+        """``body(feeds, value)`` on tensors: in this precision, on this device, traced at most once a ``key`` and signature."""
         with self._placed():
             tensors = {n: tf.constant(self._feed(n, np.asarray(v))) for n, v in feeds.items()}
             extra = None if value is None else tf.constant(self._cast(value))
-            result = self._function(mode, tensors, extra)(tensors, extra)
+            result = self._function(key, body, tensors, extra)(tensors, extra)
         return tf.nest.map_structure(lambda t: t.numpy(), result)
 
-    def _function(self, mode: str, tensors: Mapping[str, Tensor], extra: Tensor | None) -> Any:
+    def _function(self, name: str, body: Any, tensors: Mapping[str, Tensor], extra: Tensor | None) -> Any:
         if self._jit == "eager":
-            return lambda feeds, value: self._run(feeds, mode, value)
+            return body
         rank = None if extra is None else extra.shape.rank
-        key = (mode, rank, tuple(t.shape.rank for t in tensors.values()))
+        key = (name, rank, tuple(t.shape.rank for t in tensors.values()))
         if key not in self._modes:
-            function = tf.function(
-                lambda feeds, value: self._run(feeds, mode, value), jit_compile=self._jit == "xla", autograph=False
-            )
+            function = tf.function(body, jit_compile=self._jit == "xla", autograph=False)
             if self._jit != "xla":
                 specs = {n: tf.TensorSpec(self._open(n, t), t.dtype) for n, t in tensors.items()}
                 spec = None if extra is None else tf.TensorSpec([None] * extra.shape.rank, extra.dtype)
@@ -126,8 +128,15 @@ class Program:
         return [None if d.size is None or d.has(batch) or d.size != n else d.size for d, n in zip(dims, tensor.shape, strict=True)]
 
     def _run(self, feeds: Mapping[str, Tensor], mode: str, value: Tensor | None) -> dict[str, Any]:
-        run = _Run(self.plan, self.rule, self.plan.scope, self.plan.steps, self.parameters, {**self.constants, **feeds})
-        return run.result(mode, value)
+        return self.forward(feeds).result(mode, value)
+
+    def forward(self, feeds: Mapping[str, Tensor], only: Container[str] | None = None) -> _Run:
+        """A forward pass on tensors; what is fed is not computed. ``only``: keys of the steps to run, None: all."""
+        steps, parameters = self.plan.steps, self.parameters
+        if only is not None:
+            chosen = [k for k, step in enumerate(steps) if step.key in only]
+            steps, parameters = tuple(steps[k] for k in chosen), [parameters[k] for k in chosen]
+        return _Run(self.plan, self.rule, self.plan.scope, steps, parameters, {**self.constants, **feeds})
 
 
 class _Run:

@@ -19,7 +19,7 @@ from onnx_lrp.registry import Importer, registered
 
 PACKAGE = Path(onnx_lrp.__file__).parent
 SHARED = {"__init__", "build", "laws", "recurrent"}  # in testing/, of no single op family
-CHAIN = ["errors", "graph", "registry", "ops", "program", "explainer", "report", "cli"]
+CHAIN = ["errors", "graph", "registry", "ops", "program", "methods", "explainer", "report", "cli"]
 LEAVES = {"report", "cli"}
 
 

@@ -112,11 +112,10 @@ def render(sample: Sample, width: int) -> RenderableType:
     for point in sample.points:
         parts.append(Text())
         parts += _words(point, width) if point.unit == "word" else _steps(point, width)
-    parts += [
-        Text(),
-        Text("+ (red) raises the explained score, - (blue) lowers it" + ("; ? = unknown to the model" if sample.unknown else ".")),
-    ]
-    parts += [Text(), _books(sample), Text()]
+    up, down = sample.signs
+    legend = f"+ (red) {up}" + (f", - (blue) {down}" if down else "")
+    parts += [Text(), Text(legend + ("; ? = unknown to the model" if sample.unknown else "."))]
+    parts += [Text(), Text(sample.books) if sample.books else _books(sample), Text()]
     return Group(*parts)
 
 
