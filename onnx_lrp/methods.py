@@ -39,7 +39,7 @@ METHODS: Mapping[str, tuple[str, ...]] = {
 }
 OPTIONS = ("steps", "baseline", "by")
 UNITS = ("step", "feature")
-ROWS, ENTRIES = 256, 2**24  # samples, and entries of the attribution points, that run at once
+ROWS, ENTRIES = 256, 2**22  # samples, and entries of the attribution points, that run at once
 SAME = {"float32": 1e-4, "float64": 1e-9}  # relative: how far the score of a sample may move if others run beside it
 
 
