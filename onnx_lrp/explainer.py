@@ -232,7 +232,7 @@ class Explainer:
             ledger.setdefault(layer, {})[kind] = np.asarray(amount)
         seed = raw["seed"]
         if other is None:
-            sums = {p: self._sums(p, r) for p, r in raw["relevance"].items()}
+            sums = {p: plan.per_sample(r.astype(np.float64), p, len(seed)) for p, r in raw["relevance"].items()}
             residual = seed.astype(np.float64) - sum(sums.values()) - sum(np.asarray(a, np.float64) for a in absorbed.values())
         else:
             residual = raw["residual"]
@@ -273,13 +273,6 @@ class Explainer:
                 if self._plan.batch is not None and tuple(dim.roots) == (self._plan.batch.root,):
                     return int(array.shape[axis])
         return 1
-
-    def _sums(self, point: str, relevance: np.ndarray) -> np.ndarray:
-        axis = self._plan.batch_axis(point)
-        array = relevance.astype(np.float64)
-        if axis is None:
-            return array.sum().reshape(1)
-        return array.sum(axis=tuple(a for a in range(array.ndim) if a != axis))
 
     def _chunks(self, feeds: dict[str, np.ndarray], target: Target, finish: Any, method: Method | None = None) -> Any:
         """Run; a model exported for a batch of one is run sample by sample."""

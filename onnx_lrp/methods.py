@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from ._lazy import tf
-from .dims import split_axis
 from .errors import InputError, RuleError, UnsupportedModel
 from .plan import Plan
 from .program import Program
@@ -387,29 +386,17 @@ def _integrated(probe: _Probe, baseline: Arrays, steps: int) -> tuple[dict[str, 
     relevance = {p: g * (probe.points[p] - baseline[p]) for p, g in sums.items()}
     residual = probe.scores.astype(np.float64) - last
     for p, r in relevance.items():
-        residual = residual - _per_sample(r, p, probe.program.plan, len(residual))
+        residual = residual - probe.program.plan.per_sample(r, p, len(residual))
     return relevance, residual
 
 
 def _nodes(steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """(places in [0, 1], weights) of the Gauss-Legendre rule, on equal parts of at most 100 places, whose nodes are quickly found."""
+    """(places in [0, 1], weights) of the Gauss-Legendre rule, on equal parts of at most 100 places: more are slow to find."""
     parts = np.array_split(np.arange(steps), math.ceil(steps / 100))
     rules = [np.polynomial.legendre.leggauss(len(part)) for part in parts]
     width = 1 / len(parts)
     at = [(k + (nodes + 1) / 2) * width for k, (nodes, _) in enumerate(rules)]
     return np.concatenate(at), np.concatenate([weights * width / 2 for _, weights in rules])
-
-
-def _per_sample(x: np.ndarray, name: str, plan: Plan, count: int) -> np.ndarray:
-    """(B,): sums of a tensor with the axes of ``name``."""
-    place = split_axis(plan.vars[name].dims or (), plan.batch)
-    if place is None:
-        return x.sum().reshape(1)
-    axis, inner, outer = place
-    whole = x.sum(tuple(a for a in range(x.ndim) if a != axis))
-    if outer:
-        return whole.reshape(-1, count, inner or 1).sum((0, 2))
-    return whole.reshape(count, -1).sum(1)
 
 
 def _occlusion(probe: _Probe, baseline: Arrays, by: str | None) -> dict[str, np.ndarray]:
