@@ -78,7 +78,7 @@ def reachable(graph: dict[str, set[str]], start: str) -> set[str]:
 
 
 def violations(graph: dict[str, set[str]]) -> list[str]:
-    """What breaks the direction errors ← graph ← registry ← ops ← program ← methods ← explain ← {report, cli}, or imports testing."""
+    """What breaks errors ← graph ← registry ← ops ← program ← methods ← explain ← {report, cli}, or imports testing."""
     wrong = []
     for name in graph:
         head, seen = name.split(".")[0], reachable(graph, name)
