@@ -178,7 +178,7 @@ def mixed_by_gates(scope: _Analysis) -> dict[str, Mixture]:
         if terms is None or len(terms) != 2:
             continue
         (a, fa), (b, fb) = terms
-        first, second = _gate_of(a, made) or _mask_of(a, made, vars), _gate_of(b, made) or _mask_of(b, made, vars)
+        first, second = (_gate_of(n, made) or _held(n, made, vars) for n in (a, b))
         if fa == fb == 1 and first and second and _complement(first, second, scope):
             masks = vars[first].mask and vars[second].mask
             found[name] = ((a, first), (b, second)) if masks else GATED
@@ -210,13 +210,13 @@ def _gate_of(name: str, made: Mapping[str, Step]) -> str | None:
     return step.inputs[layer.slots[1 - layer.signal]]
 
 
-def _mask_of(name: str, made: Mapping[str, Step], vars: Mapping[str, Var]) -> str | None:
-    """The mask in a product of a mask and a constant."""
+def _held(name: str, made: Mapping[str, Step], vars: Mapping[str, Var]) -> str | None:
+    """The gate or mask in its product with a constant (an initial state)."""
     step = made.get(name)
     layer: Any = step.layer if step is not None else None
     if step is None or type(layer).__name__ != "Gated" or layer.divide or len(step.inputs) != 1:
         return None
-    return step.inputs[0] if vars[step.inputs[0]].mask else None
+    return step.inputs[0] if vars[step.inputs[0]].mask or vars[step.inputs[0]].is_gate else None
 
 
 def _signal_of(name: str, made: Mapping[str, Step]) -> str:

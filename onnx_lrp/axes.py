@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
-from .dims import Label
+from .dims import Dim, Label
 from .errors import InputError
 from .reader import Reader
 
@@ -27,9 +27,13 @@ def batch_and_times(
                 raise InputError(f"batch_axis={axis} does not exist in input {name!r}")
             candidates += dims[axis].roots
     else:
+        seen: list[Sequence[Label]] = []
         for step, axes, nested in reader.evidence:
             if "batch" in axes and (nested or any(o in path for o in step.outputs)):
-                candidates += axes["batch"].roots
+                seen.append(axes["batch"].roots)
+        # a layer's samples may be the words of all sentences, or the steps of all series: the batch is what all have in common
+        found = dict.fromkeys(r for roots in seen for r in roots)
+        candidates = sorted(found, key=lambda c: (sum(c not in roots for roots in seen), c in times))
         dims = vars[explained].dims
         inside = {r for d in dims or () for r in d.roots}
         named = [c for c in candidates if c.root in inside]
@@ -41,10 +45,31 @@ def batch_and_times(
     candidates = [c.root for c in candidates]
     ends = [vars[n].dims or () for n in (explained, *points)]
     for candidate in candidates:
-        if all(any(d.has(candidate) for d in dims) for dims in ends):
-            return candidate, frozenset(t.root for t in times if t.root is not candidate)
+        if all(any(d.has(candidate) for d in dims) for dims in ends) or _meets(reader, candidate, ends, times):
+            batch = candidate.root
+            return batch, frozenset(t.root for t in times if t.root is not batch)
     notes.append("no axis is the batch both in the explained output and at the attribution points: everything is one sample")
     return None, frozenset(t.root for t in times)
+
+
+def _meets(reader: Reader, candidate: Label, ends: Sequence[Sequence[Dim]], times: Container[Label]) -> bool:
+    """Whether a batch of fixed size is an axis of all ends once it is the same axis of every graph input that has its size there.
+
+    Exported with fixed sizes, a tensor that is picked by the numbers of the samples (x[arange(B), length − 1]) has its batch from
+    the lengths alone: two axes that are equal only in number.
+    """
+    size = candidate.root.size
+    inputs = [reader.vars[v.name].dims or () for v in reader.graph.inputs]
+    places = {axis for dims in inputs for axis, d in enumerate(dims) if d.has(candidate)}
+    if size is None or size == 1 or len(places) != 1:
+        return False
+    (axis,) = places
+    others = [r for dims in inputs if len(dims) > axis for r in dims[axis].roots if r.size == size and r not in times]
+    if not all(any(d.has(candidate) or any(r in others for r in d.roots) for d in dims) for dims in ends):
+        return False
+    for other in others:
+        candidate.join(other)
+    return True
 
 
 def class_axis(reader: Reader, explained: str, batch: Label | None, times: frozenset[Label]) -> int | None:

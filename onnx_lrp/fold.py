@@ -21,7 +21,7 @@ from .errors import InvalidModel
 if TYPE_CHECKING:
     from .graph import Node
 
-__all__ = ["SYMBOLIC", "evaluate", "plumbing"]
+__all__ = ["SYMBOLIC", "evaluate", "plumbing", "sized"]
 
 RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
 
@@ -238,7 +238,7 @@ NUMERIC: dict[str, Kernel] = {
 }
 
 
-def _sized(value: np.ndarray | None) -> np.ndarray | None:
+def sized(value: np.ndarray | None) -> np.ndarray | None:
     """Symbolic entries as numbers, None if a size is unknown."""
     if value is None or value.dtype != object:
         return value
@@ -261,9 +261,9 @@ def plumbing(node: Node, values: Sequence[Any], *, symbolic: bool) -> list[Any] 
         with contextlib.suppress(Exception):  # odd but legal spellings are left to the evaluator behind
             out = kernel(*values, **attributes)
     if out is None and symbolic and node.op in NUMERIC:
-        sized = [_sized(v) for v in values]
-        if not any(v is None and given is not None for v, given in zip(sized, values, strict=True)):
-            return plumbing(node, sized, symbolic=False)
+        numbers = [sized(v) for v in values]
+        if not any(v is None and given is not None for v, given in zip(numbers, values, strict=True)):
+            return plumbing(node, numbers, symbolic=False)
     if out is None:
         return None
     return list(out) if isinstance(out, tuple) else [np.asarray(out)]

@@ -276,10 +276,10 @@ class _Reader:
         kept: list[Node] = []
         for index, node in enumerate(nodes):
             self._node(node, index, scope, constants, kept)
-        from .idioms import sigmoids
+        from .idioms import read_idioms
 
         return Graph(
-            nodes=tuple(sigmoids(kept, scope)),
+            nodes=tuple(read_idioms(kept, scope)),
             inputs=inputs,
             outputs=tuple(self.value(v) for v in proto.output),
             constants=constants,

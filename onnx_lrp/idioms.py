@@ -10,7 +10,41 @@ import numpy as np
 from .graph import Node
 from .rewrite import Rewriting
 
-__all__ = ["sigmoids"]
+__all__ = ["read_idioms", "sigmoids", "softpluses"]
+
+LARGE = 15.0  # where x and softplus x are the same number, to 3e-7
+
+
+def read_idioms(nodes: Sequence[Node], constants: Mapping[str, np.ndarray]) -> list[Node]:
+    """Nodes with every idiom that is known here as the op that it stands for."""
+    return softpluses(sigmoids(nodes, constants), constants)
+
+
+def softpluses(nodes: Sequence[Node], constants: Mapping[str, np.ndarray]) -> list[Node]:
+    """Nodes with every Where(x > 20, x, Softplus(x)) as a Softplus, whose lower bound is known."""
+    made = {name: node for node in nodes if not node.domain for name in node.outputs}
+    out: list[Node] = []
+    for node in nodes:
+        x = _guarded(node, made, constants)
+        if x is None:
+            out.append(node)
+            continue
+        softplus = Rewriting(node, constants).make("Softplus", x, to=node.outputs[0])
+        out.append(dataclasses.replace(softplus, name=node.name, origin=None))
+    return out
+
+
+def _guarded(node: Node, made: Mapping[str, Node], constants: Mapping[str, np.ndarray]) -> str | None:
+    """x if a node is softplus x, with x itself where that is large."""
+    if node.domain or node.op != "Where":
+        return None
+    condition, small = made.get(node.inputs[0]), made.get(node.inputs[2])
+    x = node.inputs[1]
+    if condition is None or condition.op != "Greater" or small is None or small.op != "Softplus":
+        return None
+    bound = _number(condition.inputs[1], constants)
+    same = condition.inputs[0] == x == small.inputs[0]
+    return x if same and bound is not None and bound >= LARGE else None
 
 
 def sigmoids(nodes: Sequence[Node], constants: Mapping[str, np.ndarray]) -> list[Node]:

@@ -28,6 +28,7 @@ __all__ = [
     "Routing",
     "Share",
     "Trace",
+    "coefficient",
     "fill",
     "known",
     "mixed",
@@ -79,6 +80,10 @@ class Layer(abc.ABC):
     def signals(self, xs: Sequence[Var]) -> Sequence[int]:
         """Inputs that relevance may go to."""
         return [i for i, x in enumerate(xs) if x.is_float]
+
+    def decision(self, xs: Sequence[Var]) -> str:
+        """What was decided about its operands, for ``summary()``: who is the gate, the mask, the normalizer."""
+        return ""
 
     @property
     def title(self) -> str:
@@ -152,6 +157,16 @@ class Opaque(Layer):
     @abc.abstractmethod
     def relevance(self, rule: Any, trace: Trace, rs: Sequence[Tensor | None]) -> Share:
         """Distribute the relevance ``rs`` (one an output, None: zero) to the inputs."""
+
+
+def coefficient(factor: Var, signal: Var | None = None) -> str:
+    """What a computed factor of a product is."""
+    if factor.mask:
+        return f"mask {factor.name}"
+    if not factor.live:
+        return f"constant {factor.name}"
+    both = ", a gate itself" if signal is not None and signal.is_gate else ""
+    return f"gate {factor.name}, signal {signal.name}{both}" if signal is not None else f"gate {factor.name}"
 
 
 def mixed(*operands: Any) -> tuple[tuple[int | str, ...], dict[str, np.ndarray], tuple[Var, ...]]:

@@ -111,6 +111,12 @@ class Nested(Layer):
     def title(self) -> str:
         return self.kind
 
+    def decision(self, xs: Sequence[Var]) -> str:
+        rows = [f"rows of {xs[row.data].name}" for row in self.rows if isinstance(row.data, int)]
+        signals = [f"captured signal {xs[i].name}" for _, i in self.captured if xs[i].live]
+        kept = [s for s in signals if s.removeprefix("captured signal ") not in {r.removeprefix("rows of ") for r in rows}]
+        return ", ".join(dict.fromkeys([*rows, *kept]))
+
     @property
     def results(self) -> Sequence[str]:
         """The body's tensor behind each output."""

@@ -136,16 +136,24 @@ class Program:
         if only is not None:
             chosen = [k for k, step in enumerate(steps) if step.key in only]
             steps, parameters = tuple(steps[k] for k in chosen), [parameters[k] for k in chosen]
-        return _Run(self.plan, self.rule, self.plan.scope, steps, parameters, {**self.constants, **feeds})
+        return _Run(self.plan, self.rule, self.plan.scope, steps, parameters, {**self.constants, **feeds}, self.dtype)
 
 
 class _Run:
     """One pass, forward at construction: tensors by name, traces by step, and what is absorbed on the way back."""
 
     def __init__(
-        self, plan: Plan, rule: Epsilon, scope: Scope | None, steps: Sequence[Step], parameters: Any, feeds: Mapping[str, Tensor]
+        self,
+        plan: Plan,
+        rule: Epsilon,
+        scope: Scope | None,
+        steps: Sequence[Step],
+        parameters: Any,
+        feeds: Mapping[str, Tensor],
+        dtype: Any,
     ) -> None:
         self.plan = plan
+        self.dtype = dtype
         self.rule = rule
         self.scope = scope  # None where no relevance passes
         self.steps = steps
@@ -176,9 +184,11 @@ class _Run:
         scope = self.scope.inner.get(step.key) if self.scope is not None else None
 
         def make(given: Mapping[str, Tensor]) -> _Run:
-            return _Run(self.plan, self.rule, scope, layer.body.steps, tensors["steps"], {**tensors["constants"], **given})
+            return _Run(
+                self.plan, self.rule, scope, layer.body.steps, tensors["steps"], {**tensors["constants"], **given}, self.dtype
+            )
 
-        return steps_forward(step, xs, tensors["own"], make)
+        return steps_forward(step, xs, tensors["own"], self.dtype, make)
 
     def result(self, mode: str, value: Tensor | None) -> dict[str, Any]:
         plan, env = self.plan, self.env
@@ -250,7 +260,13 @@ class _Run:
         return None if dims is None else next((i for i, d in enumerate(dims) if d.has(self.plan.batch)), None)
 
     def absorb(self, step: Step, kind: str, amount: Tensor | PerSample, name: str) -> None:
-        total = amount.amount if isinstance(amount, PerSample) else self.per_sample(amount, name)
+        if isinstance(amount, PerSample):
+            # a layer's own samples: the words of all sentences, where it reads their letters
+            layer: Any = step.layer
+            own = layer.evidence([self.vars(n) for n in step.inputs]).get("batch")
+            total = amount.amount if own is None else self.summed(amount.amount, split_axis((own,), self.plan.batch))
+        else:
+            total = self.per_sample(amount, name)
         _add(self.absorbed, f"{step.name}|{kind}", total)
 
     def settle(self, name: str) -> None:

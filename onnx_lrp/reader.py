@@ -14,7 +14,7 @@ import numpy as np
 
 from .dims import Dim, Label
 from .errors import InputError, ModelError, UnsupportedModel
-from .fold import plumbing
+from .fold import plumbing, sized
 from .graph import Graph, Node, Value
 from .layer import Layer, Plain
 from .nested import Body, Nested, Step, sources
@@ -22,6 +22,8 @@ from .registry import NodeContext, Var, find, is_float
 
 __all__ = ["Reader"]
 
+# they only move entries: nothing of a size that a call may change gets into their results
+MOVING = {"Cast", "Concat", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"}
 QUANTIZING = ("QuantizeLinear", "QLinear", "QGemm", "MatMulInteger", "ConvInteger")  # integers that carry relevance
 
 
@@ -36,7 +38,7 @@ class Reader:
         self.steps: dict[str, Step] = {}  # by output name
         self.order: list[Step] = []
         self.unread: dict[str, tuple[Node, str]] = {}  # by output name
-        self.alias: dict[str, np.ndarray] = {}
+        self.folded: dict[str, np.ndarray] = {}  # weights that were cut where a size of the graph says, known by now
         self.sources: list[str] = []
         self.symbols: dict[str, Label] = {} if parent is None else parent.symbols
         self.evidence: list[tuple[Step, Mapping[str, Dim], bool]] = [] if parent is None else parent.evidence
@@ -79,6 +81,8 @@ class Reader:
             return self.vars[name]
         if name in self.graph.constants:
             return self.graph.constants[name]
+        if name in self.folded:
+            return self.folded[name]
         if self.parent is None:
             raise KeyError(name)
         return self.parent._operand(name)
@@ -105,6 +109,8 @@ class Reader:
         operands = [self._operand(n) for n in node.inputs]
         while operands and operands[-1] is None:
             operands.pop()
+        if self._fold(node, operands):
+            return
         entry = find(node.op, node.domain, node.version)
         reason = node.refused or "no importer reads this op"
         if entry is not None:
@@ -134,6 +140,21 @@ class Reader:
                 dtype = np.dtype(np.float32)
             var = Var(name, dtype, self._dims(value), live=live and is_float(dtype), valued=valued and dtype.kind in "iuO")
             self.vars[name] = self._maybe_source(var, valued)
+
+    def _fold(self, node: Node, operands: Sequence[Any]) -> bool:
+        """Whether the node moves a constant's entries, by sizes that are known although they come from a computed shape."""
+        if node.op not in MOVING or node.domain or not operands:
+            return False
+        if not any(isinstance(o, np.ndarray) and is_float(o.dtype) for o in operands):
+            return False
+        values = [sized(o.value) if isinstance(o, Var) else o for o in operands]
+        if any(v is None and o is not None for v, o in zip(values, operands, strict=True)):
+            return False
+        results = plumbing(node, values, symbolic=False)
+        if results is None or len(results) < len(node.outputs):
+            return False
+        self.folded.update({name: r for name, r in zip(node.outputs, results, strict=False) if name})
+        return True
 
     def _maybe_source(self, var: Var, valued: bool) -> Var:
         """A float tensor made of integer values, or a chosen cut, is where relevance may end."""

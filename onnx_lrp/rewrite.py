@@ -108,11 +108,15 @@ def activation(graph: Rewriting, x: str, name: str, settings: Mapping[str, Any],
     """An activation of the standard behind ``x``, as the fused nodes name it."""
     if name not in FUSED:
         raise graph.refuse(f"the activation {name!r} is not read")
+    if name == "Clip":  # its bounds are inputs by now
+        bounds = [graph.constant(settings[k], np.float32) if k in settings else "" for k in FUSED[name]]
+        return graph.make(name, x, *bounds, to=to)
     return graph.make(name, x, to=to, **{k: v for k, v in settings.items() if k in FUSED[name]})
 
 
 # activation → its attributes; the order in which activation_params lists them
 FUSED: dict[str, tuple[str, ...]] = {
+    "Clip": ("min", "max"),
     "Elu": ("alpha",),
     "HardSigmoid": ("alpha", "beta"),
     "LeakyRelu": ("alpha",),
@@ -153,6 +157,17 @@ def fused_conv(node: Node, graph: Rewriting) -> list[Node]:
     return made
 
 
+def blocked(node: Node, graph: Rewriting) -> list[Node]:
+    raise graph.refuse(
+        "channels in blocks are onnxruntime's layout for one kind of processor; save the optimized model with "
+        "ORT_ENABLE_EXTENDED instead of ORT_ENABLE_ALL"
+    )
+
+
+for _op in ("AveragePool", "Conv", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "ReorderInput", "ReorderOutput", "Upsample"):
+    rewriter(_op, domain="com.microsoft.nchwc")(blocked)
+
+
 @rewriter("BiasGelu")
 def bias_gelu(node: Node, graph: Rewriting) -> list[Node]:
     total = graph.make("Add", *node.inputs)
@@ -182,21 +197,23 @@ def quick_gelu(node: Node, graph: Rewriting) -> list[Node]:
 
 @rewriter("FusedMatMul")
 def fused_matmul(node: Node, graph: Rewriting) -> list[Node]:
-    """alpha · MatMul, the last two axes of either factor swapped."""
+    """alpha · MatMul, of either factor the first axis moved behind the batch's axes, then the last two swapped."""
     own = node.attributes
-    if own.get("transBatchA") or own.get("transBatchB"):
-        raise graph.refuse("transBatchA and transBatchB are not read")
     made: list[Node] = []
     factors = []
-    for name, key in zip(node.inputs, ("transA", "transB"), strict=True):
+    for name, side in zip(node.inputs, "AB", strict=True):
         value = graph.value(name)
-        if not own.get(key) or (value is not None and value.ndim < 2):
-            factors.append(name)
-        elif value is not None:
-            factors.append(graph.constant(np.swapaxes(value, -1, -2)))
-        else:
-            made.append(graph.make("SwapAxes", name, domain="onnx_lrp", version=1))
-            factors.append(made[-1].outputs[0])
+        moved, swapped = own.get(f"transBatch{side}"), own.get(f"trans{side}")
+        if value is not None:
+            value = np.moveaxis(value, 0, -2) if moved and value.ndim > 2 else value
+            value = np.swapaxes(value, -1, -2) if swapped and value.ndim > 1 else value
+            factors.append(name if value is graph.value(name) else graph.constant(value))
+            continue
+        for op, wanted in (("FirstToRows", moved), ("SwapAxes", swapped)):
+            if wanted:
+                made.append(graph.make(op, name, domain="onnx_lrp", version=1))
+                name = made[-1].outputs[0]
+        factors.append(name)
     alpha = own.get("alpha", 1.0)
     made.append(graph.make("MatMul", *factors, to="" if alpha != 1 else graph.output(0)))
     if alpha != 1:

@@ -12,7 +12,7 @@ from typing import Any
 from ._lazy import tf
 from .affine import Scope
 from .nested import Nested, Row, Step
-from .registry import Var
+from .registry import Var, is_float
 
 __all__ = ["Left", "Loop", "forward", "walk"]
 
@@ -59,8 +59,13 @@ class Loop:
         return tf.gather(tensor, tf.reshape(place, [1]) if kept else place, axis=row.axis)
 
 
-def forward(step: Step, xs: Sequence[Tensor], own: Mapping[str, Tensor], make: Callable[[Mapping[str, Tensor]], Any]) -> Any:
-    """(outputs of the layer, the :class:`Loop`). ``make``: tensors of the body that are given → a run of the body."""
+def forward(
+    step: Step, xs: Sequence[Tensor], own: Mapping[str, Tensor], dtype: Any, make: Callable[[Mapping[str, Tensor]], Any]
+) -> Any:
+    """(outputs of the layer, the :class:`Loop`). ``make``: tensors of the body that are given → a run of the body.
+
+    ``dtype``: the precision of floating point tensors.
+    """
     layer: Any = step.layer
 
     def operand(slot: int | str) -> Tensor:
@@ -91,8 +96,8 @@ def forward(step: Step, xs: Sequence[Tensor], own: Mapping[str, Tensor], make: C
         return tf.TensorArray(dtype, size=size, dynamic_size=grows, element_shape=shape, infer_shape=False, clear_after_read=False)
 
     kept = [empty(s.dtype, shape) for s, shape in zip(start, shapes, strict=True)]
-    results = [_element(layer, name, start[0].dtype if start else None) for name, _, _ in layer.collected]
-    outs = [empty(_dtype(layer, own, name, xs, start), shape) for (name, _, _), shape in zip(layer.collected, results, strict=True)]
+    results = [_element(layer, name) for name, _, _ in layer.collected]
+    outs = [empty(_dtype(layer, name, dtype), shape) for (name, _, _), shape in zip(layer.collected, results, strict=True)]
     going = tf.constant(True) if layer.start is None else tf.reshape(operand(layer.start), [])
 
     def turn(k: Tensor, going: Tensor, states: Any, kept: Any, outs: Any) -> Any:
@@ -159,20 +164,17 @@ def _shape(start: Tensor, var: Var) -> Any:
     return tf.TensorShape(changing)
 
 
-def _element(layer: Nested, name: str, dtype: Any) -> Any:
+def _element(layer: Nested, name: str) -> Any:
     var = layer.body.vars.get(name)
     if var is None:
         return tf.TensorShape(layer.body.constants[name].shape)
     return tf.TensorShape(None) if var.dims is None else tf.TensorShape([d.size for d in var.dims])
 
 
-def _dtype(layer: Nested, own: Mapping[str, Tensor], name: str, xs: Sequence[Tensor], start: Sequence[Tensor]) -> Any:
+def _dtype(layer: Nested, name: str, floating: Any) -> Any:
     var = layer.body.vars.get(name)
     dtype = layer.body.constants[name].dtype if var is None else var.dtype
-    if (var is not None and var.is_float) or dtype.kind == "f":
-        floats = [t.dtype for t in (*xs, *start, *own.values()) if t.dtype.is_floating]
-        return floats[0]
-    return tf.as_dtype(dtype)
+    return floating if is_float(dtype) else tf.as_dtype(dtype)
 
 
 def _move(x: Tensor, source: int, target: int) -> Tensor:

@@ -28,6 +28,7 @@ class Row:
     shape: str
     role: str
     weights: str
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Summary:
         lines.append("")
         for row in self.rows:
             cells = (row.layer.ljust(widths[0]), row.shape.ljust(widths[1]), row.role.ljust(widths[2]))
-            lines.append("  ".join((*cells, row.weights or row.name)).rstrip())
+            lines.append("  ".join((*cells, row.note or row.weights or row.name)).rstrip())
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -111,7 +112,9 @@ def _rows(plan: Plan, scope: Scope, inside: str) -> Iterator[Row]:
         for output in step.outputs:
             if output in scope.path and output not in scope.leaves:
                 shape, role = _shape(plan, scope.vars[output].dims), ROLES[scope.roles[output]]
-                yield Row(inside + step.name, step.node.op, inside + step.layer.title, output, shape, role, _weights(step.layer))
+                note = step.layer.decision([scope.vars[n] for n in step.inputs])
+                name, layer = inside + step.name, inside + step.layer.title
+                yield Row(name, step.node.op, layer, output, shape, role, _weights(step.layer), note)
         if step.key in scope.inner:
             yield from _rows(plan, scope.inner[step.key], inside + "  ")
 

@@ -59,6 +59,15 @@ def renamed(graph: onnx.GraphProto, rename: Mapping[str, str]) -> None:
                 renamed(attribute.g, rename)
 
 
+def _uses(graph: onnx.GraphProto, name: str) -> int:
+    """How often a tensor is read in a graph and those inside it."""
+    count = sum(v.name == name for v in graph.output)
+    for node in graph.node:
+        count += list(node.input).count(name)
+        count += sum(_uses(a.g, name) for a in node.attribute if a.type == onnx.AttributeProto.GRAPH)
+    return count
+
+
 def appended(proto: onnx.NodeProto, empty: Container[str]) -> tuple[onnx.NodeProto, list[tuple[str, str]]]:
     """A Loop whose lists, empty at first and appended to once a step, are collected results instead (scripts write so).
 
@@ -74,9 +83,7 @@ def appended(proto: onnx.NodeProto, empty: Container[str]) -> tuple[onnx.NodePro
         node = made.get(out)
         if node is None or node.op_type != "SequenceInsert" or len(node.input) != 2 or proto.input[2 + k] not in empty:
             continue
-        used = sum(list(n.input).count(name) for n in body.node) + sum(v.name == name for v in body.output)
-        nested = any(a.type == onnx.AttributeProto.GRAPH for n in body.node for a in n.attribute)
-        if _behind(node.input[0], made) == name and used == 1 and not nested:
+        if _behind(node.input[0], made) == name and _uses(body, name) == 1:
             lists[k] = node.input[1]
     if not lists:
         return proto, []

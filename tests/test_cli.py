@@ -124,7 +124,15 @@ def test_bad_model_is_3(capsys, tmp_path, ids):
     for command in (("inspect",), ("explain", ids)):
         fails(3, capsys, command[0], tmp_path / "nowhere.onnx", *command[1:])
         fails(3, capsys, command[0], tmp_path / "text.onnx", *command[1:])
-    assert "lstm" in fails(3, capsys, "inspect", lstm_model(tmp_path / "odd.onnx", op="Odd"), "--json")
+    odd = lstm_model(tmp_path / "odd.onnx", op="Odd")
+    assert "lstm" in fails(3, capsys, "explain", odd, ids)
+    assert cli.run(["inspect", str(odd), "--json"]) == 3  # which says where one may begin
+    found = json.loads(capsys.readouterr().out)
+    assert found["explainable"] is False
+    assert "lstm" in found["nodes"][0]
+    assert onnx_lrp.load(odd, at=found["cuts"][0])
+    assert cli.run(["inspect", str(odd)]) == 3
+    assert found["cuts"][0] in capsys.readouterr().out
 
 
 def test_parity_error_is_3(capsys, ids, monkeypatch):

@@ -64,7 +64,10 @@ def pair(build):
 
 
 @pytest.mark.parametrize("addend", [False, True])
-@pytest.mark.parametrize(("name", "values", "settings"), [("Relu", [], {}), ("LeakyRelu", [0.3], {"alpha": 0.3}), ("", [], {})])
+@pytest.mark.parametrize(
+    ("name", "values", "settings"),
+    [("Relu", [], {}), ("LeakyRelu", [0.3], {"alpha": 0.3}), ("Clip", [-0.2, 0.7], {}), ("", [], {})],
+)
 def test_fused_conv(name, values, settings, addend):
     def build(b, fused):
         x, w, bias, z = b.series(3, 2, 5), b.weight(4, 3, 3), b.weight(4), b.weight(3, 4)
@@ -76,7 +79,8 @@ def test_fused_conv(name, values, settings, addend):
         else:
             y = b.op("Conv", x, w, bias, pads=[1, 1])
             y = b.op("Add", y, z) if addend else y
-            y = b.op(name, y, **settings) if name else y
+            bounds = [b.const(np.float32(v)) for v in values] if name == "Clip" else []
+            y = b.op(name, y, *bounds, **settings) if name else y
         return b.over("ReduceMean", y, 2, keepdims=0), 4
 
     assert_same(*pair(build))
@@ -115,6 +119,28 @@ def test_fused_matmul(attention):
             y, width = b.op("FusedMatMul", key, b.const(w), domain=MICROSOFT, transB=1, alpha=0.5), 5
         else:
             y, width = b.op("Mul", b.op("MatMul", key, b.const(w.T)), scale), 5
+        return b.over("ReduceMean", y, 1, keepdims=0), width
+
+    assert_same(*pair(build))
+
+
+@pytest.mark.parametrize("transposed", [0, 1])
+@pytest.mark.parametrize("side", ["A", "B"])
+def test_fused_matmul_with_its_batch_moved(side, transposed):
+    def build(b, fused):
+        x, scale = b.series(3, 2, 4), b.const(np.float32(0.5))  # (B, 3, 4)
+        key = b.op("Transpose", b.op("MatMul", x, b.weight(4, 4)), perm=[1, 0, 2])  # time first
+        turned = b.op("Tanh", b.op("Transpose", x, perm=[0, 2, 1]))  # (B, 4, 3)
+        other = b.op("Tanh", x) if transposed else turned
+        moved = b.op("Transpose", key, perm=[1, 2, 0] if transposed else [1, 0, 2])  # (B, 3, 4), or (B, 4, 3)
+        flags = {f"transBatch{side}": 1, f"trans{side}": transposed}
+        factors = (key, other) if side == "A" else (other, key)
+        plain = (moved, other) if side == "A" else (other, moved)
+        if fused:
+            y = b.op("FusedMatMul", *factors, domain=MICROSOFT, alpha=0.5, **flags)
+        else:
+            y = b.op("Mul", b.op("MatMul", *plain), scale)
+        width = {"A": 4 if transposed else 3, "B": 3 if transposed else 4}[side]
         return b.over("ReduceMean", y, 1, keepdims=0), width
 
     assert_same(*pair(build))
@@ -183,4 +209,13 @@ def test_an_activation_nobody_knows_is_refused():
     b = builder()
     y = b.op("FusedGemm", b.rows(2, 3), b.weight(3, 2), b.weight(2), domain=MICROSOFT, activation="Cheer")
     with pytest.raises(onnx_lrp.UnsupportedModel, match="'Cheer' is not read"):
+        relevance(*microsoft(b.case(y)))
+
+
+def test_channels_in_blocks_are_refused():
+    b = builder()
+    domain = "com.microsoft.nchwc"
+    y = b.op("Conv", b.op("ReorderInput", b.series(3, 2, 5), domain=domain), b.weight(8, 8, 3), domain=domain)
+    y = b.op("ReorderOutput", y, domain=domain, channels=8)
+    with pytest.raises(onnx_lrp.UnsupportedModel, match="ORT_ENABLE_EXTENDED"):
         relevance(*microsoft(b.case(y)))

@@ -15,7 +15,7 @@ import numpy as np
 from .._lazy import tf
 from ..contraction import Contraction, MatrixProduct
 from ..dims import fresh
-from ..layer import Affine, Opaque, Share, Trace, constant_dims, fill, mixed, unbroadcast
+from ..layer import Affine, Opaque, Share, Trace, coefficient, constant_dims, fill, mixed, unbroadcast
 from ..linear import LinearMap
 from ..registry import Var, importer
 from .gather import Lookup, is_code
@@ -112,6 +112,12 @@ class Contracted(Affine):
         slot = self.slots[self.signal]
         constant = isinstance(self.slots[1 - self.signal], str)
         return (slot,) if constant and self.contraction.contracts and isinstance(slot, int) else ()
+
+    def decision(self, xs: Sequence[Var]) -> str:
+        slot, signal = self.slots[1 - self.signal], self.slots[self.signal]
+        if isinstance(slot, str):
+            return ""
+        return coefficient(xs[slot], xs[signal] if isinstance(signal, int) else None)
 
     def signals(self, xs: Sequence[Var]) -> Sequence[int]:
         slots = [self.slots[self.signal], *([self.addend[0]] if self.addend else [])]

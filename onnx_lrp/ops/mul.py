@@ -10,9 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from .._lazy import tf
 from ..intervals import Interval, bounds, inverse, origin_of, times
-from ..layer import Affine, Opaque, Share, Trace, fill, mixed, operand_dims, unbroadcast
+from ..layer import Affine, Opaque, Share, Trace, coefficient, fill, mixed, operand_dims, unbroadcast
 from ..linear import LinearMap
 from ..registry import ANY, Var, importer, is_float
 
@@ -46,6 +48,14 @@ class Gated(Affine):
     def sums(self, xs: Sequence[Var]) -> bool:
         return False
 
+    def decision(self, xs: Sequence[Var]) -> str:
+        slot, signal = self.slots[1 - self.signal], self.slots[self.signal]
+        if isinstance(slot, str):
+            return ""
+        if self.divide:
+            return f"normalizer {xs[slot].name}"
+        return coefficient(xs[slot], xs[signal] if isinstance(signal, int) else None)
+
     def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
         a, b = fill(self.slots, xs, p)
         if not self.divide:
@@ -76,6 +86,9 @@ class Gated(Affine):
 class Product(Opaque):
     """signal × signal: half the relevance each."""
 
+    def decision(self, xs: Sequence[Var]) -> str:
+        return "two signals, half each"
+
     def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
         dims = operand_dims((0, 1), xs, {})
         return [Var("", xs[0].dtype, dims, interval=times(xs[0].interval, xs[1].interval), origin=origin_of(xs))]
@@ -101,6 +114,9 @@ class SelfGated(Opaque):
     @property
     def title(self) -> str:
         return "Activation"
+
+    def decision(self, xs: Sequence[Var]) -> str:
+        return f"a function of {xs[2].name}"
 
     def signals(self, xs: Sequence[Var]) -> Sequence[int]:
         return (2,)
@@ -144,8 +160,9 @@ def mul(A: Any, B: Any, *, node: Any) -> Any:
     else:
         signal = 1 if live[1] or not isinstance(A, Var) else 0
         signal_, other = (A, B)[signal], (A, B)[1 - signal]
-        if any(live) and signal_.is_gate and isinstance(other, Var) and not other.mask:
-            signal = 1 - signal  # a gate on a computed constant, such as an initial state: relevance doesn't enter the gate
+        state = not other.mask if isinstance(other, Var) else not np.any(other)
+        if any(live) and signal_.is_gate and state:
+            signal = 1 - signal  # a gate on a computed constant or a zero state: relevance doesn't enter the gate
     return Gated(parameters=parameters, slots=slots, signal=signal, interval=interval), inputs
 
 

@@ -52,3 +52,11 @@ def swap_axes(data: Any, *, node: Any) -> Any:
     if data.rank is None or data.rank < 2:
         raise node.refuse("the number of axes is unknown")
     return Transpose(perm=(*range(data.rank - 2), data.rank - 1, data.rank - 2)), (data,)
+
+
+@importer("FirstToRows", domain="onnx_lrp")
+def first_to_rows(data: Any, *, node: Any) -> Any:
+    """The first axis becomes the last but one: what FusedMatMul's transBatchA and transBatchB are rewritten to."""
+    if data.rank is None or data.rank < 2:
+        raise node.refuse("the number of axes is unknown")
+    return Transpose(perm=(*range(1, data.rank - 1), 0, data.rank - 1)), (data,)

@@ -61,10 +61,10 @@ def describe(summary: Summary, *, file: IO[str] | None = None) -> None:
         *(("note", note) for note in summary.notes),
     ]
     table = Table(box=None, pad_edge=False, show_edge=False, header_style="dim")
-    for column in ("layer", "name", "shape", "role", "weights"):
+    for column in ("layer", "name", "shape", "role", "weights, decisions"):
         table.add_column(column, overflow="fold")
     for row in summary.rows:
-        table.add_row(*(Text(visible(cell)) for cell in (row.layer, row.name, row.shape, row.role, row.weights)))
+        table.add_row(*(Text(visible(cell)) for cell in (row.layer, row.name, row.shape, row.role, row.note or row.weights)))
     out = console(file)
     for name, value in pairs:
         out.print(_pair(name, Text(visible(value))))
