@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from . import targets
     from .errors import InputError, InvalidModel, MissingExtra, ModelError, OnnxLrpError, ParityError, RuleError, UnsupportedModel
     from .explainer import Explainer, explain, load
     from .explanation import Explanation
@@ -44,10 +45,13 @@ __all__ = [
     "__version__",
     "explain",
     "load",
+    "targets",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "targets":
+        return importlib.import_module(".targets", __name__)
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)

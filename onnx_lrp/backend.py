@@ -20,6 +20,7 @@ from .plan import Plan
 from .program import Program
 from .reader import Reader
 from .rules import Epsilon
+from .seeds import Target
 
 __all__ = ["Engine", "Prepared", "is_compatible", "prepare", "run_model", "run_node", "supports_device"]
 
@@ -67,7 +68,7 @@ class Prepared(BackendRep):
         arrays = [*given.values(), *graph.constants.values()]
         precision = "float64" if any(a.dtype == np.float64 for a in arrays) else "float32"
         program = Program(plan, rule=Epsilon(), precision=precision, jit=self._jit)
-        results = program({n: given[n] for n in plan.feeds}, "forward", None)["outputs"]
+        results = program({n: given[n] for n in plan.feeds}, Target("forward"))["outputs"]
         return tuple(_as(results[v.name], v) for v in self._model.graph.output)
 
     def _read(self, given: Mapping[str, np.ndarray]) -> tuple[Graph, Reader]:

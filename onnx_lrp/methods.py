@@ -17,9 +17,9 @@ import numpy as np
 from ._lazy import tf
 from .errors import InputError, RuleError, UnsupportedModel
 from .plan import Plan
-from .program import Program
-from .targets import Target
-from .targets import seed as make_seed
+from .program import Asked, Program
+from .seeds import Target, classes, scores_of
+from .seeds import start as make_seed
 
 __all__ = ["LRP", "METHODS", "OPTIONS", "Method", "attribute", "prepare_method"]
 
@@ -125,11 +125,14 @@ def attribute(program: Program, feeds: Arrays, target: Target, method: Method) -
         UnsupportedModel: the score also depends on an attribution point through what only onnxruntime can compute.
         InputError: a baseline that doesn't fit.
     """
+    if target.several:
+        return _each(program, feeds, target, method)
     plan = program.plan
     needed = _needed(plan)
     gradient = method.name in ("gradient", "sensitivity", "gradient_x_input")
-    key = f"{'gradient' if gradient else 'score'}:{target.mode}"
-    start = program.call(key, lambda tensors, value: _start(program, tensors, target.mode, value, gradient), feeds, target.value)
+    asked = Asked.of(target)
+    key = ("gradient" if gradient else "score", asked)
+    start = program.call(key, lambda tensors, given: _start(program, tensors, asked, given, gradient), feeds, target.arrays)
     inputs, scores = start["points"], start["seed"]
     residual = np.full(scores.shape, np.nan)
     if gradient:
@@ -147,9 +150,21 @@ def attribute(program: Program, feeds: Arrays, target: Target, method: Method) -
         "relevance": {p: np.asarray(r, program.dtype) for p, r in relevance.items()},
         "absorbed": {},
         "seed": scores,
+        "hidden": {},
         "index": start["index"],
+        "shape": start["shape"],
         "residual": residual,
     }
+
+
+def _each(program: Program, feeds: Arrays, target: Target, method: Method) -> dict[str, Any]:
+    """Every class by itself, along a leading axis."""
+    asked = Asked.of(target)
+    index = program.call(("classes", asked), lambda tensors, given: _classes(program, tensors, asked, given), feeds, target.arrays)
+    parts = [attribute(program, feeds, Target("index", row), method) for row in index]
+    stacked = {name: np.stack([part[name] for part in parts]) for name in ("seed", "residual")}
+    relevance = {p: np.stack([part["relevance"][p] for part in parts]) for p in program.plan.points}
+    return {**parts[0], **stacked, "relevance": relevance, "index": index}
 
 
 def _of_gradient(method: str, gradient: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -203,9 +218,18 @@ def _needed(plan: Plan) -> _Needed:
 # inside the program
 
 
-def _start(program: Program, feeds: Mapping[str, Tensor], mode: str, value: Tensor | None, gradient: bool) -> dict[str, Any]:
+def _classes(program: Program, feeds: Mapping[str, Tensor], asked: Asked, given: Mapping[str, Tensor]) -> Tensor:
+    """The explained classes of every position."""
+    scores = program.forward(feeds).env[program.plan.explained]
+    return classes(asked.mode, given, asked.count, scores, scores_of(program.plan))
+
+
+def _start(
+    program: Program, feeds: Mapping[str, Tensor], asked: Asked, given: Mapping[str, Tensor], gradient: bool
+) -> dict[str, Any]:
     """The forward pass: which scores are explained, and with ``gradient`` their derivatives."""
     plan = program.plan
+    like = scores_of(plan)
     early = program.forward(feeds, _needed(plan).before).env
     points = {p: early[p] for p in plan.points}
     with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -213,17 +237,19 @@ def _start(program: Program, feeds: Mapping[str, Tensor], mode: str, value: Tens
             tape.watch(list(points.values()))
         run = program.forward({**feeds, **points})
         scores = run.env[plan.explained]
-        start, index = make_seed(mode, value, scores, plan.class_axis, plan.signs)
-        if mode != "seed":  # the explained score is linear in the scores
-            start, _ = make_seed("index", index, tf.ones_like(scores), plan.class_axis, plan.signs)
-        weights = run.unpadded(start)
+        index = classes(asked.mode, given, asked.count, scores, like)
+        mask = run.positions(scores, given.get("steps"), like.time)
+        # the explained score is linear in the scores
+        weights = make_seed(asked.mode, given, index, tf.ones_like(scores), like)
+        weights = weights if mask is None else weights * tf.cast(mask, scores.dtype)
         seed = run.per_sample(weights * scores, plan.explained)
     result = {
         "outputs": {n: run.env[n] for n in plan.outputs if n in run.env},
         "points": points,
         "weights": weights,
         "seed": seed,
-        "index": index,
+        "index": run.reported(asked, index, mask),
+        "shape": tf.shape(scores),
     }
     if gradient:
         result["gradient"] = _slopes(tape, seed, points)
@@ -231,7 +257,10 @@ def _start(program: Program, feeds: Mapping[str, Tensor], mode: str, value: Tens
 
 
 def _slopes(tape: Any, scores: Tensor, points: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    found = tape.gradient(scores, points, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    try:
+        found = tape.gradient(scores, points, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    except LookupError as error:
+        raise UnsupportedModel(f"TensorFlow knows no derivative of a layer of this model: {error}") from error
     return {p: tf.convert_to_tensor(g) for p, g in found.items()}  # a Gather's comes as rows and their numbers
 
 
@@ -314,7 +343,8 @@ class _Probe:
     def _call(self, feeds: Arrays, weights: np.ndarray, gradient: bool) -> dict[str, Any]:
         program, only = self.program, self.needed.steps
         key = "slopes" if gradient else "scores"
-        found: dict[str, Any] = program.call(key, lambda f, w: _again(program, f, w, only, gradient), feeds, weights)
+        body = lambda tensors, given: _again(program, tensors, given["weights"], only, gradient)  # noqa: E731
+        found: dict[str, Any] = program.call(key, body, feeds, {"weights": weights})
         return found
 
     def _alone(self, copies: Arrays, gradient: bool) -> dict[str, Any]:

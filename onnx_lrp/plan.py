@@ -222,7 +222,8 @@ class _Planner(Reader):
         prefix: list[str] = []
         runs: set[int] = set()
         seen: set[str] = set()
-        stack = [explained, *outputs]
+        padding = lengths(self, explained)
+        stack = [explained, *outputs, *([] if padding is None else [padding])]
         graph_inputs = {v.name for v in self.graph.inputs}
         while stack:
             name = stack.pop()
@@ -238,7 +239,7 @@ class _Planner(Reader):
             else:
                 prefix.append(name)
         steps = tuple(s for s in self.order if id(s) in runs)
-        needed_only = [n for n in prefix if any(n in s.inputs for s in steps) or n in (explained, *points)]
+        needed_only = [n for n in prefix if any(n in s.inputs for s in steps) or n in (explained, padding, *points)]
         feeds = [v.name for v in self.graph.inputs if v.name in feeds] + sorted(needed_only)
         var_map = dict(self.vars)
         origins = {p: self._origin(p) for p in points}
@@ -259,7 +260,7 @@ class _Planner(Reader):
             scope=analyse(steps, var_map, path, ends, explained),
             outputs=tuple(outputs),
             inputs=tuple(v.name for v in self.graph.inputs),
-            lengths=lengths(self, explained),
+            lengths=padding,
             notes=tuple(notes),
             options={"from_probabilities": from_probabilities, "lowest": chooses_lowest(self.graph, self.vars, chosen)},
         )

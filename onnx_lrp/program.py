@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
@@ -11,17 +12,18 @@ import numpy as np
 from ._lazy import tf
 from .affine import Role, Scope
 from .dims import split_axis
+from .hidden import Kept
 from .layer import Affine, Opaque, PerSample, Routing, Share, Trace, unbroadcast
 from .linear import LinearMap
 from .nested import Nested, Step
 from .plan import Plan
 from .registry import Var, is_float
 from .rules import Epsilon
+from .seeds import Target, at_own_step, classes, scores_of, start
 from .steps import Loop, walk
 from .steps import forward as steps_forward
-from .targets import seed as make_seed
 
-__all__ = ["Program"]
+__all__ = ["Asked", "Program"]
 
 Tensor = Any
 
@@ -29,6 +31,16 @@ Tensor = Any
 def _add(into: dict[str, Tensor], name: str, value: Tensor | None) -> None:
     if value is not None:
         into[name] = into[name] + value if name in into else value
+
+
+def _each(function: Any, index: Tensor) -> dict[str, Any]:
+    """``function`` of every class, (K, positions), its results stacked: K ways back behind one forward pass."""
+    if tf.executing_eagerly():
+        return tf.nest.map_structure(lambda *parts: tf.stack(parts), *[function(row) for row in tf.unstack(index)])
+    # the structure and the shapes of what comes back are told by one class, traced apart
+    row = tf.TensorSpec(index.shape[1:], index.dtype)
+    like = tf.function(function, autograph=False).get_concrete_function(row).structured_outputs
+    return tf.map_fn(function, index, fn_output_signature=tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), like))
 
 
 def _ends_early(steps: Sequence[Step]) -> bool:
@@ -84,38 +96,41 @@ class Program:
         var = self.plan.vars.get(name)
         return array.astype(self.dtype) if var is not None and var.is_float else self._cast(array)
 
-    def __call__(self, feeds: Mapping[str, np.ndarray], mode: str, value: np.ndarray | None) -> dict[str, Any]:
+    def __call__(self, feeds: Mapping[str, np.ndarray], target: Target, keep: tuple[Kept, ...] = ()) -> dict[str, Any]:
         """Run forward and backward.
 
         Args:
             feeds: every tensor of ``plan.feeds``; float ones are cast to the precision.
-            mode, value: a :class:`onnx_lrp.targets.Target`, or mode "forward" for the outputs alone.
+            target: mode "forward" for the outputs alone, "scores" for the explained tensor too.
+            keep: where else relevance is looked at.
 
         Returns:
-            outputs {name: array}, and unless "forward" relevance {point: array}, absorbed {(layer, kind): (B,)}, seed
-            (B,), index.
+            outputs {name: array}, and unless "forward" relevance {point: array}, hidden {key: array}, absorbed
+            {(layer, kind): (B,)}, seed (B,), index, shape of the scores. Where the target is several classes, all but the outputs
+            have a leading axis.
         """
-        return self.call(mode, lambda tensors, extra: self._run(tensors, mode, extra), feeds, value)
+        asked = Asked.of(target, keep)
+        return self.call(asked, lambda tensors, given: self._run(tensors, asked, given), feeds, target.arrays)
 
-    def call(self, key: str, body: Any, feeds: Mapping[str, np.ndarray], value: np.ndarray | None) -> Any:
-        """``body(feeds, value)`` on tensors: in this precision, on this device, traced at most once a ``key`` and signature."""
+    def call(self, key: Any, body: Any, feeds: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]) -> Any:
+        """``body(feeds, given)`` on tensors: in this precision, on this device, traced at most once a ``key`` and signature."""
         with self._placed():
             tensors = {n: tf.constant(self._feed(n, np.asarray(v))) for n, v in feeds.items()}
-            extra = None if value is None else tf.constant(self._cast(value))
+            extra = {n: tf.constant(self._cast(v)) for n, v in given.items()}
             result = self._function(key, body, tensors, extra)(tensors, extra)
         return tf.nest.map_structure(lambda t: t.numpy(), result)
 
-    def _function(self, name: str, body: Any, tensors: Mapping[str, Tensor], extra: Tensor | None) -> Any:
+    def _function(self, name: Any, body: Any, tensors: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> Any:
         if self._jit == "eager":
             return body
-        rank = None if extra is None else extra.shape.rank
-        key = (name, rank, tuple(t.shape.rank for t in tensors.values()))
+        ranks = tuple((n, t.shape.rank) for n, t in given.items())
+        key = (name, ranks, tuple(t.shape.rank for t in tensors.values()))
         if key not in self._modes:
             function = tf.function(body, jit_compile=self._jit == "xla", autograph=False)
             if self._jit != "xla":
                 specs = {n: tf.TensorSpec(self._open(n, t), t.dtype) for n, t in tensors.items()}
-                spec = None if extra is None else tf.TensorSpec([None] * extra.shape.rank, extra.dtype)
-                function = function.get_concrete_function(specs, spec)
+                more = {n: tf.TensorSpec([None] * t.shape.rank, t.dtype) for n, t in given.items()}
+                function = function.get_concrete_function(specs, more)
             self._modes[key] = function
         return self._modes[key]
 
@@ -127,8 +142,8 @@ class Program:
         batch = self.plan.batch
         return [None if d.size is None or d.has(batch) or d.size != n else d.size for d, n in zip(dims, tensor.shape, strict=True)]
 
-    def _run(self, feeds: Mapping[str, Tensor], mode: str, value: Tensor | None) -> dict[str, Any]:
-        return self.forward(feeds).result(mode, value)
+    def _run(self, feeds: Mapping[str, Tensor], asked: Asked, given: Mapping[str, Tensor]) -> dict[str, Any]:
+        return self.forward(feeds).result(asked, given)
 
     def forward(self, feeds: Mapping[str, Tensor], only: Container[str] | None = None) -> _Run:
         """A forward pass on tensors; what is fed is not computed. ``only``: keys of the steps to run, None: all."""
@@ -137,6 +152,21 @@ class Program:
             chosen = [k for k, step in enumerate(steps) if step.key in only]
             steps, parameters = tuple(steps[k] for k in chosen), [parameters[k] for k in chosen]
         return _Run(self.plan, self.rule, self.plan.scope, steps, parameters, {**self.constants, **feeds}, self.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What a program is traced for: mode and number of classes of the target, whether it is one time step, what is kept."""
+
+    mode: str
+    count: int
+    single: bool
+    keep: tuple[Kept, ...] = ()
+
+    @classmethod
+    def of(cls, target: Target, keep: tuple[Kept, ...] = ()) -> Asked:
+        """Of a target."""
+        return cls(target.mode, target.count, target.steps is not None and target.steps.size == 1, keep)
 
 
 class _Run:
@@ -165,6 +195,8 @@ class _Run:
         self.absorbed: dict[str, Tensor] = {}
         self.counts: dict[str, Tensor] = {}
         self.offsets: dict[str, Tensor] = {}
+        self.keep: Sequence[Kept] = ()
+        self.seen: dict[str, Tensor] = {}  # what is kept, by its key
         self.size: Tensor | None = None
         self.zero: Tensor | None = None
         for step, tensors in zip(steps, parameters, strict=True):
@@ -190,40 +222,76 @@ class _Run:
 
         return steps_forward(step, xs, tensors["own"], self.dtype, make)
 
-    def result(self, mode: str, value: Tensor | None) -> dict[str, Any]:
-        plan, env = self.plan, self.env
+    def result(self, asked: Asked, given: Mapping[str, Tensor]) -> dict[str, Any]:
+        """See :meth:`Program.__call__`."""
+        plan, env, mode = self.plan, self.env, asked.mode
         result: dict[str, Any] = {"outputs": {n: env[n] for n in plan.outputs if n in env}}
         if mode == "forward":
             return result
-        start, index = make_seed(mode, value, env[plan.explained], plan.class_axis, plan.signs)
-        start = self.unpadded(start)
+        scores = env[plan.explained]
+        if mode == "scores":
+            return {**result, "scores": scores}
+        like = scores_of(plan)
+        index = classes(mode, given, asked.count, scores, like)
+        mask = self.positions(scores, given.get("steps"), like.time)
         if self.rule.bias_factor:
             self.measure()
-        seed = self.per_sample(start, plan.explained)
-        self.zero = zero = tf.zeros_like(seed)
-        self.size = tf.size(seed)
-        self.r[plan.explained] = start
-        self.backward()
-        result["relevance"] = {p: self.r.get(p, tf.zeros_like(env[p])) for p in plan.points}
-        result["absorbed"] = {k: v + zero for k, v in self.absorbed.items()}
-        result["seed"] = seed
-        result["index"] = index
-        return result
 
-    def unpadded(self, start: Tensor) -> Tensor:
-        """The seed, zero where a position is padding."""
+        def explained(chosen: Tensor) -> dict[str, Any]:
+            seed = start(mode, given, chosen, scores, like)
+            return self.explained(seed if mask is None else seed * tf.cast(mask, scores.dtype), asked.keep)
+
+        if mode in ("all", "top", "bottom"):
+            result |= _each(explained, index)
+        else:
+            result |= explained(index)
+        return {**result, "index": self.reported(asked, index, mask), "shape": tf.shape(scores)}
+
+    def reported(self, asked: Asked, index: Tensor, mask: Tensor | None) -> Tensor:
+        """The explained classes as the caller sees them: of one time step, those at it."""
+        if not asked.single:
+            return index
+        like = scores_of(self.plan)
+        assert mask is not None
+        assert like.time is not None
+        chosen = mask if like.class_axis is None else tf.squeeze(mask, [like.class_axis])
+        time = like.time - (like.class_axis is not None and like.class_axis < like.time)
+        return at_own_step(index, tf.cast(chosen, tf.int64), time)
+
+    def explained(self, seed: Tensor, keep: Sequence[Kept]) -> dict[str, Any]:
+        """Backward from a seed tensor; may be asked again."""
         plan = self.plan
-        if plan.lengths is None:
-            return start
-        batch, time = plan.batch_axis(plan.explained), plan.time_axis(plan.explained)
-        if batch is None or time is None or batch == time:
-            return start
-        shape = tf.shape(start)
-        valid = tf.sequence_mask(tf.cast(self.env[plan.lengths], tf.int32), shape[time], dtype=start.dtype)  # (B, T)
-        if batch > time:
-            valid = tf.transpose(valid)
-        sizes = [shape[a] if a in (batch, time) else 1 for a in range(start.shape.rank)]
-        return start * tf.reshape(valid, tf.stack(sizes))
+        self.r, self.s, self.q, self.absorbed, self.seen = {plan.explained: seed}, {}, {}, {}, {}
+        self.keep, self.size = keep, None
+        total = self.per_sample(seed, plan.explained)
+        self.zero = zero = tf.zeros_like(total)
+        self.size = tf.size(total)
+        self.backward()
+        return {
+            "relevance": {p: self.r.get(p, tf.zeros_like(self.env[p])) for p in plan.points},
+            "absorbed": {k: v + zero for k, v in self.absorbed.items()},
+            "seed": total,
+            "hidden": {k.key: self.seen.get(k.key, tf.zeros([0], total.dtype)) for k in keep},
+        }
+
+    def positions(self, scores: Tensor, steps: Tensor | None, time: int | None) -> Tensor | None:
+        """Which positions of the scores are explained, broadcastable to them: none that is padding, and of time only ``steps``."""
+        plan, batch = self.plan, self.plan.batch_axis(self.plan.explained)
+        lengths = None if batch is None or plan.time_axis(plan.explained) != time else plan.lengths
+        if time is None or (lengths is None and steps is None):
+            return None
+        shape = tf.shape(scores)
+        at = tf.range(shape[time])[None]  # (1, T)
+        ends = shape[time] * tf.ones([1, 1], tf.int32) if lengths is None else tf.cast(self.env[lengths], tf.int32)[:, None]
+        mask = at < ends  # (B or 1, T)
+        if steps is not None:
+            wanted = tf.cast(steps, tf.int32)
+            wanted = tf.where(wanted < 0, ends + wanted, wanted)  # (B or 1, S)
+            mask &= tf.reduce_any(at[:, :, None] == wanted[:, None], 2)
+        if batch is not None and batch > time:
+            mask = tf.transpose(mask)
+        sizes = [shape[a] if a == time else -1 if a == batch else 1 for a in range(scores.shape.rank)]
+        return tf.reshape(mask, tf.stack(sizes))
 
     def batch_size(self) -> Tensor:
         """B, from a tensor whose batch axis is not merged with another."""
@@ -282,6 +350,8 @@ class _Run:
         assert scope is not None
         for step, trace in zip(reversed(self.steps), reversed(self.traces), strict=True):
             outputs = [o for o in step.outputs if o in scope.path and o not in scope.ends and o not in scope.leaves]
+            self.look(outputs)
+            trace = self.watched(step, trace)
             if not any(o in d for o in outputs for d in (self.r, self.s, self.q)):
                 continue
             if isinstance(step.layer, Routing):
@@ -298,10 +368,42 @@ class _Run:
                 # an elementwise layer passes relevance unchanged
                 share = step.layer.relevance(self.rule, trace, rs) if isinstance(step.layer, Opaque) else self.passed(step, rs[0])
                 self.hand(step, share.inputs, self.r)
+                self.seen.update({k.key: share.states[k.state] for k in self.keep if k.state and k.tensor == step.key})
                 for kind, amount in share.absorbed.items():
                     self.absorb(step, kind, amount, outputs[0])
         for end in scope.ends:
             self.settle(end)
+        self.look([*scope.ends, *scope.leaves])
+
+    def look(self, names: Sequence[str]) -> None:
+        """Keep what has arrived at tensors: relevance, x·s inside a block, and what is on its way to the lower units there."""
+        assert self.scope is not None
+        for kept in self.keep:
+            name = kept.tensor
+            if kept.loop or kept.state or name not in names:
+                continue
+            total = tf.zeros_like(self.env[name])
+            if name in self.r:
+                total += self.r[name]
+            inside = name in self.scope.leaves or self.scope.roles.get(name) in (Role.INLINE, Role.ROUTE)
+            if name in self.s:
+                own = self.env[name]
+                if inside and name in self.offsets:  # the constant part's share is among the even ones
+                    own -= self.rule.bias_factor * self.offsets[name]
+                total += own * self.s[name]
+            if name in self.q:  # a share is that of one lower unit
+                total += self.q[name] * (self.counts[name] if inside and name in self.counts else 1.0)
+            self.seen[kept.key] = total
+
+    def watched(self, step: Step, trace: Any) -> Any:
+        """The trace, asking for the states of a recurrent layer where they are kept; none has relevance before it arrives."""
+        if not any(k.state and k.tensor == step.key for k in self.keep):
+            return trace
+        x, layer = trace.saved["x"], step.layer
+        shape = tf.shape(x)
+        none = tf.zeros([shape[0], len(layer.backwards), shape[1], layer.hidden], x.dtype)  # type: ignore[attr-defined]
+        self.seen.update({k.key: none for k in self.keep if k.state and k.tensor == step.key})
+        return dataclasses.replace(trace, saved={**trace.saved, "keep": True})
 
     def loop(self, step: Step, trace: Any, outputs: Sequence[str]) -> None:
         """Through a nested program: its leaves are tensors of this scope."""
@@ -315,6 +417,7 @@ class _Run:
 
         def back(run: _Run, arriving: Mapping[str, Tensor], t: Tensor) -> None:
             run.size, run.zero = self.size, self.zero
+            run.keep = inside
             if self.rule.bias_factor:
                 self.enter(run, trace, outside, t)
                 run.measure()
@@ -322,12 +425,14 @@ class _Run:
                 _add(run.r, name, r)
             run.backward()
 
+        inside = [dataclasses.replace(k, loop="") for k in self.keep if k.loop == step.key]
         rs = [self.r.get(o) if o in outputs else None for o in step.outputs]
         left = walk(trace, scope, rs, self.zero, back)
         for (kind, leaf), tensor in left.arrived.items():
             _add({"r": self.r, "s": self.s, "q": self.q}[kind], outside[leaf], tensor)
         for key, amount in left.absorbed.items():
             _add(self.absorbed, key, amount)
+        self.seen.update(left.seen)
         for name, _, slot in layer.states:
             if name not in left.states:
                 continue

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -327,6 +327,9 @@ class Recurrent(Opaque):
     def relevance(self, rule: Any, trace: Trace, rs: Sequence[Tensor | None]) -> Share:
         p, saved = trace.parameters, trace.saved
         x, lens, valid = saved["x"], saved.get("lens"), saved.get("valid")
+        met: list[list[Tensor]] = []  # relevance of the states at every step, by direction
+        if "keep" in saved:
+            trace = replace(trace, saved={**saved, "keep": met})
         into_x: Any = 0.0
         into: list[Sequence[Tensor]] = []
         totals: dict[str, Any] = {}
@@ -342,6 +345,7 @@ class Recurrent(Opaque):
             s, shared, left, absorbed = self.back(d, rule, trace, ry, [zero if r is None else r for r in ends])
             if backwards:
                 s = flip(s, lens)
+                met[d:] = [[flip(r, lens) for r in part] for part in met[d:]]
             into_x += x * project(s, p["W_x"][d][:, self.candidate], transpose=True)
             if shared is not None:
                 into_x += flip(shared, lens) if backwards else shared
@@ -360,7 +364,8 @@ class Recurrent(Opaque):
             elif isinstance(slot, str) or rule.bias_factor:  # with a bias factor even a zero state receives relevance
                 start = tf.reduce_sum(shares[name], [1, 2] if self.batch_first else [0, 2])
                 totals["initial_state"] = totals.get("initial_state", 0.0) + start
-        return Share(inputs, {kind: PerSample(amount) for kind, amount in totals.items()})
+        states = {name[0]: tf.stack(part, 1) for name, part in zip(self.states, zip(*met, strict=True), strict=False)}
+        return Share(inputs, {kind: PerSample(amount) for kind, amount in totals.items()}, states)
 
     def _part(self, r: Tensor | None, output: int, d: int) -> Tensor | None:
         if r is None:
@@ -383,7 +388,10 @@ class Recurrent(Opaque):
 
         Adds the relevance of Y to the first state and leaves padded steps alone. ``shares``: an even share (B, 1) of x is
         written beside s. Returns s (T, B, H), shares (T, B, 1) or None, what is left at the states, and absorbed (B,).
+        Where ``trace.saved["keep"]`` is a list, the relevance that each state has at each step is appended to it: of h_t all that
+        comes from Y and from later steps, of c_t that and its own, (T, B, H) each.
         """
+        keep = trace.saved.get("keep")
         rows = list(rows)
         count = len(rows)
         valid = trace.saved.get("valid")
@@ -393,13 +401,15 @@ class Recurrent(Opaque):
         def around(now: Sequence[Tensor], carry: Sequence[Tensor]) -> Any:
             state = list(carry) if ry is None else [carry[0] + now[count], *carry[1:]]
             new, written = step(now[:count], state)
+            if keep is not None:
+                written = [*written, *(tf.add_n(state[: k + 1]) for k in range(len(self.states)))]
             if valid is not None:
                 real = now[-1] > 0
                 new = [tf.where(real, a, b) for a, b in zip(new, state, strict=True)]
                 written = [tf.where(real, w, tf.zeros_like(w)) for w in written]
             return new, written
 
-        widths = [self.hidden, *([1] if shares else [])]
+        widths = [self.hidden, *([1] if shares else []), *([self.hidden] * len(self.states) if keep is not None else [])]
         carry = (*rs, tf.zeros_like(rs[0][:, :1]))
         (*left, absorbed), written = scan(
             around,
@@ -410,4 +420,7 @@ class Recurrent(Opaque):
             backwards=True,
         )
         s, *shared = (w.stack() for w in written)
+        if keep is not None:
+            keep.append(shared[-len(self.states) :])
+            shared = shared[: -len(self.states)]
         return s, shared[0] if shared else None, left, tf.reshape(absorbed, [-1])

@@ -14,9 +14,10 @@ from onnx import numpy_helper
 from test_laws import _sample, fixed_lstm
 
 import onnx_lrp
-from onnx_lrp import cli, methods, testing
+from onnx_lrp import cli, methods, targets, testing
 from onnx_lrp.inputs import prepare_inputs
 from onnx_lrp.report import terminal, view
+from onnx_lrp.seeds import Target
 from onnx_lrp.testing.build import Builder
 
 OTHERS = [m for m in methods.METHODS if m != "lrp"]
@@ -34,7 +35,7 @@ def explain(model, feeds, method="gradient", target=None, *, options=(), **load_
 def points(explainer, feeds):
     """{attribution point: value} in the program's precision."""
     plan, program = explainer._plan, explainer._program
-    run = program.call("points", lambda tensors, _: {p: program.forward(tensors).env[p] for p in plan.points}, feeds, None)
+    run = program.call("points", lambda tensors, _: {p: program.forward(tensors).env[p] for p in plan.points}, feeds, {})
     return {p: np.asarray(a, np.float64) for p, a in run.items()}
 
 
@@ -82,8 +83,7 @@ def assert_gradient_is_slope(model, feeds, method="gradient"):
 
     def score(h):
         moved = {**feeds, **{p: a + h * way[p] for p, a in at.items()}}
-        mode = "argmax" if explainer._plan.class_axis is None else "index"
-        return explainer._program(moved, mode, explanation.target if mode == "index" else None)["seed"].sum()
+        return explainer._program(moved, Target("index", explanation.target))["seed"].sum()
 
     wide, close = ((score(h) - score(-h)) / (2 * h) for h in (1e-4, 1e-5))
     slope = sum(float((explanation.relevance[p] * v).sum()) for p, v in way.items())
@@ -195,6 +195,42 @@ def test_other_classes_positions_and_signs():
     np.testing.assert_array_equal(first, -second)
 
 
+@every_method
+def test_targets_beyond_a_class(method):
+    model, feeds = dense()
+    explainer = load(model)
+    each = [explainer.explain(feeds, k, method=method) for k in range(3)]
+    together = explainer.explain(feeds, targets.all_classes(), method=method)
+    assert together.relevance["x"].shape == (3, 4, 3)
+    for k, alone in enumerate(each):
+        for part in (together.relevance["x"][k], together.select(k).relevance["x"]):
+            np.testing.assert_array_equal(part, alone.relevance["x"])
+        np.testing.assert_array_equal(together.seed[k], alone.seed)
+        np.testing.assert_array_equal(together.residual[k], alone.residual)
+    top = explainer.explain(feeds, targets.top_k(1), method=method)
+    np.testing.assert_array_equal(top.relevance["x"][0], explainer.explain(feeds, method=method).relevance["x"])
+    contrast = explainer.explain(feeds, targets.contrast(0, 2), method=method)
+    np.testing.assert_allclose(contrast.seed, each[0].seed - each[2].seed, rtol=1e-12)
+    if method != "sensitivity":
+        np.testing.assert_allclose(contrast.relevance["x"], each[0].relevance["x"] - each[2].relevance["x"], atol=1e-12)
+    with pytest.raises(onnx_lrp.RuleError, match="keep="):
+        explainer.explain(feeds, method=method, keep="x")
+
+
+@every_method
+def test_one_time_step(method):
+    b = Builder(np.random.default_rng(4), 17)
+    x = b.input("x", b.numbers(5, 2, 3), ["time", "batch", 3])
+    y = b.op("Squeeze", b.ops("RNN", x, b.weight(1, 4, 3), b.weight(1, 4, 4), outputs=1, hidden_size=4)[0], b.ints(1))
+    model, feeds = b.case(b.op("MatMul", y, b.weight(4, 3)))
+    explainer = load(model)
+    lrp, other = (explainer.explain(feeds, targets.step(2), method=m) for m in ("lrp", method))
+    np.testing.assert_array_equal(other.target, lrp.target)
+    np.testing.assert_allclose(other.seed, lrp.seed, rtol=1e-12)
+    assert not np.any(other.relevance["x"][3:])
+    assert np.all(np.any(other.relevance["x"][:3], axis=(1, 2)))
+
+
 def test_padded_steps_have_no_influence():
     model, feeds = fixed_lstm(lengths=True)
     feeds = {**feeds, "lens": np.minimum(feeds["lens"], 1)}
@@ -252,7 +288,7 @@ def test_completeness_from_any_baseline():
             np.testing.assert_allclose(got.residual, 0, atol=1e-12)
             at = points(explainer, prepare_inputs(feeds, explainer._plan))
             moved = {**feeds, point: np.broadcast_to(baseline, at[point].shape)}
-            before = explainer._program(moved, "index", np.zeros((), np.int64))["seed"]
+            before = explainer._program(moved, Target("index", np.zeros((), np.int64)))["seed"]
             total = got.relevance[point].reshape(2, -1).sum(1)
             np.testing.assert_allclose(total, got.seed - before, atol=1e-12)
 

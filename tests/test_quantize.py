@@ -19,7 +19,7 @@ from onnx_lrp.testing import qlinear, quantize
 from onnx_lrp.testing.build import Builder
 from onnx_lrp.testing.quantize import MICROSOFT, Grid
 
-DRAWN = st.one_of(testing.gemms(), testing.lstms(), testing.grus(), testing.concats(), testing.gathers(), testing.softmaxes())
+DRAWN = st.one_of(testing.dense(), testing.lstms(), testing.grus(), testing.concats(), testing.gathers(), testing.softmaxes())
 EAGER = {"jit": "eager", "verify": "never", "precision": "float64"}
 
 
