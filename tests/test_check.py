@@ -302,6 +302,16 @@ def test_a_fixed_batch_is_kept(tmp_path):
     assert {v.law: v.examples for v in report.verdicts}["equivariance"] == 5
 
 
+def test_samples_with_constants_of_their_own_are_not_compared():
+    b = Builder(np.random.default_rng(0), 17)
+    x = b.input("x", b.numbers(4, 2, 3), [4, 2, 3])
+    h = b.ops("LSTM", x, b.weight(1, 8, 3), b.weight(1, 8, 2), "", b.const([4, 2], np.int32), outputs=2, hidden_size=2)[1]
+    model, _ = b.case(b.gemm(b.over("Squeeze", h, 0), 2, 2))
+    report = testing.check(model, max_examples=5)
+    assert report.ok
+    assert {v.law: v.examples for v in report.verdicts}["equivariance"] < 5
+
+
 def test_exit_codes(model, capsys, tmp_path, monkeypatch):
     np.savez(tmp_path / "wrong.npz", y=np.zeros(2))
     for code, arguments in [

@@ -147,7 +147,7 @@ def test_steps_of_one_score_each():
     bias=st.sampled_from([0.0, 1.0]),
 )
 def test_all_classes_are_each_class(data, case, bias):
-    families = {"gemm": testing.gemms, "lstm": testing.lstms, "conv": testing.convolutions, "loop": testing.loops}
+    families = {"gemm": testing.dense, "lstm": testing.lstms, "conv": testing.convolutions, "loop": testing.loops}
     families |= {"matmul": testing.matmuls, "two classes": lambda: testing.two_class_heads().map(lambda drawn: drawn[0])}
     model, feeds = data.draw(families[case]())
     explainer = onnx_lrp.load(model, bias_factor=bias, **EAGER)

@@ -237,9 +237,26 @@ class _Bench:
         return worst(measures.conservation(found, CLOSED[self.explainer._precision]))
 
     def _equivariance(self, feeds: Feeds, found: Explanation, expected: Any) -> Figure | None:
+        if self.explainer._plan.fixed_batch is not None and not self._interchangeable(feeds):
+            return None
         whole = self.double.explain(feeds)
         figures = measures.equivariance(self.double, feeds, whole, SAME) if len(whole.seed) > 1 else []
         return worst(figures) if figures else None
+
+    def _interchangeable(self, feeds: Feeds) -> bool:
+        """Whether the model itself treats its samples alike: one for a fixed batch may hold a length or a state for each."""
+        plan, reference = self.explainer._plan, self.explainer._runtime.reference[0] is not None
+        forward = self.explainer._runtime.forward if reference else self.double.predict
+        axes = {n: plan.batch_axis(n) for n in (*feeds, *plan.outputs)}
+        turned = {n: a if axes[n] is None else np.flip(a, axes[n]) for n, a in feeds.items()}
+        one, two = forward(feeds) or {}, forward(turned) or {}
+        for name, array in one.items():
+            axis = axes.get(name)
+            if axis is None or not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+                continue
+            if _apart(np.flip(array, axis), two[name]) > 1e-3 * max(float(np.abs(array).max(initial=0)), 1e-6):
+                return False
+        return True
 
     def _linearity(self, feeds: Feeds, found: Explanation, expected: Any) -> Figure | None:
         shape = measures.explained_shape(self.double, found)
