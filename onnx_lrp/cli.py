@@ -114,6 +114,15 @@ def explain(
             "Default: the predicted class."
         ),
     ] = None,
+    method: Annotated[
+        str,
+        typer.Option(help="lrp, or a baseline: gradient, sensitivity, gradient_x_input, integrated_gradients, occlusion."),
+    ] = "lrp",
+    steps: Annotated[int | None, typer.Option(help="Of integrated_gradients: points on the way. Default: 50.")] = None,
+    baseline: Annotated[
+        float | None, typer.Option(help="Of integrated_gradients and occlusion: what stands for nothing there. Default: 0.")
+    ] = None,
+    by: Annotated[str | None, typer.Option(help="Of occlusion: step or feature. Default: step where there is time.")] = None,
     rule: Annotated[
         str, typer.Option(help="Of layers with weights: epsilon, gamma, alpha-beta, zplus, flat, wsquare, zbox.")
     ] = "epsilon",
@@ -144,12 +153,16 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Explain a model's decisions on INPUTS."""
+    from .methods import prepare_method
     from .report.files import Outputs
 
     _suffix("--save", save, ".npz", ".json")
     _suffix("--html", html, ".html", ".htm")
     _distinct({"MODEL": model, "INPUTS": inputs, "--tokens": tokens, "--save": save, "--html": html})
     wanted = _target(target)
+    given = {"steps": steps, "baseline": baseline, "by": by}
+    options: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
+    prepare_method(method, options)  # refuses what does not exist before the model is read
     with Outputs([p for p in (save, html) if p is not None]) as files:
         from . import load
         from .inputs import prepare_inputs
@@ -174,7 +187,7 @@ def explain(
         names = read_tokens(tokens) if tokens is not None else None
         prepare_inputs(data, explainer._plan)  # refuses bad input before TensorFlow is waited for
         _start_engine()
-        explanation = explainer.explain(data, wanted)
+        explanation = explainer.explain(data, wanted, method=method, **options)
 
         from .report.view import samples
 

@@ -11,12 +11,12 @@ import numpy as np
 
 from .branches import Branches, guesses, is_open
 from .composites import Assignment, Composite, assign, make_composite
-from .dims import split_axis
-from .errors import InputError, ModelError, ParityError, RuleError
+from .errors import InputError, ModelError, OnnxLrpError, ParityError, RuleError
 from .explanation import Explanation
 from .graph import Graph, Value, load_graph
 from .hidden import Kept, resolve
 from .inputs import prepare_inputs
+from .methods import LRP, OPTIONS, Method, attribute, prepare_method
 from .ops.quantize import limits
 from .parity import QUANTIZED, differences, is_quantized, rounding, tolerance
 from .plan import Plan, make_plan
@@ -122,8 +122,20 @@ def _plan(graph: Graph, choose: Mapping[str, Any]) -> Plan:
 
 
 def explain(model: Model, inputs: Any, target: Any = None, *, keep: str | Sequence[str] = (), **options: Any) -> Explanation:
-    """:func:`load` and :meth:`Explainer.explain` in one call."""
-    return load(model, **options).explain(inputs, target, keep=keep)
+    """:func:`load` and :meth:`Explainer.explain` in one call, with the options of both."""
+    chosen = {k: options.pop(k) for k in ("method", *OPTIONS) if k in options}
+    return load(model, **options).explain(inputs, target, keep=keep, **chosen)
+
+
+def _defined(relevance: Mapping[str, np.ndarray], method: str) -> None:
+    for name, array in relevance.items():
+        wrong = np.argwhere(~np.isfinite(array))
+        if len(wrong):
+            where = tuple(int(i) for i in wrong[0])
+            raise RuleError(
+                f"method {method!r}: {array[where]} at {where} of {name!r} and {len(wrong) - 1} more: the score has no finite "
+                "derivative there, as a root or a norm at zero; method='occlusion' and 'lrp' need none"
+            )
 
 
 class Explainer:
@@ -194,7 +206,9 @@ class Explainer:
         feeds = prepare_inputs(inputs, self._plan)
         return self._chunks(feeds, Target("forward"), lambda result, feeds: self._outputs(result, feeds))
 
-    def explain(self, inputs: Any, target: Any = None, *, keep: str | Sequence[str] = ()) -> Explanation:
+    def explain(
+        self, inputs: Any, target: Any = None, *, method: str = LRP, keep: str | Sequence[str] = (), **options: Any
+    ) -> Explanation:
         """Explain a batch.
 
         Args:
@@ -203,21 +217,31 @@ class Explainer:
             target: None (each sample's predicted class), a class index, or (B,) indices; for a score at every position
                 also indices of the positions' shape. Or one of :mod:`onnx_lrp.targets`: time steps, a contrast of two classes,
                 all classes at once, the top k, another output, any seed.
+            method: "lrp", or as a baseline "gradient", "sensitivity" (the gradient squared), "gradient_x_input",
+                "integrated_gradients" or "occlusion".
             keep: names of tensors or layers whose relevance is kept in ``explanation.hidden``; of a recurrent layer also
                 ``name:h`` and ``name:c``, (T, D, B, H).
+            options: of the method. ``steps=50``: points on the way that integrated gradients follow. ``baseline=0``: what they
+                start from, and what occlusion puts in; a number, an array for the attribution point, or {point: either}.
+                ``by="step"`` or ``"feature"``: occlude all features of a time step together, or every entry by itself.
 
         Returns:
-            the :class:`Explanation`; its relevance has the shape of the attribution points.
+            the :class:`Explanation`; its relevance has the shape of the attribution points. Of a method other than LRP
+            nothing is absorbed, and the residual is NaN but for integrated gradients.
 
         Raises:
-            InputError: inputs, target or a name to keep don't fit the model.
+            InputError: inputs, target, baseline or a name to keep don't fit the model.
+            RuleError: no such method, or an option it does not take.
             ParityError: the forward pass is not onnxruntime's (see ``verify``).
         """
         variant = self._variant(inputs)
         if isinstance(target, Output):
             variant, target = variant._at_output(target.name), target.target
         if variant is not self:
-            return variant.explain(inputs, target, keep=keep)
+            return variant.explain(inputs, target, method=method, keep=keep, **options)
+        other = prepare_method(method, options)
+        if other is not None and keep:
+            raise RuleError(f"method {method!r} keeps nothing inside; keep= is for 'lrp', and at= moves the attribution point")
         feeds = prepare_inputs(inputs, self._plan)
         plan = self._plan
         like = scores_of(plan)
@@ -229,7 +253,7 @@ class Explainer:
             if given is not None and ready.mode != "seed" and given.size not in (1, batch) and max(given.shape) == given.size:
                 raise InputError(f"target has {given.size} entries for {batch} samples")
         kept = resolve(plan, keep)
-        raw = self._chunks(feeds, ready, lambda result, part: {**result, "outputs": self._outputs(result, part)}, kept)
+        raw = self._chunks(feeds, ready, lambda result, part: {**result, "outputs": self._outputs(result, part)}, kept, other)
         absorbed: dict[str, np.ndarray] = {}
         ledger: dict[str, dict[str, np.ndarray]] = {}
         for key, amount in raw["absorbed"].items():
@@ -238,7 +262,10 @@ class Explainer:
             ledger.setdefault(layer, {})[kind] = np.asarray(amount)
         start = raw["seed"]
         arrived = {p: self._sums(p, r, start.shape) for p, r in raw["relevance"].items()}
-        residual = start.astype(np.float64) - sum(arrived.values()) - sum(np.asarray(a, np.float64) for a in absorbed.values())
+        if other is None:
+            residual = start.astype(np.float64) - sum(arrived.values()) - sum(np.asarray(a, np.float64) for a in absorbed.values())
+        else:
+            residual = raw["residual"]
         index = np.arange(len(start)) if ready.mode == "all" else raw["index"]
         if isinstance(target, Spec) and not ready.several and (ready.steps is None or ready.steps.size > 1):
             index = target
@@ -258,15 +285,21 @@ class Explainer:
             arrived=arrived,
             explained=plan.output,
             settings={
-                "rule": str(self._composite),
-                "epsilon": self._policy.epsilon,
-                "bias_factor": self._policy.bias_factor,
-                "gates": self._policy.gates,
+                **(self._settings() if other is None else other.settings),
                 "precision": self._precision,
                 "from_probabilities": bool(plan.options.get("from_probabilities")),
                 **({"target": str(target)} if isinstance(target, Spec) else {}),
             },
         )
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "method": LRP,
+            "rule": str(self._composite),
+            "epsilon": self._policy.epsilon,
+            "bias_factor": self._policy.bias_factor,
+            "gates": self._policy.gates,
+        }
 
     def _batch(self, feeds: Mapping[str, np.ndarray]) -> int:
         for name, array in feeds.items():
@@ -280,13 +313,7 @@ class Explainer:
         """(B,), or (K, B) of several classes: relevance per sample; the batch may be merged with others (the letters of words)."""
         if len(shape) == 2:
             return np.stack([self._sums(point, r, shape[1:]) for r in relevance])
-        place = split_axis(self._plan.vars[point].dims or (), self._plan.batch)
-        array = relevance.astype(np.float64)
-        if place is None:
-            return array.sum().reshape(1)
-        axis, inner, outer = place
-        whole = array.sum(axis=tuple(a for a in range(array.ndim) if a != axis))
-        return whole.reshape(-1, shape[0], inner or 1).sum((0, 2)) if outer else whole.reshape(shape[0], -1).sum(1)
+        return self._plan.per_sample(relevance.astype(np.float64), point, shape[0])
 
     def _at_output(self, name: str) -> Explainer:
         """The explainer of another output, made once."""
@@ -318,17 +345,20 @@ class Explainer:
             raise InputError(f"the seed has shape {value.shape}, the explained scores {tuple(want)}")
         return target
 
-    def _chunks(self, feeds: dict[str, np.ndarray], target: Target, finish: Any, keep: tuple[Kept, ...] = ()) -> Any:
+    def _chunks(
+        self, feeds: dict[str, np.ndarray], target: Target, finish: Any, keep: tuple[Kept, ...] = (), method: Method | None = None
+    ) -> Any:
         """Run; a model exported for a batch of one is run sample by sample."""
         batch = self._batch(feeds)
         if self._plan.fixed_batch != 1 or batch == 1:
-            return finish(self._run(feeds, target, keep), feeds)
+            return finish(self._run(feeds, target, keep, method), feeds)
         parts = []
         axes = {n: self._plan.batch_axis(n) for n in feeds}
         for k in range(batch):
             part = {n: a if axes[n] is None else np.take(a, [k], axes[n]) for n, a in feeds.items()}
             own = target.sample(k, scores_of(self._plan)) if target.arrays else target
-            parts.append(finish(self._run(part, own, keep), part))
+            single = None if method is None else method.of_sample(k, batch, self._plan)
+            parts.append(finish(self._run(part, own, keep, single), part))
         return self._joined(parts, target.several, keep)
 
     def _joined(self, parts: Sequence[Mapping[str, Any]], several: bool, keep: Sequence[Kept]) -> dict[str, Any]:
@@ -349,19 +379,21 @@ class Explainer:
             "relevance": {n: join(n, [p["relevance"][n] for p in parts], lead) for n in parts[0]["relevance"]},
             "hidden": {k.key: along(k.batch_axis(self._plan), [p["hidden"][k.key] for p in parts], lead) for k in keep},
             "absorbed": {n: np.concatenate([p["absorbed"][n] for p in parts], lead) for n in parts[0]["absorbed"]},
-            "seed": np.concatenate([p["seed"] for p in parts], lead),
+            **{n: np.concatenate([p[n] for p in parts], lead) for n in ("seed", "residual") if n in parts[0]},
             "index": np.concatenate([np.atleast_1d(p["index"]) for p in parts], lead),
         }
 
-    def _run(self, feeds: Mapping[str, np.ndarray], target: Target, keep: tuple[Kept, ...] = ()) -> dict[str, Any]:
+    def _run(
+        self, feeds: Mapping[str, np.ndarray], target: Target, keep: tuple[Kept, ...] = (), method: Method | None = None
+    ) -> dict[str, Any]:
         plan = self._plan
         entered = any(n in plan.prefix for n in feeds)  # the caller computed the cut himself
         before = self._runtime.prefix(plan.prefix, feeds) if plan.prefix and not entered else {}
         given = {n: before[n] if n in before else feeds[n] for n in plan.feeds}
         try:
-            result = self._program(given, target, keep)
+            result = self._program(given, target, keep) if method is None else attribute(self._program, given, target, method)
         except Exception as error:
-            if not entered:
+            if not entered or isinstance(error, OnnxLrpError):
                 raise
             # nothing in the file says what shape a cut behind an unknown op has, so the engine is the first to notice
             reason = str(error).splitlines()[0][:200]
@@ -372,11 +404,15 @@ class Explainer:
         if not entered and (self._verify == "always" or (self._verify == "first" and not self._verified)):
             self._check(feeds, given, result["outputs"])
             self._verified = True
-        self._finite(result)
+        self._finite(result["outputs"])
+        if method is None:
+            self._finite(result.get("relevance", {}))
+        else:
+            _defined(result["relevance"], method.name)
         return result
 
-    def _finite(self, result: Mapping[str, Any]) -> None:
-        for name, array in {**result["outputs"], **result.get("relevance", {})}.items():
+    def _finite(self, arrays: Mapping[str, Any]) -> None:
+        for name, array in arrays.items():
             if isinstance(array, np.ndarray) and array.dtype.kind == "f" and not np.all(np.isfinite(array)):
                 raise ParityError(f"{name!r} is not finite although the inputs are: the model overflows on them")
 

@@ -59,12 +59,14 @@ class Explanation:
         target: explained class, (B,) or one a position; the :class:`~onnx_lrp.targets.Spec` where there is none. Of several classes
             arange(K), or (K, B) for the top k. At a step behind a sample's own end it is -1.
         seed: (B,) relevance started from.
-        absorbed: {kind: (B,)} relevance that ended in a bias, the stabilizer, an initial state or a constant.
+        absorbed: {kind: (B,)} relevance that ended in a bias, the stabilizer, an initial state or a constant; {} for other methods
+            than LRP.
         ledger: {layer: {kind: (B,)}}, the same per layer.
-        residual: (B,) seed - Σ relevance - Σ absorbed, in float64.
+        residual: (B,) seed - Σ relevance - Σ absorbed, in float64. Of integrated gradients what is missing to completeness, of
+            methods without any NaN.
         axes: {attribution point: (batch axis, time axis)} of the tensor, without the axis of classes; None where there is none.
         explained: the graph output that was explained.
-        settings: rule, epsilon, precision and the rest of what made these numbers.
+        settings: method, rule, epsilon, precision and the rest of what made these numbers.
         hidden: {name: array} relevance at the internal tensors and states that ``keep=`` asked for.
         arrived: {attribution point: (B,)} relevance summed per sample, in float64.
     """
@@ -122,6 +124,11 @@ class Explanation:
             hidden={n: a[k] for n, a in self.hidden.items()},
             arrived={n: a[k] for n, a in self.arrived.items()},
         )
+
+    @property
+    def method(self) -> str:
+        """What made the relevance: "lrp", or a method that keeps no books."""
+        return str(self.settings.get("method", "lrp"))
 
     def _point(self, point: str | None) -> str:
         if point is None:
@@ -242,7 +249,9 @@ class Explanation:
                 for name, array in getattr(self, part).items()
                 if isinstance(array, np.ndarray)
             }
-            file.write_text(json.dumps({**self.to_dict(), "dtypes": dtypes}))
+            residual = self.residual.astype(object)
+            residual[np.isnan(self.residual)] = None  # JSON has no NaN
+            file.write_text(json.dumps({**self.to_dict(), "residual": residual.tolist(), "dtypes": dtypes}))
             return
         if file.suffix != ".npz":
             raise InputError(f"{file.name}: an explanation is saved as .npz or .json")
@@ -354,7 +363,7 @@ def _from_json(raw: dict[str, Any]) -> Explanation:
         seed=np.asarray(raw["seed"]),
         absorbed={k: np.asarray(v) for k, v in raw["absorbed"].items()},
         ledger={layer: {k: np.asarray(v) for k, v in kinds.items()} for layer, kinds in raw["ledger"].items()},
-        residual=np.asarray(raw["residual"]),
+        residual=np.asarray(raw["residual"], np.float64),
         axes=_axes(raw["axes"]),
         origins=_axes(raw["origins"]),
         explained=raw["explained"],

@@ -11,9 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from .affine import Role, Scope, analyse
 from .axes import batch_and_times, class_axis, lengths
-from .dims import Label
+from .dims import Label, split_axis
 from .errors import InputError, UnsupportedModel
 from .graph import Graph, Node
 from .heads import Head, chooses_lowest, step_back
@@ -80,6 +82,17 @@ class Plan:
         if dims is None:
             return None
         return next((i for i, d in enumerate(dims) if any(r in self.times for r in d.roots)), None)
+
+    def per_sample(self, x: np.ndarray, name: str, count: int) -> np.ndarray:
+        """(B,): sums of an array with the axes of a tensor, whose batch of ``count`` may be merged with other axes."""
+        place = split_axis(self.vars[name].dims or (), self.batch)
+        if place is None:
+            return x.sum().reshape(1)
+        axis, inner, outer = place
+        whole = x.sum(tuple(a for a in range(x.ndim) if a != axis))
+        if outer:
+            return whole.reshape(-1, count, inner or 1).sum((0, 2))
+        return whole.reshape(count, -1).sum(1)
 
     @property
     def fixed_batch(self) -> int | None:

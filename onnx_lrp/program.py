@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from .steps import Loop, walk
 from .steps import forward as steps_forward
 from .sums import INSIDE, Sums
 
-__all__ = ["Program"]
+__all__ = ["Asked", "Program"]
 
 Tensor = Any
 Part = Any  # "r", "q" or a Channel
@@ -116,22 +116,24 @@ class Program:
             {(layer, kind): (B,)}, seed (B,), index, shape of the scores. Where the target is several classes, all but the outputs
             have a leading axis.
         """
+        asked = Asked.of(target, keep)
+        return self.call(asked, lambda tensors, given: self._run(tensors, asked, given), feeds, target.arrays)
+
+    def call(self, key: Any, body: Any, feeds: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]) -> Any:
+        """``body(feeds, given)`` on tensors: in this precision, on this device, traced at most once a ``key`` and signature."""
         with self._placed():
             tensors = {n: tf.constant(self._feed(n, np.asarray(v))) for n, v in feeds.items()}
-            given = {n: tf.constant(self._cast(v)) for n, v in target.arrays.items()}
-            result = self._function(target, tensors, given, keep)(tensors, given)
+            extra = {n: tf.constant(self._cast(v)) for n, v in given.items()}
+            result = self._function(key, body, tensors, extra)(tensors, extra)
         return tf.nest.map_structure(lambda t: t.numpy(), result)
 
-    def _function(self, target: Target, tensors: Mapping[str, Tensor], given: Mapping[str, Tensor], keep: tuple[Kept, ...]) -> Any:
-        asked = _Asked(target.mode, target.count, target.steps is not None and target.steps.size == 1, keep)
+    def _function(self, name: Any, body: Any, tensors: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> Any:
         if self._jit == "eager":
-            return lambda feeds, given: self._run(feeds, asked, given)
+            return body
         ranks = tuple((n, t.shape.rank) for n, t in given.items())
-        key = (asked, ranks, tuple(t.shape.rank for t in tensors.values()))
+        key = (name, ranks, tuple(t.shape.rank for t in tensors.values()))
         if key not in self._modes:
-            function = tf.function(
-                lambda feeds, given: self._run(feeds, asked, given), jit_compile=self._jit == "xla", autograph=False
-            )
+            function = tf.function(body, jit_compile=self._jit == "xla", autograph=False)
             if self._jit != "xla":
                 specs = {n: tf.TensorSpec(self._open(n, t), t.dtype) for n, t in tensors.items()}
                 more = {n: tf.TensorSpec([None] * t.shape.rank, t.dtype) for n, t in given.items()}
@@ -147,20 +149,32 @@ class Program:
         batch = self.plan.batch
         return [None if d.size is None or d.has(batch) or d.size != n else d.size for d, n in zip(dims, tensor.shape, strict=True)]
 
-    def _run(self, feeds: Mapping[str, Tensor], asked: _Asked, given: Mapping[str, Tensor]) -> dict[str, Any]:
-        plan, tensors = self.plan, {**self.constants, **feeds}
-        run = _Run(plan, self.policy, self.rules, plan.scope, plan.steps, self.parameters, tensors, self.dtype)
-        return run.result(asked, given)
+    def _run(self, feeds: Mapping[str, Tensor], asked: Asked, given: Mapping[str, Tensor]) -> dict[str, Any]:
+        return self.forward(feeds).result(asked, given)
+
+    def forward(self, feeds: Mapping[str, Tensor], only: Container[str] | None = None) -> _Run:
+        """A forward pass on tensors; what is fed is not computed. ``only``: keys of the steps to run, None: all."""
+        steps, parameters = self.plan.steps, self.parameters
+        if only is not None:
+            chosen = [k for k, step in enumerate(steps) if step.key in only]
+            steps, parameters = tuple(steps[k] for k in chosen), [parameters[k] for k in chosen]
+        tensors = {**self.constants, **feeds}
+        return _Run(self.plan, self.policy, self.rules, self.plan.scope, steps, parameters, tensors, self.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Asked:
+class Asked:
     """What a program is traced for: mode and number of classes of the target, whether it is one time step, what is kept."""
 
     mode: str
     count: int
     single: bool
-    keep: tuple[Kept, ...]
+    keep: tuple[Kept, ...] = ()
+
+    @classmethod
+    def of(cls, target: Target, keep: tuple[Kept, ...] = ()) -> Asked:
+        """Of a target."""
+        return cls(target.mode, target.count, target.steps is not None and target.steps.size == 1, keep)
 
 
 class _Run:
@@ -216,7 +230,7 @@ class _Run:
 
         return steps_forward(step, xs, tensors["own"], self.dtype, make)
 
-    def result(self, asked: _Asked, given: Mapping[str, Tensor]) -> dict[str, Any]:
+    def result(self, asked: Asked, given: Mapping[str, Tensor]) -> dict[str, Any]:
         """See :meth:`Program.__call__`."""
         plan, env, mode = self.plan, self.env, asked.mode
         result: dict[str, Any] = {"outputs": {n: env[n] for n in plan.outputs if n in env}}
@@ -238,13 +252,18 @@ class _Run:
             result |= _each(explained, index)
         else:
             result |= explained(index)
-        if asked.single:
-            assert mask is not None
-            assert like.time is not None
-            chosen = mask if like.class_axis is None else tf.squeeze(mask, [like.class_axis])
-            time = like.time - (like.class_axis is not None and like.class_axis < like.time)
-            index = at_own_step(index, tf.cast(chosen, tf.int64), time)
-        return {**result, "index": index, "shape": tf.shape(scores)}
+        return {**result, "index": self.reported(asked, index, mask), "shape": tf.shape(scores)}
+
+    def reported(self, asked: Asked, index: Tensor, mask: Tensor | None) -> Tensor:
+        """The explained classes as the caller sees them: of one time step, those at it."""
+        if not asked.single:
+            return index
+        like = scores_of(self.plan)
+        assert mask is not None
+        assert like.time is not None
+        chosen = mask if like.class_axis is None else tf.squeeze(mask, [like.class_axis])
+        time = like.time - (like.class_axis is not None and like.class_axis < like.time)
+        return at_own_step(index, tf.cast(chosen, tf.int64), time)
 
     def explained(self, seed: Tensor, keep: Sequence[Kept]) -> dict[str, Any]:
         """Backward from a seed tensor; may be asked again."""

@@ -19,7 +19,7 @@ from onnx_lrp.registry import Importer, registered
 
 PACKAGE = Path(onnx_lrp.__file__).parent
 SHARED = {"__init__", "build", "checking", "inputs", "laws", "measures", "options", "plugin", "recurrent"}  # of no single op family
-CHAIN = ["errors", "graph", "registry", "ops", "program", "explainer", "report", "cli"]
+CHAIN = ["errors", "graph", "registry", "ops", "program", "methods", "explainer", "report", "cli"]
 LEAVES = {"report", "cli"}
 
 
@@ -78,7 +78,7 @@ def reachable(graph: dict[str, set[str]], start: str) -> set[str]:
 
 
 def violations(graph: dict[str, set[str]]) -> list[str]:
-    """What breaks the direction errors ← graph ← registry ← ops ← program ← explain ← {report, cli}, or imports testing."""
+    """What breaks errors ← graph ← registry ← ops ← program ← methods ← explain ← {report, cli}, or imports testing."""
     wrong = []
     for name in graph:
         head, seen = name.split(".")[0], reachable(graph, name)

@@ -137,11 +137,10 @@ def render(sample: Sample, width: int) -> RenderableType:
     for point in sample.points:
         parts.append(Text())
         parts += _words(point, width) if point.unit == "word" else _steps(point, width)
-    parts += [
-        Text(),
-        Text("+ (red) raises the explained score, - (blue) lowers it" + ("; ? = unknown to the model" if sample.unknown else ".")),
-    ]
-    parts += [Text(), _books(sample.books), Text()]
+    up, down = sample.signs
+    legend = f"+ (red) {up}" + (f", - (blue) {down}" if down else "")
+    parts += [Text(), Text(legend + ("; ? = unknown to the model" if sample.unknown else "."))]
+    parts += [Text(), Text(sample.instead) if sample.instead else _books(sample.books), Text()]
     return Group(*parts)
 
 

@@ -18,6 +18,12 @@ __all__ = ["Point", "Sample", "Tokens", "number", "samples", "visible"]
 
 Tokens = Sequence[str] | Sequence[Sequence[str]]
 
+# what + and - mean, by method
+SIGNS = {
+    "lrp": ("raises the explained score", "lowers it"),
+    "sensitivity": ("how strongly the score reacts (squared derivative)", ""),
+    "gradient": ("a larger value here would raise the explained score", "would lower it"),
+}
 BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
@@ -82,11 +88,28 @@ class Sample:
     points: tuple[Point, ...]
     settings: str
     unknown: bool = False
+    method: str = "lrp"
+
+    @property
+    def signs(self) -> tuple[str, str]:
+        """What a positive and a negative number say; the second is empty where there are none."""
+        return SIGNS.get(self.method, SIGNS["lrp"])
+
+    @property
+    def instead(self) -> str:
+        """Empty for LRP; of a method that keeps no books, what there is to say instead."""
+        if self.method == "lrp":
+            return ""
+        name = self.method.replace("_", " ")
+        if np.isnan(self.books.residual):
+            return f"{name}: no relevance is conserved, so there are no books to close."
+        rest = number(self.books.residual)
+        return f"{name}: score - score of the baseline - sum = {rest} (completeness); layers keep no books."
 
     @property
     def note(self) -> str:
         """A warning where the explained score is negative, else empty."""
-        if self.books.seed >= 0:
+        if self.books.seed >= 0 or self.method == "sensitivity":
             return ""
         return f"The explained score is negative ({number(self.books.seed)}): + still means raises this score, - lowers it further."
 
@@ -141,6 +164,7 @@ def samples(
                 points=points,
                 settings=settings,
                 unknown=unknown,
+                method=explanation.method,
             )
         )
     return out
