@@ -79,14 +79,13 @@ from hypothesis import given, settings
 import onnx_lrp
 from onnx_lrp import testing
 from onnx_lrp.testing.build import Builder
-from onnx_lrp.testing.flip import flips
 from pathlib import Path
 
 assert Path(onnx_lrp.__file__).is_relative_to(Path.cwd()), onnx_lrp.__file__
 
 
 @settings(max_examples=10, deadline=None, database=None)
-@given(flips())
+@given(testing.families()["flips"]())
 def laws(case):
     for precision in ("float32", "float64"):
         testing.assert_conserves(*case, precision=precision)

@@ -82,7 +82,7 @@ def test_a_forgotten_part_is_noticed(part, monkeypatch):
         assert_cuts_pass_the_seed(*case, 0.5)
 
 
-@pytest.mark.parametrize("family", ["gemm", "lstm", "conv", "loop", "attention"])
+@pytest.mark.parametrize("family", ["dense", "lstms", "convolutions", "loops", "attentions"])
 def test_cuts_are_found_inside_blocks_too(family):
     """The law is not empty: some cut is neither the scores nor an attribution point."""
     from test_laws import _sample

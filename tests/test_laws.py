@@ -13,46 +13,7 @@ from onnx_lrp import testing
 from onnx_lrp.registry import find
 from onnx_lrp.testing.build import Builder
 
-FAMILIES = {
-    "activation": testing.activations,
-    "add": testing.sums,
-    "attention": testing.attentions,
-    "concat": testing.concats,
-    "conv": testing.convolutions,
-    "einsum": testing.einsums,
-    "expand": testing.expansions,
-    "features": testing.preparations,
-    "gather": testing.gathers,
-    "gemm": testing.dense,
-    "gemm forms": testing.gemm_forms,
-    "gru": testing.grus,
-    "loop": testing.loops,
-    "logic": testing.conditions,
-    "linear_model": testing.linear_models,
-    "lstm": testing.lstms,
-    "matmul": testing.matmuls,
-    "mul": testing.products,
-    "qlinear": testing.qlinears,
-    "quantize": testing.quantizations,
-    "pooling": testing.poolings,
-    "power": testing.powers,
-    "reduce": testing.reductions,
-    "reshape": testing.reshapes,
-    "resize": testing.resizes,
-    "rnn": testing.rnns,
-    "scan_sum": testing.running_sums,
-    "select": testing.selections,
-    "shape": testing.shapes,
-    "slice": testing.slices,
-    "softmax": testing.softmaxes,
-    "normalization": testing.normalizations,
-    "index": testing.indexings,
-    "pad": testing.paddings,
-    "reverse": testing.reversals,
-    "sequence": testing.sequences,
-    "topk": testing.choices,
-    "transpose": testing.transposes,
-}
+FAMILIES = testing.families()
 RECURRENT = {"gru": testing.grus, "lstm": testing.lstms, "rnn": testing.rnns}
 every_family = pytest.mark.parametrize("family", FAMILIES.values(), ids=list(FAMILIES))
 every_recurrence = pytest.mark.parametrize("family", RECURRENT.values(), ids=list(RECURRENT))
@@ -258,15 +219,15 @@ def test_permuted_gates_are_noticed(order):
     assert_equal(relevance(permuted(permuted(model, order), order), feeds), relevance(model, feeds))
 
 
-JITTED = ["attention", "concat", "conv", "einsum", "gather", "gemm", "index", "loop", "lstm", "lstm lens", "matmul", "mul", "pad"]
-JITTED += ["reduce", "select", "sequence", "topk"]
+JITTED = ["attentions", "concats", "convolutions", "einsums", "gathers", "dense", "indexings", "loops", "lstms", "lstms lens"]
+JITTED += ["matmuls", "products", "paddings", "reductions", "selections", "sequences", "choices"]
 
 
 @pytest.mark.parametrize("jit", ["graph", "xla"])
 @pytest.mark.parametrize("family", JITTED)
 def test_every_jit_mode_agrees(family, jit):
     name, *lens = family.split()
-    model, feeds = fixed_lstm(lengths=bool(lens)) if name == "lstm" else _sample(FAMILIES[name]())
+    model, feeds = fixed_lstm(lengths=bool(lens)) if name == "lstms" else _sample(FAMILIES[name]())
     eager, other = relevance(model, feeds), relevance(model, feeds, jit=jit)
     assert_equal(eager, other)
     np.testing.assert_allclose(other.residual, 0, atol=1e-9)

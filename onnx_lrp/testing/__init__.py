@@ -8,8 +8,10 @@ pytest plugin in it costs nothing where it is not asked for.
 
 from __future__ import annotations
 
+import ast
 import importlib
-import pkgutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingExtra
@@ -17,194 +19,59 @@ from ..errors import MissingExtra
 if TYPE_CHECKING:
     from hypothesis import strategies as st
 
-    from .activation import activation_spellings, activations
-    from .add import sums
-    from .attention import attention_spellings, attentions
     from .build import Case
-    from .checking import Breach, Report, Verdict, check, replay_command
-    from .concat import concats
-    from .conv import convolutions
-    from .einsum import einsum_spellings, einsums
-    from .expand import expansions
-    from .features import preparations
-    from .gather import gathers
-    from .gemm import dense, dense_spellings, gemm_forms
-    from .gru import grus
-    from .index import indexings
-    from .inputs import feeds
-    from .laws import (
-        assert_batch_equivariant,
-        assert_conserves,
-        assert_deterministic,
-        assert_finite,
-        assert_linear,
-        assert_matches_runtime,
-        assert_padding_neutral,
-        assert_within_intervals,
-    )
-    from .linear_model import linear_models, two_class_heads
-    from .logic import conditions
-    from .loop import cell_spellings, loops
-    from .lstm import lstms
-    from .matmul import matmuls
-    from .mul import products
-    from .normalization import layer_norm_spellings, normalizations
-    from .options import rules, seeds
-    from .pad import paddings
-    from .pooling import poolings
-    from .power import powers
-    from .qlinear import qlinears
-    from .quantize import quantizations
-    from .recurrent import batch_first, split_directions
-    from .reduce import reductions
-    from .reshape import reshapes
-    from .resize import resizes
-    from .reverse import reversals
-    from .rnn import rnns
-    from .scan_sum import running_sums
-    from .select import selection_spellings, selections
-    from .sequence import sequences
-    from .shape import shapes
-    from .slice import slices
-    from .softmax import softmaxes
-    from .topk import choices
-    from .transpose import transposes
-
-__all__ = [
-    "LAWS",
-    "Breach",
-    "Report",
-    "Verdict",
-    "activation_spellings",
-    "activations",
-    "assert_batch_equivariant",
-    "assert_conserves",
-    "assert_deterministic",
-    "assert_finite",
-    "assert_linear",
-    "assert_matches_runtime",
-    "assert_padding_neutral",
-    "assert_within_intervals",
-    "attention_spellings",
-    "attentions",
-    "batch_first",
-    "cell_spellings",
-    "check",
-    "choices",
-    "concats",
-    "conditions",
-    "convolutions",
-    "dense",
-    "dense_spellings",
-    "einsum_spellings",
-    "einsums",
-    "expansions",
-    "feeds",
-    "gathers",
-    "gemm_forms",
-    "grus",
-    "indexings",
-    "layer_norm_spellings",
-    "linear_models",
-    "loops",
-    "lstms",
-    "matmuls",
-    "models",
-    "normalizations",
-    "paddings",
-    "poolings",
-    "powers",
-    "preparations",
-    "products",
-    "qlinears",
-    "quantizations",
-    "reductions",
-    "replay_command",
-    "reshapes",
-    "resizes",
-    "reversals",
-    "rnns",
-    "rules",
-    "running_sums",
-    "seeds",
-    "selection_spellings",
-    "selections",
-    "sequences",
-    "shapes",
-    "slices",
-    "softmaxes",
-    "split_directions",
-    "sums",
-    "transposes",
-    "two_class_heads",
-]
 
 LAWS = ("parity", "conservation", "equivariance", "linearity", "determinism", "finiteness")  # of a given model
+INSIDE = {"__init__", "build", "measures", "plugin"}  # files whose names are for the others here
+FOLDER = Path(__file__).parent
+
+
+def _names(file: Path) -> list[str]:
+    """``__all__`` of a file, read without importing it."""
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return list(ast.literal_eval(node.value))
+    return []
+
+
+# public name → file: what a file here has in its ``__all__`` is public, so that a new op's strategies need no other place
+_HOME = {name: file.stem for file in sorted(FOLDER.glob("*.py")) if file.stem not in INSIDE for name in _names(file)}
+_HOME.pop("recurrent")  # shared by three files, and drawn by their names
+
+__all__ = sorted(
+    ["LAWS", "families", "models", *_HOME], key=lambda name: (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
+)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    _load()
-    return globals()[name]
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
-
-
-def _load() -> None:
-    """Make every public name of the modules here one of this package."""
     try:
         importlib.import_module("hypothesis")
     except ImportError as error:
         raise MissingExtra("hypothesis", extra="test", purpose="drawing models and inputs") from error
-    for file in pkgutil.iter_modules(__path__):
-        if file.name != "plugin":
-            module = importlib.import_module(f"{__name__}.{file.name}")
-            globals().update({n: getattr(module, n) for n in module.__all__ if n in __all__})
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)
+
+
+def families() -> Mapping[str, Callable[..., Any]]:
+    """The strategies of models by their names: one or more for every file in ``onnx_lrp/ops``."""
+    ops = {file.stem for file in (FOLDER.parent / "ops").glob("*.py")}
+    names = [n for n, file in _HOME.items() if file in ops and not n.endswith(("_spellings", "_heads"))]
+    return {name: __getattr__(name) for name in names}
 
 
 def models(*, fixed: bool = True) -> st.SearchStrategy[Case]:
-    """Models of every family. ``fixed``: weights may be written for one batch size. Shrinks towards the smaller families."""
+    """Models of every family. ``fixed``: weights may be written for one batch size. Shrinks towards a dense layer."""
     from hypothesis import strategies as st
 
-    _load()
-    families = [
-        dense,
-        sums,
-        activations,
-        reductions,
-        reshapes,
-        transposes,
-        slices,
-        concats,
-        expansions,
-        gathers,
-        shapes,
-        softmaxes,
-        products,
-        normalizations,
-        convolutions,
-        quantizations,
-        qlinears,
-        gemm_forms,
-        matmuls,
-        einsums,
-        selections,
-        powers,
-        conditions,
-        running_sums,
-        paddings,
-        reversals,
-        indexings,
-        choices,
-        sequences,
-        poolings,
-        preparations,
-        linear_models,
-        resizes,
-        attentions,
-        loops,
-    ]
-    return st.one_of(*(family() for family in families), *(family(fixed=fixed) for family in (rnns, grus, lstms)))
+    found = dict(families())
+    first = found.pop("dense")
+    recurrent = ("rnns", "grus", "lstms")
+    plain = [strategy() for name, strategy in found.items() if name not in recurrent]
+    return st.one_of(first(), *plain, *(found[name](fixed=fixed) for name in recurrent))
