@@ -10,7 +10,9 @@ docs/ops.json holds what takes a run to know: how many node tests pass, and whic
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
+import pkgutil
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import Any
 
 import onnx
 
+import onnx_lrp
 from onnx_lrp import layer
 from onnx_lrp.registry import registered
 from onnx_lrp.rewrite import _REWRITERS
@@ -96,8 +99,6 @@ def public(module: str) -> str:
     path = DOCS.parent / "onnx_lrp" / "testing" / f"{module}.py"
     if not path.is_file():
         return ""
-    import importlib
-
     names = importlib.import_module(f"onnx_lrp.testing.{module}").__all__
     return ", ".join(f"`{n}`" for n in names if not n.startswith("assert"))
 
@@ -105,7 +106,10 @@ def public(module: str) -> str:
 def rows(measured: dict[str, Any]) -> Iterable[tuple[str, ...]]:
     """One row an op, sorted by domain and name."""
     found: dict[tuple[str, str], tuple[int, str, str]] = {}
-    importers = registered()  # loads the rewriters, too
+    for module in pkgutil.iter_modules(onnx_lrp.__path__):  # rewriters stand in any of them
+        if module.name != "__main__":
+            importlib.import_module(f"onnx_lrp.{module.name}")
+    importers = registered()
     for (domain, op), function in _REWRITERS.items():
         found[domain, op] = (1, "*Rewritten*", function.__module__)
     for (domain, op), entries in importers.items():
@@ -114,6 +118,8 @@ def rows(measured: dict[str, Any]) -> Iterable[tuple[str, ...]]:
         listed = ", ".join(f for f in FAMILIES if f in families)
         found[domain, op] = (entries[0].since, listed, home(entries[0].function))
     for (domain, op), (since, families_, module) in sorted(found.items()):
+        if domain == "onnx_lrp":  # what rewriters write, never in a file
+            continue
         short = module.rsplit(".", 1)[-1]
         where = f"`ops/{short}.py`" if ".ops." in module else f"`{short}.py`"
         counts = measured.get(f"{domain}:{op}", {})

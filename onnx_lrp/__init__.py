@@ -8,46 +8,70 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from . import targets
+    from .composites import Composite
     from .errors import InputError, InvalidModel, MissingExtra, ModelError, OnnxLrpError, ParityError, RuleError, UnsupportedModel
     from .explainer import Explainer, explain, load
     from .explanation import Explanation
+    from .rules import AlphaBeta, Epsilon, Flat, Gamma, Rule, WSquare, ZBox, ZPlus
     from .summary import Summary
 
 _HOME = {
+    "AlphaBeta": "rules",
+    "Composite": "composites",
+    "Epsilon": "rules",
     "Explainer": "explainer",
     "Explanation": "explanation",
+    "Flat": "rules",
+    "Gamma": "rules",
     "InputError": "errors",
     "InvalidModel": "errors",
     "MissingExtra": "errors",
     "ModelError": "errors",
     "OnnxLrpError": "errors",
     "ParityError": "errors",
+    "Rule": "rules",
     "RuleError": "errors",
     "Summary": "summary",
     "UnsupportedModel": "errors",
+    "WSquare": "rules",
+    "ZBox": "rules",
+    "ZPlus": "rules",
     "explain": "explainer",
     "load": "explainer",
 }
 
 __all__ = [
+    "AlphaBeta",
+    "Composite",
+    "Epsilon",
     "Explainer",
     "Explanation",
+    "Flat",
+    "Gamma",
     "InputError",
     "InvalidModel",
     "MissingExtra",
     "ModelError",
     "OnnxLrpError",
     "ParityError",
+    "Rule",
     "RuleError",
     "Summary",
     "UnsupportedModel",
+    "WSquare",
+    "ZBox",
+    "ZPlus",
     "__version__",
     "explain",
     "load",
+    "targets",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "targets":
+        return importlib.import_module(".targets", __name__)
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)

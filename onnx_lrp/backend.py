@@ -13,13 +13,15 @@ import onnx
 from onnx import helper, numpy_helper
 from onnx.backend.base import Backend, BackendRep
 
+from .composites import assign, make_composite
 from .errors import InputError, UnsupportedModel
 from .graph import Graph, load_graph
 from .nested import Step
 from .plan import Plan
 from .program import Program
 from .reader import Reader
-from .rules import Epsilon
+from .rules import Policy
+from .seeds import Target
 
 __all__ = ["Engine", "Prepared", "is_compatible", "prepare", "run_model", "run_node", "supports_device"]
 
@@ -66,8 +68,8 @@ class Prepared(BackendRep):
         plan = _forward_plan(graph, reader)
         arrays = [*given.values(), *graph.constants.values()]
         precision = "float64" if any(a.dtype == np.float64 for a in arrays) else "float32"
-        program = Program(plan, rule=Epsilon(), precision=precision, jit=self._jit)
-        results = program({n: given[n] for n in plan.feeds}, "forward", None)["outputs"]
+        program = Program(plan, policy=Policy(), rules=assign(plan, make_composite("epsilon")), precision=precision, jit=self._jit)
+        results = program({n: given[n] for n in plan.feeds}, Target("forward"))["outputs"]
         return tuple(_as(results[v.name], v) for v in self._model.graph.output)
 
     def _read(self, given: Mapping[str, np.ndarray]) -> tuple[Graph, Reader]:

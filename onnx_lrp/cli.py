@@ -69,6 +69,10 @@ class Usage(Exception):
     """A command line that makes no sense."""
 
 
+class CheckFailed(Exception):
+    """A law is broken."""
+
+
 class _State:
     debug = False
 
@@ -103,8 +107,29 @@ def explain(
             metavar="INPUTS", help=".npz (by input name), .npy, .json, .csv (one series), .parquet, or - for JSON on stdin."
         ),
     ],
-    target: Annotated[str | None, typer.Option(help="Class index, or one a sample: 1,0,1. Default: the predicted class.")] = None,
-    rule: Annotated[str, typer.Option(help="Propagation rule.")] = "epsilon",
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="Class index, or one a sample: 1,0,1; step:3, step:-1:2 (a class there), contrast:0,1, all, top:3. "
+            "Default: the predicted class."
+        ),
+    ] = None,
+    method: Annotated[
+        str,
+        typer.Option(help="lrp, or a baseline: gradient, sensitivity, gradient_x_input, integrated_gradients, occlusion."),
+    ] = "lrp",
+    steps: Annotated[int | None, typer.Option(help="Of integrated_gradients: points on the way. Default: 50.")] = None,
+    baseline: Annotated[
+        float | None, typer.Option(help="Of integrated_gradients and occlusion: what stands for nothing there. Default: 0.")
+    ] = None,
+    by: Annotated[str | None, typer.Option(help="Of occlusion: step or feature. Default: step where there is time.")] = None,
+    rule: Annotated[
+        str, typer.Option(help="Of layers with weights: epsilon, gamma, alpha-beta, zplus, flat, wsquare, zbox.")
+    ] = "epsilon",
+    composite: Annotated[
+        str | None, typer.Option(help="Rules by layer, instead of --rule: epsilon-plus, epsilon-plus-flat, epsilon-gamma-box, …")
+    ] = None,
+    gates: Annotated[str, typer.Option(help="What a gate takes of its product: all (to the signal), half, prop, abs.")] = "all",
     epsilon: Annotated[float, typer.Option(help="Stabilizer.")] = 1e-3,
     bias_factor: Annotated[float, typer.Option(help="Share of bias and stabilizer that goes to the lower units, 0 to 1.")] = 0.0,
     at: Annotated[
@@ -128,12 +153,16 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Explain a model's decisions on INPUTS."""
+    from .methods import prepare_method
     from .report.files import Outputs
 
     _suffix("--save", save, ".npz", ".json")
     _suffix("--html", html, ".html", ".htm")
     _distinct({"MODEL": model, "INPUTS": inputs, "--tokens": tokens, "--save": save, "--html": html})
     wanted = _target(target)
+    given = {"steps": steps, "baseline": baseline, "by": by}
+    options: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
+    prepare_method(method, options)  # refuses what does not exist before the model is read
     with Outputs([p for p in (save, html) if p is not None]) as files:
         from . import load
         from .inputs import prepare_inputs
@@ -142,6 +171,8 @@ def explain(
         explainer = load(
             model,
             rule=rule,
+            composite=composite,
+            gates=gates,
             epsilon=epsilon,
             bias_factor=bias_factor,
             at=at or None,
@@ -156,11 +187,11 @@ def explain(
         names = read_tokens(tokens) if tokens is not None else None
         prepare_inputs(data, explainer._plan)  # refuses bad input before TensorFlow is waited for
         _start_engine()
-        explanation = explainer.explain(data, wanted)
+        explanation = explainer.explain(data, wanted, method=method, **options)
 
         from .report.view import samples
 
-        count = len(explanation.seed)
+        count = explanation.seed.shape[-1]
         shown = samples(explanation, tokens=names, limit=SAMPLES)
         if save is not None:
             files.stage(save, explanation.save)
@@ -175,7 +206,7 @@ def explain(
         return
     from .report.terminal import show
 
-    show(shown, left_out=count - len(shown))
+    show(shown, left_out=max(count - SAMPLES, 0))
 
 
 @app.command()
@@ -232,6 +263,82 @@ def weights(
 
 
 @app.command()
+def check(
+    model: ModelArgument,
+    max_examples: Annotated[int, typer.Option(metavar="N", help="Inputs to ask.")] = 50,
+    seed: Annotated[int, typer.Option(metavar="N", help="The same seed asks the same inputs.")] = 0,
+    precision: Annotated[Precision, typer.Option(help="Of everything computed.")] = Precision.float32,
+    epsilon: Annotated[float, typer.Option(help="Stabilizer.")] = 1e-3,
+    bias_factor: Annotated[float, typer.Option(help="Share of bias and stabilizer that goes to the lower units, 0 to 1.")] = 0.0,
+    at: Annotated[
+        list[str] | None, typer.Option(metavar="TENSOR", help="Attribute to this internal tensor; may be repeated.")
+    ] = None,
+    output: Annotated[str | None, typer.Option(metavar="NAME", help="Graph output to explain.")] = None,
+    batch_axis: Annotated[
+        list[str] | None, typer.Option(metavar="[NAME=]AXIS", help="Axis of the samples, where the file leaves it open.")
+    ] = None,
+    replay: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Ask these inputs alone.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search a model's inputs for a breach of parity with onnxruntime, of conservation, or of another law."""
+    _suffix("--replay", replay, ".npz")
+    if max_examples < 1:
+        raise Usage(f"--max-examples {max_examples}: expected 1 or more")
+    from .report.files import Outputs
+    from .report.read import read_inputs
+    from .testing import check as search
+    from .testing import replay_command
+
+    given = None if replay is None else read_inputs(str(replay), stdin=None, series=lambda table: table)
+    options: dict[str, Any] = {
+        "precision": precision.value,
+        "epsilon": epsilon,
+        "bias_factor": bias_factor,
+        "at": at or None,
+        "output": output,
+    }
+    _start_engine()
+    report = search(
+        model,
+        max_examples=max_examples,
+        seed=seed,
+        replay=given,
+        **options,
+        batch_axis=_axes(batch_axis),
+    )
+    broken = {v.law: v.breach for v in report.verdicts if v.breach is not None}
+    files = {law: replay or Path(f"{Path(model).stem}.breach-{law}.npz") for law in broken}
+    replays = {law: replay_command(model, file, **options, batch_axis=batch_axis) for law, file in files.items()}
+    if replay is None:
+        with Outputs(list(files.values())) as outputs:
+            for law, breach in broken.items():
+                outputs.stage(files[law], breach.save)
+            outputs.commit()
+    if as_json:
+        laws = [
+            {
+                "law": v.law,
+                "examples": v.examples,
+                "worst": v.worst,
+                "bound": v.bound,
+                "ok": None if v.worst is None else v.breach is None,
+                "note": v.note,
+                "breach": v.breach and {"message": v.breach.message, "file": str(files[v.law]), "replay": replays[v.law]},
+            }
+            for v in report.verdicts
+        ]
+        _print_json(
+            {"model": model, "ok": report.ok, "seed": seed, "settings": {**options, "batch_axis": batch_axis}, "laws": laws}
+        )
+    else:
+        from .report.terminal import describe_check
+
+        describe_check(report, replays)
+    if broken:
+        raise CheckFailed(f"{len(broken)} of {len(report.verdicts)} laws broken: {', '.join(broken)}")
+
+
+@app.command()
 def demo(
     sentences: Annotated[list[str] | None, typer.Argument(metavar="[SENTENCE]...", help="English, about a film.")] = None,
     html: Html = None,
@@ -256,6 +363,7 @@ def demo(
             unknown = ids[0] == demonstration.UNKNOWN
             marked = [word + "?" if strange else word for word, strange in zip(words, unknown, strict=True)]
             shown += samples(explanation, tokens=marked, classes=demonstration.CLASSES, titles=[text], unknown=bool(unknown.any()))
+            books = shown[-1].books
             documents.append(
                 {
                     "sentence": text,
@@ -265,10 +373,10 @@ def demo(
                         {"token": word, "known": not strange, "relevance": float(value)}
                         for word, strange, value in zip(words, unknown, shown[-1].points[0].relevance, strict=True)
                     ],
-                    "seed": shown[-1].seed,
-                    "relevance": shown[-1].total,
-                    "absorbed": dict(shown[-1].absorbed),
-                    "residual": shown[-1].residual,
+                    "seed": books.seed,
+                    "relevance": sum(books.points.values()),
+                    "absorbed": books.absorbed,
+                    "residual": books.residual,
                 }
             )
         if html is not None:
@@ -299,13 +407,30 @@ def _distinct(paths: dict[str, str | Path | None]) -> None:
                 raise Usage(f"{option} would overwrite {other}: {path}")
 
 
-def _target(text: str | None) -> int | list[int] | None:
+def _target(text: str | None) -> Any:
+    """None, a class, a class for each sample, or one of ``onnx_lrp.targets``."""
     if text is None:
         return None
+    from . import targets
+
+    kind, *parts = text.split(":")
     try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise Usage(f"--target {text}: expected a class index, or one a sample as in 1,0,1") from error
+        if kind == "step" and len(parts) in (1, 2):
+            return targets.step(*map(_numbers, parts))
+        if kind == "contrast" and len(parts) == 1:
+            a, b = map(int, parts[0].split(","))
+            return targets.contrast(a, b)
+        if kind == "top" and len(parts) == 1:
+            return targets.top_k(int(parts[0]))
+        return targets.all_classes() if text == "all" else _numbers(text)
+    except ValueError as error:  # InputError is one
+        raise Usage(
+            f"--target {text}: expected a class index, one a sample as in 1,0,1, step:3, step:-1:2, contrast:0,1, all or top:3"
+        ) from error
+
+
+def _numbers(text: str) -> int | list[int]:
+    numbers = [int(part) for part in text.split(",")]
     return numbers if "," in text else numbers[0]
 
 
@@ -432,6 +557,8 @@ def _verdict(error: BaseException) -> tuple[int, str]:
     from .report.files import OutputError
 
     match error:
+        case CheckFailed():
+            return 1, str(error)
         case MissingExtra() | RuleError() | Usage():
             return 2, str(error)
         case ModelError():

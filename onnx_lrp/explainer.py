@@ -10,20 +10,23 @@ from typing import Any
 import numpy as np
 
 from .branches import Branches, guesses, is_open
-from .dims import split_axis
-from .errors import InputError, ModelError, ParityError, RuleError
+from .composites import Assignment, Composite, assign, make_composite
+from .errors import InputError, ModelError, OnnxLrpError, ParityError, RuleError
 from .explanation import Explanation
 from .graph import Graph, Value, load_graph
+from .hidden import Kept, resolve
 from .inputs import prepare_inputs
+from .methods import LRP, OPTIONS, Method, attribute, prepare_method
 from .ops.quantize import limits
-from .parity import QUANTIZED, is_quantized, rounding, tolerance
+from .parity import QUANTIZED, differences, is_quantized, rounding, tolerance
 from .plan import Plan, make_plan
 from .program import Program
 from .registry import is_float
-from .rules import GATE_RULES, Epsilon
+from .rules import Policy, Rule, make_rule
 from .runtime import Runtime
+from .seeds import Target, prepare, scores_of
 from .summary import Summary, canonical_weights, summarize
-from .targets import Target, prepare
+from .targets import Output, Seed, Spec, seed
 
 __all__ = ["Explainer", "explain", "load"]
 
@@ -37,10 +40,11 @@ BRANCHES = "{} condition(s) are decided by the inputs of each call; shown is one
 def load(
     model: Model,
     *,
-    rule: str = "epsilon",
+    rule: str | Rule = "epsilon",
     epsilon: float = 1e-3,
     bias_factor: float = 0.0,
     gates: str = "all",
+    composite: str | Composite | Sequence[Any] | None = None,
     at: str | Sequence[str] | None = None,
     output: str | None = None,
     from_probabilities: bool = False,
@@ -54,10 +58,13 @@ def load(
 
     Args:
         model: path of a ``.onnx`` file, its bytes, or a ``ModelProto``.
-        rule: "epsilon" (Bach et al. 2015, eq. 58).
+        rule: of every layer with weights: "epsilon" (Bach et al. 2015, eq. 58), "gamma", "alpha-beta", "zplus", "flat", "wsquare",
+            "zbox", or a :class:`Rule` with its parameters.
         epsilon: stabilizer ε ≥ 0.
         bias_factor: share δ in [0, 1] of bias and stabilizer that goes evenly to the lower units (Arras et al. 2017).
         gates: "all": the signal of a gated product takes all its relevance (Arras et al. 2017).
+        composite: instead of ``rule``, ``epsilon`` and ``bias_factor``: which rule for which layer, as a preset's name, a list of
+            (match, rule), or a :class:`Composite`.
         at: internal float tensor(s) to attribute to, instead of the inputs.
         output: the graph output to explain; default: the first float one that depends on the inputs.
         from_probabilities: start behind a final softmax or sigmoid instead of before it.
@@ -72,16 +79,14 @@ def load(
         RuleError: a rule or its parameters don't exist.
         InputError: another option doesn't fit this model.
     """
-    if rule != "epsilon":
-        raise RuleError(f"rule {rule!r} does not exist; there is: epsilon")
-    if gates not in GATE_RULES:
-        raise RuleError(f"gate rule {gates!r} does not exist; there is: {', '.join(GATE_RULES)}")
+    policy, which = _rules(rule, epsilon, bias_factor, gates, composite)
     for name, value, known in (("precision", precision, PRECISIONS), ("jit", jit, JITS), ("verify", verify, VERIFY)):
         if value not in known:
             raise InputError(f"{name}={value!r} does not exist; one of {', '.join(known)}")
     graph = load_graph(model)
     choose: dict[str, Any] = {"at": at, "output": output, "from_probabilities": from_probabilities, "batch_axis": batch_axis}
-    run = {"rule": Epsilon(epsilon, bias_factor), "precision": precision, "device": device, "jit": jit, "verify": verify}
+    choose["gates"] = gates
+    run = {"policy": policy, "composite": which, "precision": precision, "device": device, "jit": jit, "verify": verify}
     plan, complaint = None, None
     for candidate, unknown in guesses(graph):
         try:
@@ -98,6 +103,17 @@ def load(
     return Explainer(graph, plan, choose=choose, run=run)
 
 
+def _rules(rule: str | Rule, epsilon: float, bias_factor: float, gates: str, composite: Any) -> tuple[Policy, Composite]:
+    """What was asked for, as one policy and one composite."""
+    if composite is None:
+        own = make_rule(rule, epsilon)
+        return Policy(own.epsilon if isinstance(rule, Rule) else epsilon, bias_factor, gates), Composite((), own)
+    if (rule, epsilon, bias_factor) != ("epsilon", 1e-3, 0.0):
+        raise RuleError("a composite stands instead of rule, epsilon and bias_factor: give either")
+    made = make_composite(composite)
+    return Policy(made.default.epsilon, 0.0, gates), made
+
+
 def _plan(graph: Graph, choose: Mapping[str, Any]) -> Plan:
     plan = make_plan(graph, **choose)
     if is_quantized(plan):
@@ -105,9 +121,21 @@ def _plan(graph: Graph, choose: Mapping[str, Any]) -> Plan:
     return plan
 
 
-def explain(model: Model, inputs: Any, target: Any = None, **options: Any) -> Explanation:
-    """:func:`load` and :meth:`Explainer.explain` in one call."""
-    return load(model, **options).explain(inputs, target)
+def explain(model: Model, inputs: Any, target: Any = None, *, keep: str | Sequence[str] = (), **options: Any) -> Explanation:
+    """:func:`load` and :meth:`Explainer.explain` in one call, with the options of both."""
+    chosen = {k: options.pop(k) for k in ("method", *OPTIONS) if k in options}
+    return load(model, **options).explain(inputs, target, keep=keep, **chosen)
+
+
+def _defined(relevance: Mapping[str, np.ndarray], method: str) -> None:
+    for name, array in relevance.items():
+        wrong = np.argwhere(~np.isfinite(array))
+        if len(wrong):
+            where = tuple(int(i) for i in wrong[0])
+            raise RuleError(
+                f"method {method!r}: {array[where]} at {where} of {name!r} and {len(wrong) - 1} more: the score has no finite "
+                "derivative there, as a root or a norm at zero; method='occlusion' and 'lrp' need none"
+            )
 
 
 class Explainer:
@@ -118,7 +146,8 @@ class Explainer:
         self._plan = plan
         self._choose = choose
         self._options = run
-        self._rule: Epsilon = run["rule"]
+        self._policy: Policy = run["policy"]
+        self._composite: Composite = run["composite"]
         self._precision: str = run["precision"]
         self._device: str | None = run["device"]
         self._jit: str = run["jit"]
@@ -143,7 +172,11 @@ class Explainer:
     @functools.cached_property
     def _program(self) -> Program:
         jit = "graph" if self._jit == "auto" else self._jit
-        return Program(self._plan, rule=self._rule, precision=self._precision, jit=jit, device=self._device)
+        return Program(self._plan, policy=self._policy, rules=self.plan(), precision=self._precision, jit=jit, device=self._device)
+
+    def plan(self) -> Assignment:
+        """Which rule each affine block and recurrent layer gets; prints as text. Needs no TensorFlow."""
+        return assign(self._plan, self._composite)
 
     @property
     def inputs(self) -> tuple[Value, ...]:
@@ -152,7 +185,7 @@ class Explainer:
 
     def summary(self) -> Summary:
         """What was read: layers, shapes, axes, attribution points, decisions. Needs no TensorFlow."""
-        return summarize(self._plan, self._rule, self._precision)
+        return summarize(self._plan, self._policy, str(self._composite), self._precision)
 
     def weights(self) -> dict[str, dict[str, np.ndarray]]:
         """Canonical weights by layer, gates in the order i, f, c, o. Needs no TensorFlow."""
@@ -173,69 +206,100 @@ class Explainer:
         feeds = prepare_inputs(inputs, self._plan)
         return self._chunks(feeds, Target("forward"), lambda result, feeds: self._outputs(result, feeds))
 
-    def explain(self, inputs: Any, target: Any = None) -> Explanation:
+    def explain(
+        self, inputs: Any, target: Any = None, *, method: str = LRP, keep: str | Sequence[str] = (), **options: Any
+    ) -> Explanation:
         """Explain a batch.
 
         Args:
             inputs: anything ``np.asarray`` takes if the model has one required input, else ``{graph input: array}``. With
                 ``at=`` behind an op that onnxruntime can't run: ``{cut tensor: array}``.
             target: None (each sample's predicted class), a class index, or (B,) indices; for a score at every position
-                also indices of the positions' shape.
+                also indices of the positions' shape. Or one of :mod:`onnx_lrp.targets`: time steps, a contrast of two classes,
+                all classes at once, the top k, another output, any seed.
+            method: "lrp", or as a baseline "gradient", "sensitivity" (the gradient squared), "gradient_x_input",
+                "integrated_gradients" or "occlusion".
+            keep: names of tensors or layers whose relevance is kept in ``explanation.hidden``; of a recurrent layer also
+                ``name:h`` and ``name:c``, (T, D, B, H).
+            options: of the method. ``steps=50``: points on the way that integrated gradients follow. ``baseline=0``: what they
+                start from, and what occlusion puts in; a number, an array for the attribution point, or {point: either}.
+                ``by="step"`` or ``"feature"``: occlude all features of a time step together, or every entry by itself.
 
         Returns:
-            the :class:`Explanation`; its relevance has the shape of the attribution points.
+            the :class:`Explanation`; its relevance has the shape of the attribution points. Of a method other than LRP
+            nothing is absorbed, and the residual is NaN but for integrated gradients.
 
         Raises:
-            InputError: inputs or target don't fit the model.
+            InputError: inputs, target, baseline or a name to keep don't fit the model.
+            RuleError: no such method, or an option it does not take.
             ParityError: the forward pass is not onnxruntime's (see ``verify``).
         """
         variant = self._variant(inputs)
+        if isinstance(target, Output):
+            variant, target = variant._at_output(target.name), target.target
         if variant is not self:
-            return variant.explain(inputs, target)
+            return variant.explain(inputs, target, method=method, keep=keep, **options)
+        other = prepare_method(method, options)
+        if other is not None and keep:
+            raise RuleError(f"method {method!r} keeps nothing inside; keep= is for 'lrp', and at= moves the attribution point")
         feeds = prepare_inputs(inputs, self._plan)
         plan = self._plan
-        shape = plan.vars[plan.explained].shape
-        if shape is None:
-            raise InputError(f"the rank of {plan.explained!r} is unknown, so no class can be chosen in it")
-        spec = prepare(target, shape, plan.class_axis, plan.batch_axis(plan.explained), plan.signs)
-        if target is None and plan.options.get("lowest"):
-            spec = Target("argmin")
+        like = scores_of(plan)
         batch = self._batch(feeds)
-        if spec.value is not None and spec.value.size not in (1, batch) and np.ndim(target) == 1:
-            raise InputError(f"target has {spec.value.size} entries for {batch} samples")
-        raw = self._chunks(feeds, spec, lambda result, part: {**result, "outputs": self._outputs(result, part)})
+        if isinstance(target, Seed):
+            target = self._seed(target, feeds)
+        ready = prepare(target, like)
+        for given in (ready.value, ready.other):
+            if given is not None and ready.mode != "seed" and given.size not in (1, batch) and max(given.shape) == given.size:
+                raise InputError(f"target has {given.size} entries for {batch} samples")
+        kept = resolve(plan, keep)
+        raw = self._chunks(feeds, ready, lambda result, part: {**result, "outputs": self._outputs(result, part)}, kept, other)
         absorbed: dict[str, np.ndarray] = {}
         ledger: dict[str, dict[str, np.ndarray]] = {}
         for key, amount in raw["absorbed"].items():
             layer, kind = key.rsplit("|", 1)
             absorbed[kind] = absorbed.get(kind, 0) + np.asarray(amount)
             ledger.setdefault(layer, {})[kind] = np.asarray(amount)
-        seed = raw["seed"]
-        sums = {p: self._sums(p, r, len(seed)) for p, r in raw["relevance"].items()}
-        residual = seed.astype(np.float64) - sum(sums.values()) - sum(np.asarray(a, np.float64) for a in absorbed.values())
-        index = raw["index"]
+        start = raw["seed"]
+        arrived = {p: self._sums(p, r, start.shape) for p, r in raw["relevance"].items()}
+        if other is None:
+            residual = start.astype(np.float64) - sum(arrived.values()) - sum(np.asarray(a, np.float64) for a in absorbed.values())
+        else:
+            residual = raw["residual"]
+        index = np.arange(len(start)) if ready.mode == "all" else raw["index"]
+        if isinstance(target, Spec) and not ready.several and (ready.steps is None or ready.steps.size > 1):
+            index = target
         axes = {p: (plan.batch_axis(p), plan.time_axis(p)) for p in plan.points}
         return Explanation(
             relevance=raw["relevance"],
             inputs=feeds,
             outputs=raw["outputs"],
             target=index,
-            seed=seed,
+            seed=start,
             absorbed=absorbed,
             ledger=ledger,
             residual=residual,
             axes=axes,
             origins=dict(plan.origins),
+            hidden=raw["hidden"],
+            arrived=arrived,
             explained=plan.output,
             settings={
-                "rule": "epsilon",
-                "epsilon": self._rule.epsilon,
-                "bias_factor": self._rule.bias_factor,
-                "gates": "all",
+                **(self._settings() if other is None else other.settings),
                 "precision": self._precision,
                 "from_probabilities": bool(plan.options.get("from_probabilities")),
+                **({"target": str(target)} if isinstance(target, Spec) else {}),
             },
         )
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "method": LRP,
+            "rule": str(self._composite),
+            "epsilon": self._policy.epsilon,
+            "bias_factor": self._policy.bias_factor,
+            "gates": self._policy.gates,
+        }
 
     def _batch(self, feeds: Mapping[str, np.ndarray]) -> int:
         for name, array in feeds.items():
@@ -245,70 +309,110 @@ class Explainer:
                     return int(array.shape[axis])
         return 1
 
-    def _sums(self, point: str, relevance: np.ndarray, batch: int) -> np.ndarray:
-        """(B,): relevance summed per sample; the batch may be merged with other axes (the letters of all words)."""
-        place = split_axis(self._plan.vars[point].dims or (), self._plan.batch)
-        array = relevance.astype(np.float64)
-        if place is None:
-            return array.sum().reshape(1)
-        axis, inner, outer = place
-        whole = array.sum(axis=tuple(a for a in range(array.ndim) if a != axis))
-        return whole.reshape(-1, batch, inner or 1).sum((0, 2)) if outer else whole.reshape(batch, -1).sum(1)
+    def _sums(self, point: str, relevance: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """(B,), or (K, B) of several classes: relevance per sample; the batch may be merged with others (the letters of words)."""
+        if len(shape) == 2:
+            return np.stack([self._sums(point, r, shape[1:]) for r in relevance])
+        return self._plan.per_sample(relevance.astype(np.float64), point, shape[0])
 
-    def _chunks(self, feeds: dict[str, np.ndarray], target: Target, finish: Any) -> Any:
+    def _at_output(self, name: str) -> Explainer:
+        """The explainer of another output, made once."""
+        if name == self._plan.output:
+            return self
+        if ("output", name) not in self._variants:
+            choose = {**self._choose, "output": name}
+            other = Explainer(self._graph, _plan(self._graph, choose), choose=choose, run=self._options)
+            other._runtime = self._runtime
+            self._variants["output", name] = other
+        return self._variants["output", name]
+
+    def _seed(self, target: Seed, feeds: dict[str, np.ndarray]) -> Seed:
+        """The seed tensor of what the caller gave, held against the scores' shape."""
+        plan, value = self._plan, target.value
+        if callable(value):
+            scores = self._chunks(feeds, Target("scores"), lambda result, _: {plan.explained: result["scores"]})[plan.explained]
+            target = seed(value(scores))
+            if target.value.shape != scores.shape:
+                raise InputError(f"the seed has shape {target.value.shape}, the explained scores {scores.shape}")
+            return target
+        sizes = {plan.batch.root: self._batch(feeds)} if plan.batch is not None else {}
+        for name, array in feeds.items():
+            for dim, size in zip(plan.vars[name].dims or (), array.shape, strict=False):
+                if len(dim.roots) == 1:
+                    sizes.setdefault(dim.roots[0], size)
+        want = [sizes.get(d.roots[0], d.size) if len(d.roots) == 1 else d.size for d in plan.vars[plan.explained].dims or ()]
+        if len(want) != value.ndim or any(w not in (None, n) for w, n in zip(want, value.shape, strict=True)):
+            raise InputError(f"the seed has shape {value.shape}, the explained scores {tuple(want)}")
+        return target
+
+    def _chunks(
+        self, feeds: dict[str, np.ndarray], target: Target, finish: Any, keep: tuple[Kept, ...] = (), method: Method | None = None
+    ) -> Any:
         """Run; a model exported for a batch of one is run sample by sample."""
-        if self._plan.fixed_batch != 1 or self._batch(feeds) == 1:
-            return finish(self._run(feeds, target), feeds)
+        batch = self._batch(feeds)
+        if self._plan.fixed_batch != 1 or batch == 1:
+            return finish(self._run(feeds, target, keep, method), feeds)
         parts = []
         axes = {n: self._plan.batch_axis(n) for n in feeds}
-        for k in range(self._batch(feeds)):
+        for k in range(batch):
             part = {n: a if axes[n] is None else np.take(a, [k], axes[n]) for n, a in feeds.items()}
-            value = target.value
-            if value is not None and value.size > 1:
-                at = next(i for i, n in enumerate(value.shape) if n == self._batch(feeds))
-                value = np.take(value, [k], at)
-            parts.append(finish(self._run(part, Target(target.mode, value)), part))
-        return self._joined(parts)
+            own = target.sample(k, scores_of(self._plan)) if target.arrays else target
+            single = None if method is None else method.of_sample(k, batch, self._plan)
+            parts.append(finish(self._run(part, own, keep, single), part))
+        return self._joined(parts, target.several, keep)
 
-    def _joined(self, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        def join(name: str, arrays: Sequence[Any]) -> Any:
+    def _joined(self, parts: Sequence[Mapping[str, Any]], several: bool, keep: Sequence[Kept]) -> dict[str, Any]:
+        lead = int(several)
+
+        def along(axis: int | None, arrays: Sequence[Any], lead: int) -> Any:
+            return np.concatenate(arrays, axis + lead) if axis is not None else np.stack(arrays, lead)
+
+        def join(name: str, arrays: Sequence[Any], lead: int = 0) -> Any:
             if name in self._plan.vars:
-                axis = self._plan.batch_axis(name)
-                return np.concatenate(arrays, axis) if axis is not None else np.stack(arrays)
+                return along(self._plan.batch_axis(name), arrays, lead)
             return np.concatenate([np.asarray(a) for a in arrays], 0)
 
         if "outputs" not in parts[0]:
             return {n: join(n, [p[n] for p in parts]) for n in parts[0]}
         return {
             "outputs": {n: join(n, [p["outputs"][n] for p in parts]) for n in parts[0]["outputs"]},
-            "relevance": {n: join(n, [p["relevance"][n] for p in parts]) for n in parts[0]["relevance"]},
-            "absorbed": {n: np.concatenate([p["absorbed"][n] for p in parts]) for n in parts[0]["absorbed"]},
-            "seed": np.concatenate([p["seed"] for p in parts]),
-            "index": np.concatenate([np.atleast_1d(p["index"]) for p in parts]),
+            "relevance": {n: join(n, [p["relevance"][n] for p in parts], lead) for n in parts[0]["relevance"]},
+            "hidden": {k.key: along(k.batch_axis(self._plan), [p["hidden"][k.key] for p in parts], lead) for k in keep},
+            "absorbed": {n: np.concatenate([p["absorbed"][n] for p in parts], lead) for n in parts[0]["absorbed"]},
+            **{n: np.concatenate([p[n] for p in parts], lead) for n in ("seed", "residual") if n in parts[0]},
+            "index": np.concatenate([np.atleast_1d(p["index"]) for p in parts], lead),
         }
 
-    def _run(self, feeds: Mapping[str, np.ndarray], target: Target) -> dict[str, Any]:
+    def _run(
+        self, feeds: Mapping[str, np.ndarray], target: Target, keep: tuple[Kept, ...] = (), method: Method | None = None
+    ) -> dict[str, Any]:
         plan = self._plan
         entered = any(n in plan.prefix for n in feeds)  # the caller computed the cut himself
         before = self._runtime.prefix(plan.prefix, feeds) if plan.prefix and not entered else {}
         given = {n: before[n] if n in before else feeds[n] for n in plan.feeds}
         try:
-            result = self._program(given, target.mode, target.value)
+            result = self._program(given, target, keep) if method is None else attribute(self._program, given, target, method)
         except Exception as error:
-            if not entered:
+            if not entered or isinstance(error, OnnxLrpError):
                 raise
             # nothing in the file says what shape a cut behind an unknown op has, so the engine is the first to notice
             reason = str(error).splitlines()[0][:200]
             raise InputError(f"the array(s) for {', '.join(given)} don't fit what reads them: {reason}") from error
+        if "shape" in result:  # what the file left open is known now
+            target.check(dataclasses.replace(scores_of(plan), shape=tuple(int(n) for n in result["shape"])))
         result["outputs"].update({n: before[n] for n in plan.outputs if n in before})
         if not entered and (self._verify == "always" or (self._verify == "first" and not self._verified)):
             self._check(feeds, given, result["outputs"])
             self._verified = True
-        self._finite(result)
+        self._finite(result["outputs"])
+        if method is None:
+            self._finite(result.get("relevance", {}))
+        else:
+            _defined(result["relevance"], method.name)
         return result
 
-    def _finite(self, result: Mapping[str, Any]) -> None:
-        for name, array in {**result["outputs"], **result.get("relevance", {})}.items():
+    def _finite(self, arrays: Mapping[str, Any]) -> None:
+        for name, array in arrays.items():
             if isinstance(array, np.ndarray) and array.dtype.kind == "f" and not np.all(np.isfinite(array)):
                 raise ParityError(f"{name!r} is not finite although the inputs are: the model overflows on them")
 
@@ -334,19 +438,8 @@ class Explainer:
         expected = self._runtime.forward(feeds)
         if expected is None:
             return
-        relative = tolerance(self._plan)
         absolute = rounding(self._plan, given, outputs, self._precision)
-        for name, want in expected.items():
-            got = outputs.get(name)
-            if not isinstance(want, np.ndarray) or not isinstance(got, np.ndarray) or want.dtype.kind not in "fiub":
-                continue
-            if got.shape != want.shape:
-                raise ParityError(f"output {name!r}: shape {got.shape}, onnxruntime's is {want.shape}")
-            if want.dtype.kind != "f" or not want.size:
-                continue
-            scale = max(float(np.abs(want.astype(np.float64)).max()), 1e-6)
-            error = float(np.abs(got.astype(np.float64) - want.astype(np.float64)).max()) / scale
-            bound = max(relative, absolute.get(name, 0.0) / scale)
+        for name, error, bound in differences(expected, outputs, tolerance(self._plan), absolute):
             if not error <= bound:
                 raise ParityError(
                     f"output {name!r} differs from onnxruntime's by {error:.1e} of its largest value (tolerance {bound:g}); "

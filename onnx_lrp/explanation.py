@@ -6,13 +6,15 @@ import json
 import os
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .books import Books, Entry
 from .errors import InputError
+from .targets import Spec
 
 __all__ = ["Explanation", "Relevance"]
 
@@ -48,23 +50,31 @@ class Relevance(Mapping[str, np.ndarray]):
 class Explanation:
     """The explanation of one batch; B samples.
 
+    Where several classes were explained at once (``targets.all_classes``, ``targets.top_k``), relevance, seed, absorbed, ledger and
+    residual have a leading axis of K classes, and :meth:`select` gives the explanation of one.
+
     Attributes:
         relevance: {attribution point: array of that tensor's shape}; positive raises the explained score.
         inputs, outputs: {name: array}, shapes and dtypes of the model.
-        target: explained class, (B,) or one a position.
+        target: explained class, (B,) or one a position; the :class:`~onnx_lrp.targets.Spec` where there is none. Of several classes
+            arange(K), or (K, B) for the top k. At a step behind a sample's own end it is -1.
         seed: (B,) relevance started from.
-        absorbed: {kind: (B,)} relevance that ended in a bias, the stabilizer, an initial state or a constant.
+        absorbed: {kind: (B,)} relevance that ended in a bias, the stabilizer, an initial state or a constant; {} for other methods
+            than LRP.
         ledger: {layer: {kind: (B,)}}, the same per layer.
-        residual: (B,) seed - Σ relevance - Σ absorbed, in float64.
-        axes: {attribution point: (batch axis, time axis)}, None where there is none.
+        residual: (B,) seed - Σ relevance - Σ absorbed, in float64. Of integrated gradients what is missing to completeness, of
+            methods without any NaN.
+        axes: {attribution point: (batch axis, time axis)} of the tensor, without the axis of classes; None where there is none.
         explained: the graph output that was explained.
-        settings: rule, epsilon, precision and the rest of what made these numbers.
+        settings: method, rule, epsilon, precision and the rest of what made these numbers.
+        hidden: {name: array} relevance at the internal tensors and states that ``keep=`` asked for.
+        arrived: {attribution point: (B,)} relevance summed per sample, in float64.
     """
 
     relevance: Mapping[str, np.ndarray]
     inputs: Mapping[str, np.ndarray]
     outputs: Mapping[str, Any]
-    target: np.ndarray
+    target: np.ndarray | Spec
     seed: np.ndarray
     absorbed: Mapping[str, np.ndarray]
     ledger: Mapping[str, Mapping[str, np.ndarray]]
@@ -73,12 +83,52 @@ class Explanation:
     origins: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     explained: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    hidden: Mapping[str, np.ndarray] = field(default_factory=dict)
+    arrived: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "relevance", Relevance(self.relevance, self.origins))
 
     def __repr__(self) -> str:
-        return f"Explanation(output {self.explained!r}, {len(self.seed)} sample(s), {self.relevance!r})"
+        several = f"{len(self.seed)} classes, " if self.several else ""
+        return f"Explanation(output {self.explained!r}, {several}{self.seed.shape[-1]} sample(s), {self.relevance!r})"
+
+    @property
+    def several(self) -> bool:
+        """Whether several classes were explained, along a leading axis."""
+        return np.ndim(self.seed) == 2
+
+    def select(self, k: int) -> Explanation:
+        """The explanation of one of several classes, without their axis.
+
+        Args:
+            k: index along the leading axis.
+
+        Raises:
+            InputError: only one class was explained, or there is no k-th.
+        """
+        if not self.several:
+            raise InputError("one class was explained; select() is for targets.all_classes and targets.top_k")
+        count = len(self.seed)
+        if not 0 <= k < count:
+            raise InputError(f"select({k}): there are {count} classes, 0 to {count - 1}")
+        chosen = np.asarray(self.target)[k]
+        return replace(
+            self,
+            relevance={n: a[k] for n, a in self.relevance.items()},
+            target=np.full(self.seed.shape[1], chosen) if chosen.ndim == 0 else chosen,
+            seed=self.seed[k],
+            absorbed={kind: a[k] for kind, a in self.absorbed.items()},
+            ledger={layer: {kind: a[k] for kind, a in kinds.items()} for layer, kinds in self.ledger.items()},
+            residual=self.residual[k],
+            hidden={n: a[k] for n, a in self.hidden.items()},
+            arrived={n: a[k] for n, a in self.arrived.items()},
+        )
+
+    @property
+    def method(self) -> str:
+        """What made the relevance: "lrp", or a method that keeps no books."""
+        return str(self.settings.get("method", "lrp"))
 
     def _point(self, point: str | None) -> str:
         if point is None:
@@ -93,7 +143,7 @@ class Explanation:
         return found[0]
 
     def per_step(self, point: str | None = None) -> np.ndarray:
-        """Relevance summed over features, (B, T).
+        """Relevance summed over features, (B, T); (K, B, T) for several classes.
 
         Args:
             point: attribution point or the graph input it comes from; may be left out if there is one.
@@ -102,6 +152,8 @@ class Explanation:
             InputError: no such point, or several and none named.
         """
         name = self._point(point)
+        if self.several:
+            return np.stack([self.select(k).per_step(name) for k in range(len(self.seed))])
         array = self.relevance[name]
         batch, time = self.axes[name]
         if time is None and array.ndim > 1:
@@ -114,10 +166,42 @@ class Explanation:
             return summed[:, None]
         return summed if batch < time else summed.T
 
+    def books(self, sample: int | None = None) -> Books:
+        """Where relevance started and everywhere it ended; prints as a table.
+
+        Args:
+            sample: which one; None: all summed.
+
+        Raises:
+            InputError: no such sample, or several classes (:meth:`select` one).
+        """
+        if self.several:
+            raise InputError("several classes were explained: select(k) one, then ask for its books")
+        count = len(self.seed)
+        if sample is not None and not 0 <= sample < count:
+            raise InputError(f"sample {sample}: there are {count}, 0 to {count - 1}")
+
+        def entry(amount: Any) -> float:
+            array = np.ravel(np.asarray(amount, np.float64))
+            return float(array.sum() if sample is None else array[sample if array.size > 1 else 0])
+
+        return Books(
+            seed=entry(self.seed),
+            points={name: entry(amount) for name, amount in self.arrived.items()},
+            ledger={layer: {kind: entry(amount) for kind, amount in kinds.items()} for layer, kinds in self.ledger.items()},
+            residual=entry(self.residual),
+        )
+
+    def waterfall(self, sample: int | None = None, *, layers: bool = False) -> list[Entry]:
+        """(label, value, kind) from the seed down to the residual, for a waterfall plot; see :meth:`Books.waterfall`."""
+        return self.books(sample).waterfall(layers=layers)
+
     def to_dict(self) -> dict[str, Any]:
         """Everything as lists and numbers, ready for JSON."""
 
         def plain(value: Any) -> Any:
+            if isinstance(value, Spec):
+                return value.to_dict()
             if isinstance(value, np.ndarray):
                 return value.astype(np.float64).tolist() if value.dtype.kind == "f" else value.tolist()
             if isinstance(value, Mapping):
@@ -161,24 +245,29 @@ class Explanation:
         if file.suffix == ".json":
             dtypes = {
                 f"{part}/{name}": str(array.dtype)
-                for part in ("relevance", "inputs", "outputs")
+                for part in ("relevance", "inputs", "outputs", "hidden")
                 for name, array in getattr(self, part).items()
                 if isinstance(array, np.ndarray)
             }
-            file.write_text(json.dumps({**self.to_dict(), "dtypes": dtypes}))
+            residual = self.residual.astype(object)
+            residual[np.isnan(self.residual)] = None  # JSON has no NaN
+            file.write_text(json.dumps({**self.to_dict(), "residual": residual.tolist(), "dtypes": dtypes}))
             return
         if file.suffix != ".npz":
             raise InputError(f"{file.name}: an explanation is saved as .npz or .json")
         arrays: dict[str, Any] = {}
         parts: dict[str, list[str]] = {}
-        for part in ("relevance", "inputs", "outputs", "absorbed"):
+        for part in ("relevance", "inputs", "outputs", "absorbed", "hidden", "arrived"):
             values = {k: v for k, v in getattr(self, part).items() if isinstance(v, np.ndarray) and v.dtype != object}
             parts[part] = list(values)
             arrays.update({f"{part}.{i}": v for i, v in enumerate(values.values())})
         rows = [(layer, kind, amount) for layer, kinds in self.ledger.items() for kind, amount in kinds.items()]
         arrays.update({f"ledger.{i}": amount for i, (_, _, amount) in enumerate(rows)})
-        arrays.update(target=self.target, seed=self.seed, residual=self.residual)
+        arrays.update(seed=self.seed, residual=self.residual)
+        if isinstance(self.target, np.ndarray):
+            arrays["target"] = self.target
         meta = {
+            "target": self.target.to_dict() if isinstance(self.target, Spec) else None,
             "schema": SCHEMA,
             "parts": parts,
             "ledger": [(layer, kind) for layer, kind, _ in rows],
@@ -219,6 +308,8 @@ FIELDS = (
     "origins",
     "explained",
     "settings",
+    "hidden",
+    "arrived",
 )
 
 
@@ -243,7 +334,7 @@ def _from_npz(file: Path) -> Explanation:
             relevance=parts["relevance"],
             inputs=parts["inputs"],
             outputs=parts["outputs"],
-            target=archive["target"],
+            target=archive["target"] if meta.get("target") is None else Spec.from_dict(meta["target"]),
             seed=archive["seed"],
             absorbed=parts["absorbed"],
             ledger=ledger,
@@ -252,6 +343,8 @@ def _from_npz(file: Path) -> Explanation:
             origins=_axes(meta["origins"]),
             explained=meta["explained"],
             settings=meta["settings"],
+            hidden=parts.get("hidden", {}),
+            arrived=parts.get("arrived", {}),
         )
 
 
@@ -266,13 +359,15 @@ def _from_json(raw: dict[str, Any]) -> Explanation:
         relevance=arrays("relevance"),
         inputs=arrays("inputs"),
         outputs=arrays("outputs"),
-        target=np.asarray(raw["target"]),
+        target=Spec.from_dict(raw["target"]) if isinstance(raw["target"], dict) else np.asarray(raw["target"]),
         seed=np.asarray(raw["seed"]),
         absorbed={k: np.asarray(v) for k, v in raw["absorbed"].items()},
         ledger={layer: {k: np.asarray(v) for k, v in kinds.items()} for layer, kinds in raw["ledger"].items()},
-        residual=np.asarray(raw["residual"]),
+        residual=np.asarray(raw["residual"], np.float64),
         axes=_axes(raw["axes"]),
         origins=_axes(raw["origins"]),
         explained=raw["explained"],
         settings=raw["settings"],
+        hidden=arrays("hidden") if "hidden" in raw else {},
+        arrived={k: np.asarray(v) for k, v in raw.get("arrived", {}).items()},
     )

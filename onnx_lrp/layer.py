@@ -57,10 +57,14 @@ class PerSample:
 
 @dataclass(frozen=True, eq=False)
 class Share:
-    """Where relevance went: one entry an input (None: nothing), and what ended here by kind."""
+    """Where relevance went: one entry an input (None: nothing), and what ended here by kind.
+
+    ``states``: what passed the states inside, where ``"keep"`` in ``trace.saved`` asks for it.
+    """
 
     inputs: Sequence[Tensor | None]
     absorbed: Mapping[str, Tensor | PerSample] = field(default_factory=dict)
+    states: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

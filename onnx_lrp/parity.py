@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
+from .composites import assign, make_composite
+from .errors import ParityError
 from .ops.quantize import rounded, rounds
 from .plan import Plan
 from .program import Program
-from .rules import Epsilon
+from .rules import Policy
+from .seeds import Target
 
-__all__ = ["QUANTIZED", "is_quantized", "rounding", "tolerance"]
+__all__ = ["EFFECTS", "QUANTIZED", "differences", "is_quantized", "rounding", "tolerance"]
 
 # On drawn recurrent and dense models 8 bits changed outputs by 0.3 % at the median and 8 % at most; where an output nearly cancels,
 # what counts is how much rounding changes it.
@@ -41,7 +45,29 @@ def rounding(plan: Plan, feeds: Mapping[str, np.ndarray], outputs: Mapping[str, 
     if QUANTIZED not in plan.notes:
         return {}
     steps = tuple(dataclasses.replace(s, layer=rounded(s.node, s.layer)) for s in plan.steps)
-    program = Program(dataclasses.replace(plan, steps=steps), rule=Epsilon(), precision=precision, jit="eager")
-    found = program(feeds, "forward", None)["outputs"]
+    rules = assign(plan, make_composite("epsilon"))
+    program = Program(dataclasses.replace(plan, steps=steps), policy=Policy(), rules=rules, precision=precision, jit="eager")
+    found = program(feeds, Target("forward"))["outputs"]
     floats = {n: a for n, a in found.items() if isinstance(a, np.ndarray) and a.dtype.kind == "f"}
     return {n: EFFECTS * float(np.abs(a - outputs[n]).max(initial=0.0)) for n, a in floats.items()}
+
+
+def differences(
+    expected: Mapping[str, Any], outputs: Mapping[str, Any], relative: float, absolute: Mapping[str, float]
+) -> Iterator[tuple[str, float, float]]:
+    """(output, error, bound) of every float output, relative to the largest value of what is expected.
+
+    Raises:
+        ParityError: an output has another shape.
+    """
+    for name, want in expected.items():
+        got = outputs.get(name)
+        if not isinstance(want, np.ndarray) or not isinstance(got, np.ndarray) or want.dtype.kind not in "fiub":
+            continue
+        if got.shape != want.shape:
+            raise ParityError(f"output {name!r}: shape {got.shape}, onnxruntime's is {want.shape}")
+        if want.dtype.kind != "f" or not want.size:
+            continue
+        scale = max(float(np.abs(want.astype(np.float64)).max()), 1e-6)
+        error = float(np.abs(got.astype(np.float64) - want.astype(np.float64)).max()) / scale
+        yield name, error, max(relative, absolute.get(name, 0.0) / scale)

@@ -11,9 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from .affine import Role, Scope, analyse
 from .axes import batch_and_times, class_axis, lengths
-from .dims import Label
+from .dims import Label, split_axis
 from .errors import InputError, UnsupportedModel
 from .graph import Graph, Node
 from .heads import Head, chooses_lowest, step_back
@@ -81,6 +83,17 @@ class Plan:
             return None
         return next((i for i, d in enumerate(dims) if any(r in self.times for r in d.roots)), None)
 
+    def per_sample(self, x: np.ndarray, name: str, count: int) -> np.ndarray:
+        """(B,): sums of an array with the axes of a tensor, whose batch of ``count`` may be merged with other axes."""
+        place = split_axis(self.vars[name].dims or (), self.batch)
+        if place is None:
+            return x.sum().reshape(1)
+        axis, inner, outer = place
+        whole = x.sum(tuple(a for a in range(x.ndim) if a != axis))
+        if outer:
+            return whole.reshape(-1, count, inner or 1).sum((0, 2))
+        return whole.reshape(count, -1).sum(1)
+
     @property
     def fixed_batch(self) -> int | None:
         """The batch size the file was exported for, if it is fixed."""
@@ -94,6 +107,7 @@ def make_plan(
     output: str | None = None,
     from_probabilities: bool = False,
     batch_axis: int | Mapping[str, int] | None = None,
+    gates: str = "all",
 ) -> Plan:
     """Decide how a graph is explained.
 
@@ -102,7 +116,7 @@ def make_plan(
         InputError: ``at`` or ``output`` names nothing in the graph.
     """
     cut = (at,) if isinstance(at, str) else tuple(at or ())
-    reader = _Planner(graph, cut)
+    reader = _Planner(graph, cut, gates=gates)
     reader.read()
     chosen, head = reader.target(output, from_probabilities)
     explained = head.explained
@@ -209,7 +223,8 @@ class _Planner(Reader):
         prefix: list[str] = []
         runs: set[int] = set()
         seen: set[str] = set()
-        stack = [explained, *outputs]
+        padding = lengths(self, explained)
+        stack = [explained, *outputs, *([] if padding is None else [padding])]
         graph_inputs = {v.name for v in self.graph.inputs}
         while stack:
             name = stack.pop()
@@ -225,7 +240,7 @@ class _Planner(Reader):
             else:
                 prefix.append(name)
         steps = tuple(s for s in self.order if id(s) in runs)
-        needed_only = [n for n in prefix if any(n in s.inputs for s in steps) or n in (explained, *points)]
+        needed_only = [n for n in prefix if any(n in s.inputs for s in steps) or n in (explained, padding, *points)]
         feeds = [v.name for v in self.graph.inputs if v.name in feeds] + sorted(needed_only)
         var_map = dict(self.vars)
         origins = {p: self._origin(p) for p in points}
@@ -246,7 +261,7 @@ class _Planner(Reader):
             scope=analyse(steps, var_map, path, ends, explained),
             outputs=tuple(outputs),
             inputs=tuple(v.name for v in self.graph.inputs),
-            lengths=lengths(self, explained),
+            lengths=padding,
             notes=tuple(notes),
             options={"from_probabilities": from_probabilities, "lowest": chooses_lowest(self.graph, self.vars, chosen)},
         )

@@ -3,32 +3,47 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ._lazy import tf
 from .affine import Role, Scope
+from .composites import Assignment
 from .dims import split_axis
+from .hidden import Kept
 from .layer import Affine, Opaque, PerSample, Routing, Share, Trace, unbroadcast
 from .linear import LinearMap
 from .nested import Nested, Step
 from .plan import Plan
 from .registry import Var, is_float
-from .rules import Epsilon
+from .rules import COUNT, Channel, Epsilon, Policy
+from .seeds import Target, at_own_step, classes, scores_of, start
 from .steps import Loop, walk
 from .steps import forward as steps_forward
-from .targets import seed as make_seed
+from .sums import INSIDE, Sums
 
-__all__ = ["Program"]
+__all__ = ["Asked", "Program"]
 
 Tensor = Any
+Part = Any  # "r", "q" or a Channel
 
 
 def _add(into: dict[str, Tensor], name: str, value: Tensor | None) -> None:
     if value is not None:
         into[name] = into[name] + value if name in into else value
+
+
+def _each(function: Any, index: Tensor) -> dict[str, Any]:
+    """``function`` of every class, (K, positions), its results stacked: K ways back behind one forward pass."""
+    if tf.executing_eagerly():
+        return tf.nest.map_structure(lambda *parts: tf.stack(parts), *[function(row) for row in tf.unstack(index)])
+    # the structure and the shapes of what comes back are told by one class, traced apart
+    row = tf.TensorSpec(index.shape[1:], index.dtype)
+    like = tf.function(function, autograph=False).get_concrete_function(row).structured_outputs
+    return tf.map_fn(function, index, fn_output_signature=tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), like))
 
 
 def _ends_early(steps: Sequence[Step]) -> bool:
@@ -41,15 +56,19 @@ class Program:
 
     Args:
         plan: what to run.
-        rule: the rule of every affine block.
+        policy: how sums are stabilized, gates share, biases are treated.
+        rules: the rule of every affine block and recurrent layer.
         precision: "float32" or "float64".
         jit: "graph" (tf.function), "xla" (compiled, one program a shape) or "eager".
         device: a TensorFlow device name, None: TensorFlow's own placement.
     """
 
-    def __init__(self, plan: Plan, *, rule: Epsilon, precision: str, jit: str, device: str | None = None) -> None:
+    def __init__(
+        self, plan: Plan, *, policy: Policy, rules: Assignment, precision: str, jit: str, device: str | None = None
+    ) -> None:
         self.plan = plan
-        self.rule = rule
+        self.policy = policy
+        self.rules = rules
         self.dtype = np.dtype(precision)
         self.device = device
         with self._placed():
@@ -84,36 +103,41 @@ class Program:
         var = self.plan.vars.get(name)
         return array.astype(self.dtype) if var is not None and var.is_float else self._cast(array)
 
-    def __call__(self, feeds: Mapping[str, np.ndarray], mode: str, value: np.ndarray | None) -> dict[str, Any]:
+    def __call__(self, feeds: Mapping[str, np.ndarray], target: Target, keep: tuple[Kept, ...] = ()) -> dict[str, Any]:
         """Run forward and backward.
 
         Args:
             feeds: every tensor of ``plan.feeds``; float ones are cast to the precision.
-            mode, value: a :class:`onnx_lrp.targets.Target`, or mode "forward" for the outputs alone.
+            target: mode "forward" for the outputs alone, "scores" for the explained tensor too.
+            keep: where else relevance is looked at.
 
         Returns:
-            outputs {name: array}, and unless "forward" relevance {point: array}, absorbed {(layer, kind): (B,)}, seed
-            (B,), index.
+            outputs {name: array}, and unless "forward" relevance {point: array}, hidden {key: array}, absorbed
+            {(layer, kind): (B,)}, seed (B,), index, shape of the scores. Where the target is several classes, all but the outputs
+            have a leading axis.
         """
+        asked = Asked.of(target, keep)
+        return self.call(asked, lambda tensors, given: self._run(tensors, asked, given), feeds, target.arrays)
+
+    def call(self, key: Any, body: Any, feeds: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]) -> Any:
+        """``body(feeds, given)`` on tensors: in this precision, on this device, traced at most once a ``key`` and signature."""
         with self._placed():
             tensors = {n: tf.constant(self._feed(n, np.asarray(v))) for n, v in feeds.items()}
-            extra = None if value is None else tf.constant(self._cast(value))
-            result = self._function(mode, tensors, extra)(tensors, extra)
+            extra = {n: tf.constant(self._cast(v)) for n, v in given.items()}
+            result = self._function(key, body, tensors, extra)(tensors, extra)
         return tf.nest.map_structure(lambda t: t.numpy(), result)
 
-    def _function(self, mode: str, tensors: Mapping[str, Tensor], extra: Tensor | None) -> Any:
+    def _function(self, name: Any, body: Any, tensors: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> Any:
         if self._jit == "eager":
-            return lambda feeds, value: self._run(feeds, mode, value)
-        rank = None if extra is None else extra.shape.rank
-        key = (mode, rank, tuple(t.shape.rank for t in tensors.values()))
+            return body
+        ranks = tuple((n, t.shape.rank) for n, t in given.items())
+        key = (name, ranks, tuple(t.shape.rank for t in tensors.values()))
         if key not in self._modes:
-            function = tf.function(
-                lambda feeds, value: self._run(feeds, mode, value), jit_compile=self._jit == "xla", autograph=False
-            )
+            function = tf.function(body, jit_compile=self._jit == "xla", autograph=False)
             if self._jit != "xla":
                 specs = {n: tf.TensorSpec(self._open(n, t), t.dtype) for n, t in tensors.items()}
-                spec = None if extra is None else tf.TensorSpec([None] * extra.shape.rank, extra.dtype)
-                function = function.get_concrete_function(specs, spec)
+                more = {n: tf.TensorSpec([None] * t.shape.rank, t.dtype) for n, t in given.items()}
+                function = function.get_concrete_function(specs, more)
             self._modes[key] = function
         return self._modes[key]
 
@@ -125,9 +149,32 @@ class Program:
         batch = self.plan.batch
         return [None if d.size is None or d.has(batch) or d.size != n else d.size for d, n in zip(dims, tensor.shape, strict=True)]
 
-    def _run(self, feeds: Mapping[str, Tensor], mode: str, value: Tensor | None) -> dict[str, Any]:
-        run = _Run(self.plan, self.rule, self.plan.scope, self.plan.steps, self.parameters, {**self.constants, **feeds}, self.dtype)
-        return run.result(mode, value)
+    def _run(self, feeds: Mapping[str, Tensor], asked: Asked, given: Mapping[str, Tensor]) -> dict[str, Any]:
+        return self.forward(feeds).result(asked, given)
+
+    def forward(self, feeds: Mapping[str, Tensor], only: Container[str] | None = None) -> _Run:
+        """A forward pass on tensors; what is fed is not computed. ``only``: keys of the steps to run, None: all."""
+        steps, parameters = self.plan.steps, self.parameters
+        if only is not None:
+            chosen = [k for k, step in enumerate(steps) if step.key in only]
+            steps, parameters = tuple(steps[k] for k in chosen), [parameters[k] for k in chosen]
+        tensors = {**self.constants, **feeds}
+        return _Run(self.plan, self.policy, self.rules, self.plan.scope, steps, parameters, tensors, self.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What a program is traced for: mode and number of classes of the target, whether it is one time step, what is kept."""
+
+    mode: str
+    count: int
+    single: bool
+    keep: tuple[Kept, ...] = ()
+
+    @classmethod
+    def of(cls, target: Target, keep: tuple[Kept, ...] = ()) -> Asked:
+        """Of a target."""
+        return cls(target.mode, target.count, target.steps is not None and target.steps.size == 1, keep)
 
 
 class _Run:
@@ -136,7 +183,8 @@ class _Run:
     def __init__(
         self,
         plan: Plan,
-        rule: Epsilon,
+        policy: Policy,
+        rules: Assignment,
         scope: Scope | None,
         steps: Sequence[Step],
         parameters: Any,
@@ -145,17 +193,19 @@ class _Run:
     ) -> None:
         self.plan = plan
         self.dtype = dtype
-        self.rule = rule
+        self.policy = policy
+        self.rules = rules
         self.scope = scope  # None where no relevance passes
         self.steps = steps
         self.env: dict[str, Tensor] = dict(feeds)
         self.traces: list[Any] = []
         self.r: dict[str, Tensor] = {}  # relevance that has arrived
-        self.s: dict[str, Tensor] = {}  # cotangents inside blocks
+        self.s: dict[Channel, dict[str, Tensor]] = {}  # cotangents inside blocks
         self.q: dict[str, Tensor] = {}  # even shares of a bias factor, inside blocks
         self.absorbed: dict[str, Tensor] = {}
-        self.counts: dict[str, Tensor] = {}
-        self.offsets: dict[str, Tensor] = {}
+        self.sums: Sums | None = None
+        self.keep: Sequence[Kept] = ()
+        self.seen: dict[str, Tensor] = {}  # what is kept, by its key
         self.size: Tensor | None = None
         self.zero: Tensor | None = None
         for step, tensors in zip(steps, parameters, strict=True):
@@ -175,46 +225,80 @@ class _Run:
         scope = self.scope.inner.get(step.key) if self.scope is not None else None
 
         def make(given: Mapping[str, Tensor]) -> _Run:
-            return _Run(
-                self.plan, self.rule, scope, layer.body.steps, tensors["steps"], {**tensors["constants"], **given}, self.dtype
-            )
+            feeds = {**tensors["constants"], **given}
+            return _Run(self.plan, self.policy, self.rules, scope, layer.body.steps, tensors["steps"], feeds, self.dtype)
 
         return steps_forward(step, xs, tensors["own"], self.dtype, make)
 
-    def result(self, mode: str, value: Tensor | None) -> dict[str, Any]:
-        plan, env = self.plan, self.env
+    def result(self, asked: Asked, given: Mapping[str, Tensor]) -> dict[str, Any]:
+        """See :meth:`Program.__call__`."""
+        plan, env, mode = self.plan, self.env, asked.mode
         result: dict[str, Any] = {"outputs": {n: env[n] for n in plan.outputs if n in env}}
         if mode == "forward":
             return result
-        start, index = make_seed(mode, value, env[plan.explained], plan.class_axis, plan.signs)
-        start = self.unpadded(start)
-        if self.rule.bias_factor:
-            self.measure()
-        seed = self.per_sample(start, plan.explained)
-        self.zero = zero = tf.zeros_like(seed)
-        self.size = tf.size(seed)
-        self.r[plan.explained] = start
-        self.backward()
-        result["relevance"] = {p: self.r.get(p, tf.zeros_like(env[p])) for p in plan.points}
-        result["absorbed"] = {k: v + zero for k, v in self.absorbed.items()}
-        result["seed"] = seed
-        result["index"] = index
-        return result
+        scores = env[plan.explained]
+        if mode == "scores":
+            return {**result, "scores": scores}
+        like = scores_of(plan)
+        index = classes(mode, given, asked.count, scores, like)
+        mask = self.positions(scores, given.get("steps"), like.time)
+        self.measure()
 
-    def unpadded(self, start: Tensor) -> Tensor:
-        """The seed, zero where a position is padding."""
+        def explained(chosen: Tensor) -> dict[str, Any]:
+            seed = start(mode, given, chosen, scores, like)
+            return self.explained(seed if mask is None else seed * tf.cast(mask, scores.dtype), asked.keep)
+
+        if mode in ("all", "top", "bottom"):
+            result |= _each(explained, index)
+        else:
+            result |= explained(index)
+        return {**result, "index": self.reported(asked, index, mask), "shape": tf.shape(scores)}
+
+    def reported(self, asked: Asked, index: Tensor, mask: Tensor | None) -> Tensor:
+        """The explained classes as the caller sees them: of one time step, those at it."""
+        if not asked.single:
+            return index
+        like = scores_of(self.plan)
+        assert mask is not None
+        assert like.time is not None
+        chosen = mask if like.class_axis is None else tf.squeeze(mask, [like.class_axis])
+        time = like.time - (like.class_axis is not None and like.class_axis < like.time)
+        return at_own_step(index, tf.cast(chosen, tf.int64), time)
+
+    def explained(self, seed: Tensor, keep: Sequence[Kept]) -> dict[str, Any]:
+        """Backward from a seed tensor; may be asked again."""
         plan = self.plan
-        if plan.lengths is None:
-            return start
-        batch, time = plan.batch_axis(plan.explained), plan.time_axis(plan.explained)
-        if batch is None or time is None or batch == time:
-            return start
-        shape = tf.shape(start)
-        valid = tf.sequence_mask(tf.cast(self.env[plan.lengths], tf.int32), shape[time], dtype=start.dtype)  # (B, T)
-        if batch > time:
-            valid = tf.transpose(valid)
-        sizes = [shape[a] if a in (batch, time) else 1 for a in range(start.shape.rank)]
-        return start * tf.reshape(valid, tf.stack(sizes))
+        self.r, self.s, self.q, self.absorbed, self.seen = {plan.explained: seed}, {}, {}, {}, {}
+        self.keep, self.size = keep, None
+        total = self.per_sample(seed, plan.explained)
+        self.zero = zero = tf.zeros_like(total)
+        self.size = tf.size(total)
+        self.backward()
+        return {
+            "relevance": {p: self.r.get(p, tf.zeros_like(self.env[p])) for p in plan.points},
+            "absorbed": {k: v + zero for k, v in self.absorbed.items()},
+            "seed": total,
+            "hidden": {k.key: self.seen.get(k.key, tf.zeros([0], total.dtype)) for k in keep},
+        }
+
+    def positions(self, scores: Tensor, steps: Tensor | None, time: int | None) -> Tensor | None:
+        """Which positions of the scores are explained, broadcastable to them: none that is padding, and of time only ``steps``."""
+        plan, batch = self.plan, self.plan.batch_axis(self.plan.explained)
+        lengths = None if batch is None or plan.time_axis(plan.explained) != time else plan.lengths
+        if time is None or (lengths is None and steps is None):
+            return None
+        shape = tf.shape(scores)
+        at = tf.range(shape[time])[None]  # (1, T)
+        ends = shape[time] * tf.ones([1, 1], tf.int32) if lengths is None else tf.cast(self.env[lengths], tf.int32)[:, None]
+        mask = at < ends  # (B or 1, T)
+        if steps is not None:
+            wanted = tf.cast(steps, tf.int32)
+            wanted = tf.where(wanted < 0, ends + wanted, wanted)  # (B or 1, S)
+            mask &= tf.reduce_any(at[:, :, None] == wanted[:, None], 2)
+        if batch is not None and batch > time:
+            mask = tf.transpose(mask)
+        sizes = [shape[a] if a == time else -1 if a == batch else 1 for a in range(scores.shape.rank)]
+        return tf.reshape(mask, tf.stack(sizes))
 
     def batch_size(self) -> Tensor:
         """B, from a tensor whose batch axis is not merged with another."""
@@ -262,10 +346,19 @@ class _Run:
 
     def settle(self, name: str) -> None:
         """A branch of a block ends at this tensor: what arrived as s and as an even share becomes relevance."""
-        if name in self.s:
-            _add(self.r, name, self.env[name] * self.s.pop(name))
+        for channel, part in self.s.items():
+            if name in part:
+                _add(self.r, name, channel.value(self.env[name]) * part.pop(name))
         if name in self.q:
             _add(self.r, name, self.q.pop(name))
+
+    def parts(self) -> list[tuple[Part, dict[str, Tensor]]]:
+        """All that may have arrived at a tensor: relevance, cotangents by channel, even shares."""
+        return [("r", self.r), *self.s.items(), ("q", self.q)]
+
+    def part(self, kind: Part) -> dict[str, Tensor]:
+        """One of them."""
+        return self.r if kind == "r" else self.q if kind == "q" else self.s.setdefault(kind, {})
 
     def backward(self) -> None:
         """Relevance from where it has arrived to the ends of this scope; everything else ends in ``absorbed``."""
@@ -273,7 +366,9 @@ class _Run:
         assert scope is not None
         for step, trace in zip(reversed(self.steps), reversed(self.traces), strict=True):
             outputs = [o for o in step.outputs if o in scope.path and o not in scope.ends and o not in scope.leaves]
-            if not any(o in d for o in outputs for d in (self.r, self.s, self.q)):
+            self.look(outputs)
+            trace = self.watched(step, trace)
+            if not any(o in part for o in outputs for _, part in self.parts()):
                 continue
             if isinstance(step.layer, Routing):
                 self.route(step, trace, outputs)
@@ -287,12 +382,54 @@ class _Run:
                 rs = [self.r.get(o) if o in outputs else None for o in step.outputs]
                 rs += [None] * (len(trace.outputs) - len(rs))  # outputs the file leaves out
                 # an elementwise layer passes relevance unchanged
-                share = step.layer.relevance(self.rule, trace, rs) if isinstance(step.layer, Opaque) else self.passed(step, rs[0])
-                self.hand(step, share.inputs, self.r)
+                share = self.opaque(step, trace, rs) if isinstance(step.layer, Opaque) else self.passed(step, rs[0])
+                self.hand(step, share.inputs, "r")
+                self.seen.update({k.key: share.states[k.state] for k in self.keep if k.state and k.tensor == step.key})
                 for kind, amount in share.absorbed.items():
                     self.absorb(step, kind, amount, outputs[0])
         for end in scope.ends:
             self.settle(end)
+        self.look([*scope.ends, *scope.leaves])
+
+    def look(self, names: Sequence[str]) -> None:
+        """Keep what has arrived at tensors: relevance, x·s inside a block, and what is on its way to the lower units there."""
+        assert self.scope is not None
+        for kept in self.keep:
+            name = kept.tensor
+            if kept.loop or kept.state or name not in names:
+                continue
+            total = tf.zeros_like(self.env[name])
+            if name in self.r:
+                total += self.r[name]
+            inside = name in self.scope.leaves or self.scope.roles.get(name) in (Role.INLINE, Role.ROUTE)
+            for channel, part in self.s.items():
+                if name in part:
+                    total += self.read(channel, name, inside=inside) * part[name]
+            if name in self.q:  # a share is that of one lower unit
+                counts = {} if self.sums is None else self.sums.terms.get(COUNT, {})
+                total += self.q[name] * (counts[name] if inside and name in counts else 1.0)
+            self.seen[kept.key] = total
+
+    def read(self, channel: Channel, name: str, *, inside: bool) -> Tensor:
+        """A tensor as a channel reads it: inside a block the sum of the terms below.
+
+        Of its constant part a bias factor's share is among the even ones.
+        """
+        measured = None if self.sums is None or not inside else self.sums.terms.get(channel, {}).get(name)
+        if measured is None:
+            return channel.value(self.env[name])
+        assert self.sums is not None
+        return measured + (1 - self.policy.bias_factor) * self.sums.constants[channel][name]
+
+    def watched(self, step: Step, trace: Any) -> Any:
+        """The trace, asking for the states of a recurrent layer where they are kept; none has relevance before it arrives."""
+        if not any(k.state and k.tensor == step.key for k in self.keep):
+            return trace
+        x, layer = trace.saved["x"], step.layer
+        shape = tf.shape(x)
+        none = tf.zeros([shape[0], len(layer.backwards), shape[1], layer.hidden], x.dtype)  # type: ignore[attr-defined]
+        self.seen.update({k.key: none for k in self.keep if k.state and k.tensor == step.key})
+        return dataclasses.replace(trace, saved={**trace.saved, "keep": True})
 
     def loop(self, step: Step, trace: Any, outputs: Sequence[str]) -> None:
         """Through a nested program: its leaves are tensors of this scope."""
@@ -306,19 +443,21 @@ class _Run:
 
         def back(run: _Run, arriving: Mapping[str, Tensor], t: Tensor) -> None:
             run.size, run.zero = self.size, self.zero
-            if self.rule.bias_factor:
-                self.enter(run, trace, outside, t)
-                run.measure()
+            run.keep = inside
+            self.enter(run, trace, outside, t)
+            run.measure()
             for name, r in arriving.items():
                 _add(run.r, name, r)
             run.backward()
 
+        inside = [dataclasses.replace(k, loop="") for k in self.keep if k.loop == step.key]
         rs = [self.r.get(o) if o in outputs else None for o in step.outputs]
         left = walk(trace, scope, rs, self.zero, back)
         for (kind, leaf), tensor in left.arrived.items():
-            _add({"r": self.r, "s": self.s, "q": self.q}[kind], outside[leaf], tensor)
+            _add(self.part(kind), outside[leaf], tensor)
         for key, amount in left.absorbed.items():
             _add(self.absorbed, key, amount)
+        self.seen.update(left.seen)
         for name, _, slot in layer.states:
             if name not in left.states:
                 continue
@@ -329,24 +468,32 @@ class _Run:
                 place = split_axis(scope.vars[name].dims or (), self.plan.batch)
                 _add(self.absorbed, f"{step.name}|initial_state", self.summed(left.states[name], place))
 
+    def opaque(self, step: Step, trace: Trace, rs: Sequence[Tensor | None]) -> Share:
+        """Through a layer that has a relevance of its own."""
+        layer: Any = step.layer
+        rule = self.rules.of(self.scope, step.key)
+        return layer.relevance(self.policy if rule is None else dataclasses.replace(self.policy, rule=rule), trace, rs)
+
     def passed(self, step: Step, r: Tensor) -> Share:
         """Relevance through an elementwise layer: all to its one signal."""
         (signal,) = step.layer.signals([self.vars(n) for n in step.inputs])
         return Share([r if i == signal else None for i in range(len(step.inputs))])
 
-    def hand(self, step: Step, parts: Sequence[Tensor | None], into: dict[str, Tensor]) -> None:
+    def hand(self, step: Step, parts: Sequence[Tensor | None], kind: Part) -> None:
         """Give every input its part; at an input off the path relevance ends."""
         assert self.scope is not None
         for index, (name, part) in enumerate(zip(step.inputs, parts, strict=False)):
             if part is None:
                 continue
             if name in self.scope.path:
-                _add(into, name, part)
-            elif into is self.r:
-                kind = step.layer.lost_as(index) if isinstance(step.layer, Opaque) else "constant"
-                self.absorb(step, kind, part, name)
-            elif into is self.s and part.dtype.is_floating:
-                self.absorb(step, self.constant_kind(name), (1 - self.rule.bias_factor) * self.env[name] * part, name)
+                _add(self.part(kind), name, part)
+            elif kind == "r":
+                lost = step.layer.lost_as(index) if isinstance(step.layer, Opaque) else "constant"
+                self.absorb(step, lost, part, name)
+            elif isinstance(kind, Channel) and part.dtype.is_floating:
+                constant = kind.constant(self.env[name])
+                if constant is not None:
+                    self.absorb(step, self.constant_kind(name), (1 - self.policy.bias_factor) * constant * part, name)
 
     def constant_kind(self, name: str) -> str:
         """What a computed term is that carries no relevance: a state if it has the batch axis, else a bias."""
@@ -354,19 +501,22 @@ class _Run:
 
     def route(self, step: Step, trace: Trace, outputs: Sequence[str]) -> None:
         layer: Any = step.layer
-        for part in (self.r, self.s, self.q):
+        for kind, part in self.parts():
             rs = [part.get(o) if o in outputs else None for o in step.outputs]
             if all(r is None for r in rs):
                 continue
-            self.hand(step, layer.route(trace, rs), part)
-            if part is not self.q:
-                for constant, r in layer.lost(trace, rs):
-                    kind, amount = ("bias", (1 - self.rule.bias_factor) * constant * r) if part is self.s else ("constant", r)
-                    self.absorb(step, kind, amount, step.outputs[0])
+            self.hand(step, layer.route(trace, rs), kind)
+            if kind == "q":
+                continue
+            for constant, r in layer.lost(trace, rs):
+                if kind == "r":
+                    self.absorb(step, "constant", r, step.outputs[0])
+                elif (value := kind.constant(constant)) is not None:
+                    self.absorb(step, "bias", (1 - self.policy.bias_factor) * value * r, step.outputs[0])
 
     def affine(self, step: Step, trace: Trace, name: str) -> None:
         layer: Any = step.layer
-        rule, linear = self.rule, layer.linear(trace)
+        linear = layer.linear(trace)
         assert self.scope is not None
         role = self.scope.roles[name]
         if role is Role.SELECT:
@@ -375,109 +525,104 @@ class _Run:
             parts = {}
             for term, mask in self.scope.selections[name]:
                 parts[term] = unbroadcast(self.r[name] * self.env[mask], self.env[term])
-            self.hand(step, [parts.get(n) for n in step.inputs], self.r)
+            self.hand(step, [parts.get(n) for n in step.inputs], "r")
             return
         if role is Role.PASS:
             self.settle(name)
         if name in self.r and role in (Role.PASS, Role.INLINE):  # no sum from here down to the leaves
-            self.hand(step, linear.mapped(tf.ones_like).pull(self.r[name]), self.r)
-            if name not in self.s:
-                return
+            self.hand(step, linear.mapped(tf.ones_like).pull(self.r[name]), "r")
+        if role is Role.PASS:
+            return
         if role is Role.ROOT:
             self.settle(name)
-            s, stabilizer = rule.ratio(self.env[name], self.r[name])
-            self.absorb(step, "stabilizer", (1 - rule.bias_factor) * stabilizer, name)
-            q = None
-            if rule.bias_factor:
-                q = self.even(step, rule.bias_factor * (stabilizer + self.offsets[name] * s), name)
+            cotangents, q = self.root(step, name)
         else:
-            s, q = self.s[name], self.q.get(name)
-        bias = layer.bias(trace)
-        if bias is not None:
-            self.absorb(step, "bias", (1 - rule.bias_factor) * bias * s, name)
-        self.end_branches(step, linear, name, s)
+            cotangents = {channel: part[name] for channel, part in self.s.items() if name in part}
+            q = self.q.get(name)
+        for channel, s in cotangents.items():
+            bias = layer.bias(trace)
+            constant = None if bias is None else channel.constant(bias)
+            if constant is not None:
+                self.absorb(step, "bias", (1 - self.policy.bias_factor) * constant * s, name)
+            self.end_branches(step, linear, name, channel, s)
         if q is not None:
             for index, part in enumerate(linear.mapped(tf.ones_like).pull(q)):
                 if part is not None and step.inputs[index] in self.scope.path:
                     _add(self.r if index in layer.operands else self.q, step.inputs[index], part)
 
-    def end_branches(self, step: Step, linear: LinearMap, output: str, s: Tensor) -> None:
+    def root(self, step: Step, name: str) -> tuple[Mapping[Channel, Tensor], Tensor | None]:
+        """Relevance at a block's root becomes cotangents, and an even share where there is a bias factor."""
+        rule = self.rules.of(self.scope, name) or Epsilon(self.policy.epsilon)
+        sums = {channel: self.sums.total(channel, name) for channel in rule.needs} if self.sums is not None else {}
+        delta = self.policy.bias_factor
+        shares = rule.share(self.env[name], sums, self.r[name])
+        self.absorb(step, "stabilizer", (1 - delta) * shares.stabilizer, name)
+        if shares.lost is not None:
+            self.absorb(step, "rule", shares.lost, name)
+        if not delta:
+            return shares.cotangents, None
+        assert self.sums is not None
+        constant = shares.stabilizer
+        for channel, s in shares.cotangents.items():
+            constant += self.sums.constants[channel][name] * s
+        return shares.cotangents, self.even(step, delta * constant, name)
+
+    def end_branches(self, step: Step, linear: LinearMap, output: str, channel: Channel, s: Tensor) -> None:
         """Cotangents of an affine layer's inputs: relevance at operands of weights, cotangents elsewhere.
 
         A computed term that carries no relevance leaves, by linearity, (the map of that term alone) · s at the output.
         """
         layer: Any = step.layer
         assert self.scope is not None
+        linear = linear if channel.function is None else linear.mapped(channel.function)
         for index, part in enumerate(linear.pull(s)):
             if part is None:
                 continue
             name = step.inputs[index]
             if name not in self.scope.path:
-                alone = [self.env[n] if i == index else tf.zeros_like(self.env[n]) for i, n in enumerate(step.inputs)]
-                self.absorb(step, self.constant_kind(name), (1 - self.rule.bias_factor) * linear.call(alone) * s, output)
+                constant = channel.constant(self.env[name])
+                if constant is None:
+                    continue
+                alone = [constant if i == index else tf.zeros_like(self.env[n]) for i, n in enumerate(step.inputs)]
+                self.absorb(step, self.constant_kind(name), (1 - self.policy.bias_factor) * linear.call(alone) * s, output)
             elif index in layer.operands:
-                _add(self.r, name, self.env[name] * part)
+                _add(self.r, name, channel.value(self.env[name]) * part)
             else:
-                _add(self.s, name, part)
-
-    # bias_factor: shares go evenly to the lower units of a block (Arras et al. 2017). The block with all weights 1 counts
-    # the units that feed a position, and its transpose spreads a share over them.
+                _add(self.part(channel), name, part)
 
     def measure(self) -> None:
-        """For every tensor inside a block: how many lower units feed each entry, and its constant part."""
-        scope = self.scope
-        assert scope is not None
-        inside = (Role.INLINE, Role.ROUTE)
-
-        def inner(name: str, index: int, layer: Any) -> bool:
-            going_on = name in scope.leaves or scope.roles.get(name) in inside
-            return name in self.counts and going_on and index not in getattr(layer, "operands", ())
-
-        for step, trace in zip(self.steps, self.traces, strict=True):
-            layer: Any = step.layer
-            for position, name in enumerate(step.outputs):
-                if name not in scope.path or name in scope.ends or name in scope.leaves:
-                    continue
-                if not isinstance(layer, Affine | Routing):
-                    continue
-                counts, offsets = [], []
-                for index, source in enumerate(step.inputs):
-                    x = self.env[source]
-                    if inner(source, index, layer):
-                        counts.append(self.counts[source])
-                        offsets.append(self.offsets[source])
-                    elif not x.dtype.is_floating:
-                        counts.append(x)
-                        offsets.append(x)
-                    else:
-                        on_path = source in scope.path
-                        counts.append(tf.ones_like(x) if on_path else tf.zeros_like(x))
-                        offsets.append(tf.zeros_like(x) if on_path else x)
-                if isinstance(layer, Affine):
-                    linear = layer.linear(trace)
-                    bias = layer.bias(trace)
-                    shape = tf.shape(self.env[name])
-                    self.counts[name] = tf.broadcast_to(linear.mapped(tf.ones_like).call(counts), shape)
-                    self.offsets[name] = tf.broadcast_to(linear.call(offsets) + (0 if bias is None else bias), shape)
-                else:
-                    self.counts[name] = layer.move(trace, counts, constants=False)[position]
-                    self.offsets[name] = layer.move(trace, offsets, constants=True)[position]
+        """The sums that the rules of this scope, or a bias factor, ask for."""
+        assert self.scope is not None
+        channels = self.rules.channels(self.scope, bias_factor=bool(self.policy.bias_factor))
+        if channels:
+            self.sums = self.sums or Sums(self.scope)
+            self.sums.add(channels, self.steps, self.traces, self.env)
 
     def enter(self, run: _Run, trace: Loop, outside: Mapping[str, str], t: Tensor) -> None:
-        """A body knows what feeds the entries of its leaves: as much as feeds them outside."""
+        """A body knows the sums behind its leaves: those of the tensors outside."""
         assert self.scope is not None
+        if self.sums is None:
+            return
         rows = {row.name: row for row in trace.layer.rows}
-        for leaf, name in outside.items():
-            if name not in self.counts or self.scope.roles.get(name) not in (Role.INLINE, Role.ROUTE):
-                continue
-            for ours, theirs in ((self.counts[name], run.counts), (self.offsets[name], run.offsets)):
-                row = rows.get(leaf)
-                theirs[leaf] = ours if row is None else trace.row(row, run, t, ours)
+        assert run.scope is not None
+        run.sums = Sums(run.scope)
+        for ours, theirs in ((self.sums.terms, run.sums.terms), (self.sums.constants, run.sums.constants)):
+            for channel, measured in ours.items():
+                for leaf, name in outside.items():
+                    if name in measured and (name in self.scope.leaves or self.scope.roles.get(name) in INSIDE):
+                        row = rows.get(leaf)
+                        part = measured[name] if row is None else trace.row(row, run, t, measured[name])
+                        theirs.setdefault(channel, {})[leaf] = part
 
     def even(self, step: Step, share: Tensor, name: str) -> Tensor:
-        """A root's shares, averaged over its last axis unless that is the batch, per lower unit; absorbed where there is none."""
+        """A root's shares, averaged over its last axis unless that is the batch, per lower unit; absorbed where there is none.
+
+        The block with all weights 1 counts the units that feed a position, and its transpose spreads a share over them.
+        """
+        assert self.sums is not None
         dims = self.vars(name).dims or ()
         if dims and not dims[-1].has(self.plan.batch):
             share = tf.zeros_like(share) + tf.reduce_mean(share, -1, keepdims=True)
-        self.absorb(step, "bias", tf.where(tf.equal(self.counts[name], 0), share, tf.zeros_like(share)), name)
-        return tf.math.divide_no_nan(share, self.counts[name])
+        counts = self.sums.terms[COUNT][name]
+        self.absorb(step, "bias", tf.where(tf.equal(counts, 0), share, tf.zeros_like(share)), name)
+        return tf.math.divide_no_nan(share, counts)

@@ -30,10 +30,11 @@ QUANTIZING = ("QuantizeLinear", "QLinear", "QGemm", "MatMulInteger", "ConvIntege
 class Reader:
     """One pass over the nodes in order; holds what has been found so far."""
 
-    def __init__(self, graph: Graph, cut: Sequence[str], parent: Reader | None = None) -> None:
+    def __init__(self, graph: Graph, cut: Sequence[str], parent: Reader | None = None, *, gates: str = "all") -> None:
         self.graph = graph
         self.cut = cut
         self.parent = parent
+        self.gates: str = gates if parent is None else parent.gates
         self.vars: dict[str, Var] = {}
         self.steps: dict[str, Step] = {}  # by output name
         self.order: list[Step] = []
@@ -173,6 +174,8 @@ class Reader:
         return var
 
     def _record(self, node: Node, layer: Layer, inputs: Sequence[Var], operands: Sequence[Any]) -> None:
+        if self.gates != "all" and hasattr(layer, "shared"):
+            layer = layer.shared(inputs) or layer
         infos = list(layer.infer(inputs))
         signals = set(layer.signals(inputs))
         live = any(inputs[i].live for i in signals)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from ._lazy import tf
 from .dims import fresh, unify
 from .layer import Opaque, PerSample, Share, Trace
 from .registry import Var
+from .rules import mapped
 
 __all__ = ["Recurrent", "activations", "directions", "flip", "operands", "scan"]
 
@@ -149,6 +150,71 @@ def operands(
     return tuple(slots), parameters, tuple(inputs)
 
 
+@dataclass(frozen=True, eq=False)
+class Lower:
+    """The sum z = x W_x + h W_h + b behind some columns of the pre-activations, as a rule shares it over x and h.
+
+    ``columns``: which; W_x (I, n), W_h (H, n), b (n,) or None are those columns already.
+    """
+
+    rule: Any
+    columns: slice
+    W_x: Tensor
+    W_h: Tensor
+    b: Tensor | None
+
+    def hoisted(self, x: Tensor) -> list[Tensor]:
+        """What x and the bias add to the sums the rule needs, (T, B, n) each, all steps at once."""
+        rows = []
+        for channel in self.rule.needs:
+            z = project(channel.value(x), mapped(channel, self.W_x))
+            constant = None if self.b is None else channel.constant(self.b)
+            rows.append(z if constant is None else z + constant)
+        return rows
+
+    def share(self, z: Tensor, rows: Sequence[Tensor], h: Tensor, r: Tensor, factor: Tensor | None = None) -> Any:
+        """(cotangents (B, n) in the order of the rule's channels, what ends in the stabilizer (B, 1)) of relevance r of z.
+
+        ``factor``: h W_h is multiplied by it (B, n).
+        """
+        sums = {}
+        for channel, row in zip(self.rule.needs, rows, strict=True):
+            part = tf.matmul(channel.value(h), mapped(channel, self.W_h))
+            sums[channel] = row + (part if factor is None else mapped(channel, factor) * part)
+        return taken(self.rule, z, sums, r)
+
+    def to_h(self, cotangents: Sequence[Tensor], h: Tensor, factor: Tensor | None = None) -> Tensor:
+        """Relevance (B, H) of h."""
+        total: Any = 0.0
+        for channel, s in zip(self.rule.channels, cotangents, strict=True):
+            s = s if factor is None else mapped(channel, factor) * s
+            total += channel.value(h) * tf.matmul(s, mapped(channel, self.W_h), transpose_b=True)
+        return total
+
+    def to_x(self, cotangents: Sequence[Tensor], x: Tensor) -> Tensor:
+        """Relevance (T, B, I) of x from the cotangents of all steps, (T, B, n)."""
+        parts = zip(self.rule.channels, cotangents, strict=True)
+        return sum(channel.value(x) * project(s, mapped(channel, self.W_x), transpose=True) for channel, s in parts)
+
+    def to_b(self, cotangents: Sequence[Tensor]) -> Tensor | None:
+        """What the bias absorbs: (B,) of cotangents (T, B, n), (B, 1) of those of one step."""
+        total = None
+        for channel, s in zip(self.rule.channels, cotangents, strict=True):
+            constant = None if self.b is None else channel.constant(self.b)
+            if constant is not None:
+                single = s.shape.rank == 2
+                part = tf.reduce_sum(constant * s, 1, keepdims=True) if single else tf.linalg.matvec(tf.reduce_sum(s, 0), constant)
+                total = part if total is None else total + part
+        return total
+
+
+def taken(rule: Any, z: Tensor, sums: Mapping[Any, Tensor], r: Tensor) -> tuple[list[Tensor], Tensor]:
+    """(cotangents in the order of the rule's channels, what ends in the rule's stabilizer (B, 1)) of relevance r (B, n) of z."""
+    shares = rule.share(z, sums, r)
+    lost = shares.stabilizer if shares.lost is None else shares.stabilizer + shares.lost
+    return [shares.cotangents[channel] for channel in rule.channels], tf.reduce_sum(lost, 1, keepdims=True)
+
+
 def check_shapes(node: Any, count: int, rows: int, size: int, **weights: Any) -> None:
     """Refuse weights that are computed or don't fit hidden_size."""
     for name, weight in weights.items():
@@ -202,9 +268,18 @@ class Recurrent(Opaque):
     def back(self, d: int, rule: Any, trace: Trace, ry: Tensor | None, rs: Sequence[Tensor]) -> Any:
         """Relevance through one direction's loop, in processing order (ry (T, B, H), rs (B, H) a state).
 
-        Returns s of the candidate (T, B, H), the even share of x (T, B, 1) or None, what is left at the initial
-        states, and what was absorbed.
+        Returns (Lower, its cotangents (T, B, n)) for every sum that x is a term of, the even share of x (T, B, 1) or None, what is
+        left at the initial states, and what was absorbed.
         """
+
+    def lower(self, d: int, rule: Any, p: Mapping[str, Tensor], columns: slice) -> Lower:
+        """The sum behind some columns of the pre-activations."""
+        b = p["b"][d][columns] if "b" in p else None
+        return Lower(rule.rule, columns, p["W_x"][d][:, columns], p["W_h"][d][:, columns], b)
+
+    def ordered(self, d: int, trace: Trace, x: Tensor) -> Tensor:
+        """x (T, B, …) in the order in which direction d processes it."""
+        return flip(x, trace.saved.get("lens")) if self.backwards[d] else x
 
     def _names(self) -> Sequence[str]:
         return ("x", "lens", *self.states)
@@ -325,8 +400,11 @@ class Recurrent(Opaque):
         )
 
     def relevance(self, rule: Any, trace: Trace, rs: Sequence[Tensor | None]) -> Share:
-        p, saved = trace.parameters, trace.saved
+        saved = trace.saved
         x, lens, valid = saved["x"], saved.get("lens"), saved.get("valid")
+        met: list[list[Tensor]] = []  # relevance of the states at every step, by direction
+        if "keep" in saved:
+            trace = replace(trace, saved={**saved, "keep": met})
         into_x: Any = 0.0
         into: list[Sequence[Tensor]] = []
         totals: dict[str, Any] = {}
@@ -339,10 +417,11 @@ class Recurrent(Opaque):
                 ry = ry * valid
             batch = x.shape[1] if x.shape[1] is not None else tf.shape(x)[1]
             zero = tf.zeros([batch, self.hidden], x.dtype)
-            s, shared, left, absorbed = self.back(d, rule, trace, ry, [zero if r is None else r for r in ends])
+            lowers, shared, left, absorbed = self.back(d, rule, trace, ry, [zero if r is None else r for r in ends])
             if backwards:
-                s = flip(s, lens)
-            into_x += x * project(s, p["W_x"][d][:, self.candidate], transpose=True)
+                met[d:] = [[flip(r, lens) for r in part] for part in met[d:]]
+            for lower, cotangents in lowers:
+                into_x += lower.to_x([flip(s, lens) for s in cotangents] if backwards else cotangents, x)
             if shared is not None:
                 into_x += flip(shared, lens) if backwards else shared
             into.append(left)
@@ -357,10 +436,11 @@ class Recurrent(Opaque):
                 continue
             if isinstance(slot, int):  # one tensor may be several states
                 inputs[slot] = shares[name] if inputs[slot] is None else inputs[slot] + shares[name]
-            elif isinstance(slot, str) or rule.bias_factor:  # with a bias factor even a zero state receives relevance
+            elif isinstance(slot, str) or rule.bias_factor or rule.rule.reaches_zeros:  # then even a zero state receives relevance
                 start = tf.reduce_sum(shares[name], [1, 2] if self.batch_first else [0, 2])
                 totals["initial_state"] = totals.get("initial_state", 0.0) + start
-        return Share(inputs, {kind: PerSample(amount) for kind, amount in totals.items()})
+        states = {name[0]: tf.stack(part, 1) for name, part in zip(self.states, zip(*met, strict=True), strict=False)}
+        return Share(inputs, {kind: PerSample(amount) for kind, amount in totals.items()}, states)
 
     def _part(self, r: Tensor | None, output: int, d: int) -> Tensor | None:
         if r is None:
@@ -378,12 +458,16 @@ class Recurrent(Opaque):
         rs: Sequence[Tensor],
         *,
         shares: bool,
-    ) -> tuple[Tensor, Tensor | None, Sequence[Tensor], Tensor]:
-        """The loop over time from the last step to the first around ``step(rows, (states …, absorbed)) → (carry, (s, share))``.
+        writes: int = 1,
+    ) -> tuple[list[Tensor], Tensor | None, Sequence[Tensor], Tensor]:
+        """The loop over time from the last step to the first around ``step(rows, (states …, absorbed)) → (carry, (s …, share))``.
 
         Adds the relevance of Y to the first state and leaves padded steps alone. ``shares``: an even share (B, 1) of x is
-        written beside s. Returns s (T, B, H), shares (T, B, 1) or None, what is left at the states, and absorbed (B,).
+        written beside the ``writes`` cotangents. Returns these (T, B, H), shares (T, B, 1) or None, what is left at the states,
+        and absorbed (B,). Where ``trace.saved["keep"]`` is a list, the relevance that each state has at each step is appended to
+        it: of h_t all that comes from Y and from later steps, of c_t that and its own, (T, B, H) each.
         """
+        keep = trace.saved.get("keep")
         rows = list(rows)
         count = len(rows)
         valid = trace.saved.get("valid")
@@ -393,13 +477,19 @@ class Recurrent(Opaque):
         def around(now: Sequence[Tensor], carry: Sequence[Tensor]) -> Any:
             state = list(carry) if ry is None else [carry[0] + now[count], *carry[1:]]
             new, written = step(now[:count], state)
+            if keep is not None:
+                written = [*written, *(tf.add_n(state[: k + 1]) for k in range(len(self.states)))]
             if valid is not None:
                 real = now[-1] > 0
                 new = [tf.where(real, a, b) for a, b in zip(new, state, strict=True)]
                 written = [tf.where(real, w, tf.zeros_like(w)) for w in written]
             return new, written
 
-        widths = [self.hidden, *([1] if shares else [])]
+        widths = [
+            *[self.hidden] * writes,
+            *([1] if shares else []),
+            *([self.hidden] * len(self.states) if keep is not None else []),
+        ]
         carry = (*rs, tf.zeros_like(rs[0][:, :1]))
         (*left, absorbed), written = scan(
             around,
@@ -409,5 +499,7 @@ class Recurrent(Opaque):
             widths=widths,
             backwards=True,
         )
-        s, *shared = (w.stack() for w in written)
-        return s, shared[0] if shared else None, left, tf.reshape(absorbed, [-1])
+        stacked = [w.stack() for w in written]
+        if keep is not None:
+            keep.append(stacked[-len(self.states) :])
+        return stacked[:writes], stacked[writes] if shares else None, left, tf.reshape(absorbed, [-1])

@@ -17,7 +17,7 @@ from .registry import Var, is_float
 __all__ = ["Left", "Loop", "forward", "walk"]
 
 Tensor = Any
-Kinds = tuple[str, str]  # "r", "s" or "q", and the tensor of the body where it arrived
+Kinds = tuple[Any, str]  # "r", "q" or a channel, and the tensor of the body where it arrived
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,11 +194,13 @@ class Left:
         states: what is left at each carried state before the first step, by its name in the body.
         arrived: (kind, leaf) → what arrived there; rows are stacked to the tensor that they are rows of.
         absorbed: key → (B,).
+        seen: what the run of a step kept of its tensors, one entry a step along a leading axis.
     """
 
     states: Mapping[str, Tensor]
     arrived: Mapping[Kinds, Tensor]
     absorbed: Mapping[str, Tensor]
+    seen: Mapping[str, Tensor]
 
 
 def walk(
@@ -231,19 +233,18 @@ def walk(
             arriving[name] = arriving[name] + part if name in arriving else part
         back(run, arriving, t)
         new = [run.r.get(name, tf.zeros_like(run.env[name])) for _, name, _ in carried]
-        parts = (("r", run.r), ("s", run.s), ("q", run.q))
-        arrived = {(kind, n): part[n] for kind, part in parts for n in scope.leaves if n in part}
+        arrived = {(kind, n): part[n] for kind, part in run.parts() for n in scope.leaves if n in part}
         whole = {key: tensor for key, tensor in arrived.items() if key[1] not in rows}
         single = {key: _single(rows[key[1]], run, tensor) for key, tensor in arrived.items() if key[1] in rows}
         places = {key: loop.place(rows[key[1]], run, t) for key in single}
-        return new, whole, single, places, dict(run.absorbed)
+        return new, whole, single, places, dict(run.absorbed), dict(run.seen)
 
     start = [tf.zeros_like(loop.final[k]) if rs[k] is None else rs[k] for k, _, _ in carried]
-    left, whole, single, absorbed = (_eagerly if tf.executing_eagerly() else _in_graph)(loop, turn, start, rows, zero)
+    left, whole, single, absorbed, seen = (_eagerly if tf.executing_eagerly() else _in_graph)(loop, turn, start, rows, zero)
     arrived = dict(whole)
     for key, array in single.items():
         arrived[key] = _move(array.stack(), 0, rows[key[1]].axis)
-    return Left({name: r for (_, name, _), r in zip(carried, left, strict=True)}, arrived, absorbed)
+    return Left({name: r for (_, name, _), r in zip(carried, left, strict=True)}, arrived, absorbed, seen)
 
 
 def _ranked(x: Tensor, var: Var) -> Tensor:
@@ -262,12 +263,21 @@ def _array(loop: Loop, row: Row, like: Tensor) -> Any:
     return tf.TensorArray(like.dtype, size=loop.length(row), element_shape=like.shape, infer_shape=False, clear_after_read=False)
 
 
+def _per_step(loop: Loop, like: Tensor) -> Any:
+    """One entry a step that ran."""
+    size = loop.kept[0].size() if loop.kept else loop.count
+    return tf.TensorArray(like.dtype, size=size, element_shape=like.shape, infer_shape=False, clear_after_read=False)
+
+
 def _eagerly(loop: Loop, turn: Any, left: Any, rows: Mapping[str, Row], zero: Tensor) -> Any:
     whole: dict[Kinds, Tensor] = {}
     arrays: dict[Kinds, Any] = {}
     absorbed: dict[str, Tensor] = {}
+    seen: dict[str, list[Tensor]] = {}
     for t in range(int(loop.count) - 1, -1, -1):
-        left, more, single, places, lost = turn(tf.constant(t), left)
+        left, more, single, places, lost, kept = turn(tf.constant(t), left)
+        for name, part in kept.items():
+            seen.setdefault(name, []).insert(0, part)
         for key, part in more.items():
             whole[key] = whole[key] + part if key in whole else part
         for key, part in single.items():
@@ -276,30 +286,32 @@ def _eagerly(loop: Loop, turn: Any, left: Any, rows: Mapping[str, Row], zero: Te
             arrays[key] = arrays[key].write(places[key], part)
         for name, part in lost.items():
             absorbed[name] = absorbed.get(name, zero) + part
-    return left, whole, arrays, absorbed
+    return left, whole, arrays, absorbed, {name: tf.stack(parts) for name, parts in seen.items()}
 
 
 def _in_graph(loop: Loop, turn: Any, left: Any, rows: Mapping[str, Row], zero: Tensor) -> Any:
     # what arrives where is the same at every step: one step, traced apart, tells the structure that the loop will carry
     specs = [tf.TensorSpec(r.shape, r.dtype) for r in left]
     probe = tf.function(lambda t, *rs: turn(t, list(rs)), autograph=False)
-    _, whole, single, _, lost = probe.get_concrete_function(tf.TensorSpec([], tf.int32), *specs).structured_outputs
+    _, whole, single, _, lost, kept = probe.get_concrete_function(tf.TensorSpec([], tf.int32), *specs).structured_outputs
     data = loop.outside
     start = {
         "whole": {key: tf.zeros_like(data[key[1]]) for key in whole},
         "rows": {key: _array(loop, rows[key[1]], part) for key, part in single.items()},
         "absorbed": dict.fromkeys(lost, zero),
+        "seen": {name: _per_step(loop, part) for name, part in kept.items()},
     }
 
     def body(k: Tensor, left: Any, carry: Any) -> Any:
         t = loop.count - 1 - k
-        new, more, single, places, lost = turn(t, left)
+        new, more, single, places, lost, kept = turn(t, left)
         for r, before in zip(new, left, strict=True):
             r.set_shape(before.shape)
         sums = {
             "whole": {key: part + more[key] for key, part in carry["whole"].items()},
             "rows": {key: array.write(places[key], single[key]) for key, array in carry["rows"].items()},
             "absorbed": {key: part + lost[key] for key, part in carry["absorbed"].items()},
+            "seen": {name: array.write(t, kept[name]) for name, array in carry["seen"].items()},
         }
         for group in ("whole", "absorbed"):
             for key, part in sums[group].items():
@@ -307,4 +319,4 @@ def _in_graph(loop: Loop, turn: Any, left: Any, rows: Mapping[str, Row], zero: T
         return k + 1, new, sums
 
     _, left, sums = tf.while_loop(lambda k, *_: k < loop.count, body, (tf.constant(0), left, start))
-    return left, sums["whole"], sums["rows"], sums["absorbed"]
+    return left, sums["whole"], sums["rows"], sums["absorbed"], {name: array.stack() for name, array in sums["seen"].items()}

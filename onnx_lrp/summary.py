@@ -12,7 +12,7 @@ from .affine import Role, Scope
 from .dims import Dim
 from .layer import Layer
 from .plan import Plan
-from .rules import Epsilon
+from .rules import Policy
 
 __all__ = ["Row", "Summary", "canonical_weights", "summarize"]
 
@@ -125,7 +125,7 @@ def _from(plan: Plan, point: str) -> str:
     return f" from {', '.join(names)}" if names and names != (point,) else ""
 
 
-def summarize(plan: Plan, rule: Epsilon, precision: str) -> Summary:
+def summarize(plan: Plan, policy: Policy, rules: str, precision: str) -> Summary:
     """The summary of a plan."""
     rows = list(_rows(plan, plan.scope, ""))
     points = tuple(f"{p} {_shape(plan, plan.vars[p].dims)}{_from(plan, p)}" for p in plan.points)
@@ -139,7 +139,7 @@ def summarize(plan: Plan, rule: Epsilon, precision: str) -> Summary:
         points=points,
         axes={"batch": batch, "time": "yes" if plan.times else "none", "class": plan.class_axis},
         rows=tuple(rows),
-        rule=f"epsilon {rule.epsilon:g}, bias_factor {rule.bias_factor:g}, gates all, {precision}",
+        rule=f"{rules}, bias_factor {policy.bias_factor:g}, gates {policy.gates}, {precision}",
         prefix=plan.prefix,
         notes=plan.notes,
     )

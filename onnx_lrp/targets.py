@@ -1,104 +1,240 @@
-"""Where relevance starts: the scores that are explained, as a seed tensor.
+"""Targets beyond a class index: time steps, differences of classes, all classes at once, another output, any seed.
 
-Positive relevance always means *raises the explained score*.
+Each function returns a value to pass as ``target``. Positive relevance always means *raises the explained score*.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import abc
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
-from ._lazy import tf
 from .errors import InputError
 
-__all__ = ["Target", "prepare"]
-
-Tensor = Any
+__all__ = [
+    "AllClasses",
+    "Contrast",
+    "Output",
+    "Seed",
+    "Spec",
+    "Step",
+    "TopK",
+    "all_classes",
+    "contrast",
+    "output",
+    "seed",
+    "step",
+    "top_k",
+]
 
 
 @dataclass(frozen=True, eq=False)
-class Target:
-    """A target made ready for the program.
+class Spec(abc.ABC):
+    """What to explain, where that is not one class index a sample; a value that can be compared, printed and saved."""
 
-    Attributes:
-        mode: "argmax" (the predicted class), "argmin" (of a model that chooses its lowest score), "index" (``value`` holds one
-            class a position) or "seed" (``value`` is the seed tensor itself, of the explained tensor's shape).
-    """
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Spec) and self.to_dict() == other.to_dict()
 
-    mode: str
-    value: np.ndarray | None = None
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def kind(self) -> str:
+        """Its name in saved files."""
+        return next(name for name, kind in KINDS.items() if kind is type(self))
+
+    @abc.abstractmethod
+    def __str__(self) -> str:
+        """In words, as reports say it."""
+
+    def words(self, named: Callable[[int], str], sample: int) -> str:
+        """In words for one sample; ``named`` gives a class its name."""
+        return str(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As lists and numbers, ready for JSON."""
+
+        def plain(value: Any) -> Any:
+            if isinstance(value, Spec):
+                return value.to_dict()
+            if callable(value):
+                raise InputError("a seed that is a function has no form that can be saved")
+            return value.tolist() if isinstance(value, np.ndarray) else value
+
+        return {"target": self.kind, **{f.name: plain(getattr(self, f.name)) for f in fields(self)}}
+
+    @staticmethod
+    def from_dict(raw: Mapping[str, Any]) -> Spec:
+        """What :meth:`to_dict` wrote."""
+        kind = KINDS[raw["target"]]
+        given = {k: tuple(v) if isinstance(v, list) and k == "steps" else v for k, v in raw.items() if k != "target"}
+        return kind(**{k: np.asarray(v) if isinstance(v, list) else v for k, v in given.items()})
 
 
-Signs = tuple[int, int] | None
+@dataclass(frozen=True, eq=False)
+class Step(Spec):
+    """The scores at some positions in time; ``index``: None (the class predicted there), a class, or (B,) classes."""
+
+    steps: tuple[int, ...]
+    index: Any = None
+
+    def __str__(self) -> str:
+        word = "step" if len(self.steps) == 1 else "steps"
+        chosen = "" if self.index is None else f", {_named(self.index)}"
+        return f"{word} {', '.join(map(str, self.steps))}{chosen}"
 
 
-def prepare(
-    target: Any, shape: Sequence[int | None], class_axis: int | None, batch_axis: int | None, signs: Signs = None
-) -> Target:
-    """Check a user's target against the explained tensor.
+@dataclass(frozen=True, eq=False)
+class Contrast(Spec):
+    """The score of class ``a`` minus that of class ``b``."""
 
-    Args:
-        target: None (the predicted class), an int, (B,) ints, or ints of the scores' shape without its class axis.
-        shape: shape of the explained tensor, None where unknown.
-        class_axis: its axis of classes, None if every entry is a score of its own.
-        batch_axis: its axis of samples, None for one sample.
-        signs: of two classes that share one score.
+    a: Any
+    b: Any
 
-    Raises:
-        InputError: not an integer, negative, out of range, or of a shape that doesn't fit.
-    """
-    if target is None:
-        return Target("argmax")
-    array = np.asarray(target)
+    def __str__(self) -> str:
+        return f"{_named(self.a)} - {_named(self.b)}"
+
+    def words(self, named: Callable[[int], str], sample: int) -> str:
+        a, b = (np.ravel(index) for index in (self.a, self.b))
+        return " - ".join(named(int(index[sample if index.size > 1 else 0])) for index in (a, b))
+
+
+@dataclass(frozen=True, eq=False)
+class AllClasses(Spec):
+    """Every class by itself."""
+
+    def __str__(self) -> str:
+        return "all classes"
+
+
+@dataclass(frozen=True, eq=False)
+class TopK(Spec):
+    """The ``k`` highest classes of every sample."""
+
+    k: int
+
+    def __str__(self) -> str:
+        return f"top {self.k}"
+
+
+@dataclass(frozen=True, eq=False)
+class Seed(Spec):
+    """A seed tensor, or a function that makes it of the scores."""
+
+    value: Any
+
+    def __str__(self) -> str:
+        return "a given seed"
+
+
+@dataclass(frozen=True, eq=False)
+class Output(Spec):
+    """A target at another output of the graph."""
+
+    name: str
+    target: Any = None
+
+    def __str__(self) -> str:
+        return f"output {self.name}"
+
+
+KINDS: dict[str, type[Spec]] = {
+    "all": AllClasses,
+    "contrast": Contrast,
+    "output": Output,
+    "seed": Seed,
+    "step": Step,
+    "top": TopK,
+}
+
+
+def _named(index: Any) -> str:
+    return f"class {int(index)}" if np.ndim(index) == 0 else "a class for each sample"
+
+
+def _classes(index: Any) -> Any:
+    """A class or an array of classes; whether they exist is known when the model is."""
+    array = np.asarray(index)
     if array.dtype.kind == "f" and np.all(array == np.round(array)):
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
-        raise InputError(f"target must be None, a class index or an array of them, got {target!r}")
-    classes = 2 if signs else 1 if class_axis is None else shape[class_axis]
-    if array.size and (array.min() < 0 or (classes is not None and array.max() >= classes)):
-        wrong = int(array.min()) if array.min() < 0 else int(array.max())
-        known = f"0 to {classes - 1}" if classes is not None else "0 and up"
-        raise InputError(f"target {wrong} is out of range: this output has class {known}")
-    positions = [n for i, n in enumerate(shape) if i != class_axis]
-    if array.ndim == 1 and len(positions) != 1:
-        if batch_axis is None:
-            raise InputError(f"target of shape {array.shape}: one sample takes one index or shape {tuple(positions)}")
-        at = batch_axis - (class_axis is not None and batch_axis > class_axis)
-        array = array.reshape([-1 if i == at else 1 for i in range(len(positions))])
-    elif array.ndim not in (0, len(positions)):
-        raise InputError(f"target has shape {array.shape}, expected one index, (B,), or {tuple(positions)}")
-    return Target("index", array.astype(np.int64))
+        raise InputError(f"expected a class index or an array of them, got {index!r}")
+    return int(array) if array.ndim == 0 else array.astype(np.int64)
 
 
-def seed(mode: str, value: Tensor | None, scores: Tensor, class_axis: int | None, signs: Signs = None) -> tuple[Tensor, Tensor]:
-    """(seed tensor, explained index of every position) for the scores of a forward pass."""
-    if mode == "seed":
-        return tf.broadcast_to(value, tf.shape(scores)), tf.zeros(tf.shape(scores), tf.int64)
-    if signs:
-        return _two_classes(mode, value, scores, class_axis, signs)
-    if class_axis is None:
-        return scores, tf.zeros(tf.shape(scores), tf.int64)
-    if mode in ("argmax", "argmin"):
-        index = (tf.argmax if mode == "argmax" else tf.argmin)(scores, class_axis)
-    else:
-        shape = tf.shape(scores)
-        kept = tf.concat([shape[:class_axis], shape[class_axis + 1 :]], 0)
-        index = tf.broadcast_to(value, kept)
-    chosen = tf.one_hot(index, tf.shape(scores)[class_axis], axis=class_axis, dtype=scores.dtype)
-    return scores * chosen, index
+def _integer(what: str, value: Any) -> int:
+    if isinstance(value, bool) or np.ndim(value) != 0 or int(value) != value:
+        raise InputError(f"{what} must be an integer, got {value!r}")
+    return int(value)
 
 
-def _two_classes(
-    mode: str, value: Tensor | None, scores: Tensor, class_axis: int | None, signs: tuple[int, int]
-) -> tuple[Tensor, Tensor]:
-    """Each class starts from the one score with its own sign; the predicted one is the larger, the first where they are equal."""
-    positions = scores if class_axis is None else tf.squeeze(scores, [class_axis])
-    if mode == "argmax":
-        index = tf.cast(signs[1] * positions > signs[0] * positions, tf.int64)
-    else:
-        index = tf.broadcast_to(value, tf.shape(positions))
-    factors = tf.gather(tf.constant(signs, scores.dtype), index)
-    return scores * (factors if class_axis is None else tf.expand_dims(factors, class_axis)), index
+def step(t: Any, index: Any = None) -> Step:
+    """The score at time step ``t`` of an output with a score at every position.
+
+    Args:
+        t: a step, or several that are explained together. A negative one counts from each sample's own end: -1 is its last step
+            that is no padding. A step behind a sample's own end is padding: its seed, and so its relevance, is zero.
+        index: a class, or (B,) classes; None: the class predicted there.
+
+    Raises:
+        InputError: not integers.
+    """
+    steps = tuple(_integer("a step", s) for s in np.atleast_1d(np.asarray(t)).tolist())
+    if not steps:
+        raise InputError("no step given")
+    return Step(steps, None if index is None else _classes(index))
+
+
+def contrast(a: Any, b: Any) -> Contrast:
+    """The score of class ``a`` minus the score of class ``b``: why this one rather than that one.
+
+    Args:
+        a, b: a class, or (B,) classes.
+
+    Raises:
+        InputError: not integers.
+    """
+    return Contrast(_classes(a), _classes(b))
+
+
+def all_classes() -> AllClasses:
+    """Every class by itself, from one forward pass.
+
+    The explanation has a leading axis of K classes: relevance (K, …), seed, absorbed and residual (K, B). ``target`` is
+    ``arange(K)``, and ``explanation.select(k)`` the explanation of one class.
+    """
+    return AllClasses()
+
+
+def top_k(k: int) -> TopK:
+    """The ``k`` highest classes of every sample, the highest first, with a leading axis as all_classes has; ``target`` is (k, B).
+
+    Raises:
+        InputError: not a positive integer.
+    """
+    if _integer("k", k) < 1:
+        raise InputError(f"k must be positive, got {k}")
+    return TopK(int(k))
+
+
+def seed(value: Any) -> Seed:
+    """Relevance starts from any tensor of the explained scores' shape.
+
+    Args:
+        value: an array, or a function that is given the scores as an array and returns one; it costs a second forward pass.
+    """
+    if callable(value):
+        return Seed(value)
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiu" or not np.all(np.isfinite(array)):
+        raise InputError("a seed is an array of finite numbers")
+    return Seed(array)
+
+
+def output(name: str, target: Any = None) -> Output:
+    """Another graph output for this call, with a target of its own. The plan of every output is made once and kept."""
+    if isinstance(target, Output):
+        raise InputError("an output's target can't be another output")
+    return Output(name, target)

@@ -6,6 +6,8 @@ import os
 
 from hypothesis import HealthCheck, settings
 
+pytest_plugins = ["pytester"]
+
 QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.differing_executors]  # drawing a model takes milliseconds
 settings.register_profile("dev", deadline=None, max_examples=40, suppress_health_check=QUIET)
 settings.register_profile("ci", deadline=None, max_examples=40, derandomize=True, suppress_health_check=QUIET)

@@ -98,6 +98,11 @@ def test_help_and_version(capsys):
         ("explain", MODEL, "ids.npy", "--unknown"),
         ("explain", MODEL, "ids.npy", "--jit", "warp"),
         ("explain", MODEL, "ids.npy", "--target", "first"),
+        ("explain", MODEL, "ids.npy", "--target", "step:"),
+        ("explain", MODEL, "ids.npy", "--target", "step:1:2:3"),
+        ("explain", MODEL, "ids.npy", "--target", "contrast:1"),
+        ("explain", MODEL, "ids.npy", "--target", "top:0"),
+        ("explain", MODEL, "ids.npy", "--target", "all:1"),
         ("explain", MODEL, "ids.npy", "--batch-axis", "x"),
         ("explain", MODEL, "ids.npy", "--save", "out.txt"),
         ("explain", MODEL, "ids.npy", "--html", "out.npz"),
@@ -124,7 +129,15 @@ def test_bad_model_is_3(capsys, tmp_path, ids):
     for command in (("inspect",), ("explain", ids)):
         fails(3, capsys, command[0], tmp_path / "nowhere.onnx", *command[1:])
         fails(3, capsys, command[0], tmp_path / "text.onnx", *command[1:])
-    assert "lstm" in fails(3, capsys, "inspect", lstm_model(tmp_path / "odd.onnx", op="Odd"), "--json")
+    odd = lstm_model(tmp_path / "odd.onnx", op="Odd")
+    assert "lstm" in fails(3, capsys, "explain", odd, ids)
+    assert cli.run(["inspect", str(odd), "--json"]) == 3  # which says where one may begin
+    found = json.loads(capsys.readouterr().out)
+    assert found["explainable"] is False
+    assert "lstm" in found["nodes"][0]
+    assert onnx_lrp.load(odd, at=found["cuts"][0])
+    assert cli.run(["inspect", str(odd)]) == 3
+    assert found["cuts"][0] in capsys.readouterr().out
 
 
 def test_parity_error_is_3(capsys, ids, monkeypatch):
@@ -332,6 +345,31 @@ def test_options_reach_the_library(capsys, lstm, tmp_path):
     assert found["settings"]["epsilon"] == 0.01
     assert found["settings"]["bias_factor"] == 1
     assert found["settings"]["precision"] == "float64"
+
+
+def test_targets_in_words():
+    from onnx_lrp import targets
+
+    assert cli._target(None) is None
+    assert cli._target("1") == 1
+    assert cli._target("1,0,1") == [1, 0, 1]
+    assert cli._target("step:3") == targets.step(3)
+    assert cli._target("step:-1:2") == targets.step(-1, 2)
+    assert cli._target("step:0,-1") == targets.step([0, -1])
+    assert cli._target("contrast:0,1") == targets.contrast(0, 1)
+    assert cli._target("all") == targets.all_classes()
+    assert cli._target("top:3") == targets.top_k(3)
+
+
+@pytest.mark.parametrize(("target", "words"), [("contrast:0,1", "class 0 - class 1"), ("all", "class 1"), ("top:2", "class 0")])
+def test_every_target_is_shown(target, words, capsys, tmp_path, ids):
+    html = tmp_path / "out.html"
+    assert words in passes(capsys, "explain", MODEL, ids, "--target", target, "--html", html, "--jit", "eager")
+    assert words in html.read_text()
+    found = json.loads(passes(capsys, "explain", MODEL, ids, "--target", target, "--json", "--jit", "eager"))
+    assert np.shape(found["seed"]) == ((2,) if "contrast" in target else (2, 2))
+    assert found["settings"]["target"]
+    fails(4, capsys, "explain", MODEL, ids, "--target", "step:0")
 
 
 def test_save_html_and_tokens(capsys, tmp_path, ids):

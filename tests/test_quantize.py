@@ -19,7 +19,7 @@ from onnx_lrp.testing import qlinear, quantize
 from onnx_lrp.testing.build import Builder
 from onnx_lrp.testing.quantize import MICROSOFT, Grid
 
-DRAWN = st.one_of(testing.gemms(), testing.lstms(), testing.grus(), testing.concats(), testing.gathers(), testing.softmaxes())
+DRAWN = st.one_of(testing.dense(), testing.lstms(), testing.grus(), testing.concats(), testing.gathers(), testing.softmaxes())
 EAGER = {"jit": "eager", "verify": "never", "precision": "float64"}
 
 
@@ -84,9 +84,7 @@ def test_another_function_is_noticed(folder):
     layers = {s.node.op: s.layer for s in explainer._plan.steps}
     layers["DequantizeLinear"].parameters["scale"] = np.float32(1 / 10)
     with pytest.raises(onnx_lrp.ParityError):
-        explainer.__class__(
-            explainer._graph, explainer._plan, rule=explainer._rule, precision="float32", device=None, jit="eager", verify="always"
-        ).explain(feeds)
+        explainer.__class__(explainer._graph, explainer._plan, choose=explainer._choose, run=explainer._options).explain(feeds)
 
 
 @given(data=st.data())

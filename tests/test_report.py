@@ -35,6 +35,7 @@ def explanation(steps: int = 5, features: int = 3, samples: int = 2, *, layer: s
         origins={"x": ("x",)},
         explained="y",
         settings={"rule": "epsilon", "epsilon": 1e-3},
+        arrived={"x": relevance.reshape(samples, -1).sum(1)},
     )
 
 
@@ -68,7 +69,8 @@ def test_visible_spells_out_control_characters_and_nothing_else():
 def test_a_view_holds_the_books():
     books = explanation()
     for b, sample in enumerate(view.samples(books)):
-        assert sample.seed == pytest.approx(sample.total + sum(sample.absorbed.values()) + sample.residual)
+        kept = sample.books
+        assert kept.seed == pytest.approx(sum(kept.points.values()) + sum(kept.absorbed.values()) + kept.residual)
         np.testing.assert_allclose(sample.points[0].relevance, books.relevance["x"][b].sum(1))
         np.testing.assert_allclose(sample.points[0].features, books.relevance["x"][b])
         assert sample.points[0].unit == "step"

@@ -381,3 +381,15 @@ def test_uneven_sequences_are_refused_by_name(kind):
     with pytest.raises(onnx_lrp.UnsupportedModel, match=r"unequal|different shapes|graph input") as error:
         onnx_lrp.load(model, verify="never")
     assert {"split": "SplitToSequence", "construct": "SequenceConstruct", "input": "SequenceInsert"}[kind] in str(error.value)
+
+
+def test_books_of_samples_that_are_merged_with_time_at_the_embedding():
+    b = Builder(np.random.default_rng(2), 17)
+    ids = b.input("ids", np.array([[1, 2, 3, 0], [4, 4, 2, 1]]), ["batch", 4])
+    rows = b.op("Gather", b.weight(5, 3), b.op("Reshape", ids, b.ints(-1)))
+    h = b.op("MatMul", b.op("Reshape", rows, b.ints(-1, 4, 3)), b.weight(3, 4))
+    model, feeds = b.case(b.gemm(b.op("ReduceMax", b.op("Tanh", h), axes=[1], keepdims=0), 4, 2))
+    explanation = onnx_lrp.load(model, precision="float64", jit="eager").explain(feeds)
+    assert explanation.relevance["ids"].shape == (8, 3)
+    np.testing.assert_allclose(explanation.residual, 0, atol=1e-14)
+    assert explanation.residual.shape == (2,)

@@ -49,7 +49,7 @@ def network(seed, *, direction, lens, states, mean):
 def compare(model, feeds, weights, *, mean, precision, epsilon, delta):
     explanation = onnx_lrp.load(
         model, epsilon=epsilon, bias_factor=delta, precision=precision, jit="eager", verify="never"
-    ).explain(feeds)
+    ).explain(feeds, keep=["lstm:h", "lstm:c"])
     tolerance = {"float32": 1e-5, "float64": 1e-10}[precision]
     exact = {k: v.astype(np.float64) if v.dtype.kind == "f" else v for k, v in weights.items() if k != "backwards"}
     exact["backwards"] = weights["backwards"]
@@ -57,11 +57,14 @@ def compare(model, feeds, weights, *, mean, precision, epsilon, delta):
     for k in range(feeds["x"].shape[1]):
         sample = {n: np.take(a, k, batch_axis[n]) for n, a in feeds.items()}
         sample = {n: a.astype(np.float64) if a.dtype.kind == "f" else a for n, a in sample.items()}
-        relevance, absorbed, _ = twin.network(sample, exact, mean=mean, epsilon=epsilon, delta=delta)
+        relevance, absorbed, _, states = twin.network(sample, exact, mean=mean, epsilon=epsilon, delta=delta)
         scale = max(np.abs(r).max() for r in relevance.values())
         for name, want in relevance.items():
             got = np.take(explanation.relevance[name], k, 1)
             assert np.abs(got - want).max() <= tolerance * scale, (name, np.abs(got - want).max() / scale)
+        for state, want in states.items():
+            got = explanation.hidden[f"lstm:{state}"][:, :, k]
+            assert np.abs(got - want).max() <= tolerance * max(scale, np.abs(want).max()), (state, np.abs(got - want).max())
         moved = scale + sum(abs(a) for a in absorbed.values())
         for kind in absorbed.keys() | explanation.absorbed.keys():
             got = explanation.absorbed[kind][k] if kind in explanation.absorbed else 0.0

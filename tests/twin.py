@@ -60,14 +60,17 @@ def lstm(x, w, u, b, h0, c0, length, backwards):
 
 
 def lstm_relevance(x, w, u, b, steps, r_y, r_h, r_c, books: Books):
-    """Relevance of x (T, I), h0 and c0, given that of Y, the last h and the last c."""
+    """Relevance of x (T, I), h0 and c0, given that of Y, the last h and the last c; and of h_t and c_t at every step (T, H)."""
     size = u.shape[1]
     candidate = np.concatenate([w[3 * size :].T, u[3 * size :].T])  # (I + H, H)
     bias = b[3 * size : 4 * size] + b[7 * size :]
     r_x, r_h, r_c = np.zeros(x.shape), np.array(r_h), np.array(r_c)
+    met = {"h": np.zeros((len(x), size)), "c": np.zeros((len(x), size))}
     for t, h, kept, added in reversed(steps):
         # h = o·tanh(c): the signal takes all
+        met["h"][t] = r_h + r_y[t]
         r_c = r_c + r_h + r_y[t]
+        met["c"][t] = r_c
         # c = f·c₋ + i·g: a sum whose lower units are all 2H products
         both = np.concatenate([kept, added])
         own = np.concatenate([np.eye(size), np.eye(size)])
@@ -77,7 +80,7 @@ def lstm_relevance(x, w, u, b, steps, r_y, r_h, r_c, books: Books):
         lower = linear(np.concatenate([x[t], h]), candidate, bias, r_g, books)
         r_x[t] += lower[: x.shape[1]]
         r_h = lower[x.shape[1] :]
-    return r_x, r_h, r_c
+    return r_x, r_h, r_c, met
 
 
 def pool(y, r, books: Books):
@@ -91,7 +94,8 @@ def network(sample, weights, *, mean, epsilon, delta, lens=True):
     """The whole network of ``test_twin.network`` for one sample.
 
     Logits = V₂ᵀ tanh(V₁ᵀ features + Sᵀ x_0 + d₁) + d₂ with features = mean of Y over time or the last h of each direction.
-    Returns relevance by input, absorbed by kind, and the logits; the predicted class is explained.
+    Returns relevance by input, absorbed by kind, the logits, and relevance of the states h and c at every step, (T, D, H); the
+    predicted class is explained.
     """
     x, length = sample["x"], int(sample["lens"]) if "lens" in sample else len(sample["x"])
     runs, size = [], weights["R"].shape[2]
@@ -112,15 +116,16 @@ def network(sample, weights, *, mean, epsilon, delta, lens=True):
     r_x[0] += r[len(features) :]
     r_y = pool(y, r_features, books) if mean else np.zeros(y.shape)
     books.absorb("constant", r_y[length:].sum())
-    states = []
+    states, hidden = [], []
     for d, (_, _, _, steps) in enumerate(runs):
         own = slice(d * size, (d + 1) * size)
         r_h = np.zeros(size) if mean else r_features[own]
-        r_d, r_h0, r_c0 = lstm_relevance(
+        r_d, r_h0, r_c0, met = lstm_relevance(
             x, weights["W"][d], weights["R"][d], weights["B"][d], steps, r_y[:, own], r_h, np.zeros(size), books
         )
         r_x += r_d
         states.append((r_h0, r_c0))
+        hidden.append(met)
     relevance = {"x": r_x}
     for k, name in enumerate(("h0", "c0")):
         r = np.stack([s[k] for s in states])
@@ -128,4 +133,4 @@ def network(sample, weights, *, mean, epsilon, delta, lens=True):
             relevance[name] = r
         else:
             books.absorb("initial_state", r.sum())
-    return relevance, books.absorbed, logits
+    return relevance, books.absorbed, logits, {k: np.stack([m[k] for m in hidden], 1) for k in ("h", "c")}

@@ -129,6 +129,15 @@ def _shift(shift: Any, a: Tensor, b: Tensor, gone: Tensor) -> Tensor:
     return tf.where(inside, shift(a, tf.where(inside, b, tf.zeros_like(b))), gone)
 
 
+def _truncated(a: Tensor, b: Tensor) -> Tensor:
+    """a − b·trunc(a / b), exact; TensorFlow knows no derivative of it, so the added zeros have it."""
+    rest = tf.truncatemod(a, b)
+    if not rest.dtype.is_floating:
+        return rest
+    times = tf.round((tf.stop_gradient(a) - rest) / b)
+    return tf.stop_gradient(rest) + (a - tf.stop_gradient(a)) - (b - tf.stop_gradient(b)) * tf.stop_gradient(times)
+
+
 ARITHMETIC: dict[str, Any] = {
     "BitwiseAnd": lambda a, b: tf.bitwise.bitwise_and(a, b),
     "BitwiseOr": lambda a, b: tf.bitwise.bitwise_or(a, b),
@@ -139,7 +148,7 @@ ARITHMETIC: dict[str, Any] = {
         tf.bitwise.right_shift, a, b, tf.where(a < tf.zeros_like(a), tf.bitwise.invert(tf.zeros_like(a)), tf.zeros_like(a))
     ),
     "floor mod": lambda a, b: tf.math.floormod(a, b),
-    "truncate mod": lambda a, b: tf.truncatemod(a, b),
+    "truncate mod": lambda a, b: _truncated(a, b),
 }
 
 

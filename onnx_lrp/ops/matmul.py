@@ -15,9 +15,11 @@ import numpy as np
 from .._lazy import tf
 from ..contraction import Contraction, MatrixProduct
 from ..dims import fresh
+from ..errors import RuleError
 from ..layer import Affine, Opaque, Share, Trace, coefficient, constant_dims, fill, mixed, unbroadcast
 from ..linear import LinearMap
 from ..registry import Var, importer
+from ..rules import stabilized
 from .gather import Lookup, is_code
 
 __all__ = ["Contracted", "ContractedSignals", "Linear", "contracted"]
@@ -175,6 +177,86 @@ class Contracted(Affine):
             return self._map(1.0, f(tf.cast(alpha, factor.dtype) * factor), x, f(tf.cast(beta, factor.dtype)), c, count)
 
         return LinearMap(call=call, pull=pull, mapped=mapped)
+
+    def shared(self, xs: Sequence[Var]) -> SharedContraction | None:
+        """The same contraction where its gate (attention's weights) takes a share, too; None: it has no gate that could."""
+        slot = self.slots[1 - self.signal]
+        if isinstance(slot, str) or not xs[slot].live or xs[slot].mask or self.addend is not None:
+            return None
+        return SharedContraction(parameters=self.parameters, base=self, single=not self.sums(xs))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SharedContraction(Opaque):
+    """Σ_k gate_ik · signal_kj under a gate rule other than "all": the epsilon rule on the sum, then every product shares."""
+
+    base: Contracted
+    single: bool
+
+    @property
+    def title(self) -> str:
+        return "Weighted"
+
+    def decision(self, xs: Sequence[Var]) -> str:
+        return self.base.decision(xs)
+
+    def signals(self, xs: Sequence[Var]) -> Sequence[int]:
+        return [s for s in self.base.slots if isinstance(s, int)]
+
+    def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
+        return self.base.infer(xs)
+
+    def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
+        return self.base.run(xs, p)
+
+    def relevance(self, rule: Any, trace: Trace, rs: Sequence[Tensor | None]) -> Share:
+        base, contraction = self.base, self.base.contraction
+        a, b = fill(base.slots, trace.inputs, trace.parameters)
+        s, stabilizer = stabilized(trace.outputs[0], rs[0], 0.0 if self.single else rule.epsilon)
+        s = base.alpha * s
+        absorbed = {"stabilizer": stabilizer}
+        if rule.gates == "half":
+            first, second = a * contraction.to_a(s, a, b) / 2, b * contraction.to_b(s, a, b) / 2
+        elif isinstance(contraction, MatrixProduct) and a.shape.rank > 1 and b.shape.rank > 1:
+            first, second, lost = self._by_product(rule, contraction, a, b, s)
+            absorbed["rule"] = lost
+        else:
+            raise RuleError(f"gate rule {rule.gates!r} is for products and MatMul; of an Einsum or a vector only 'half' and 'all'")
+        shares: list[Tensor | None] = [None] * len(trace.inputs)
+        for slot, part in zip(base.slots, (first, second), strict=True):
+            before = shares[int(slot)]
+            shares[int(slot)] = part if before is None else before + part
+        return Share(shares, absorbed)
+
+    def _by_product(self, rule: Any, contraction: MatrixProduct, a: Tensor, b: Tensor, s: Tensor) -> Any:
+        """Every product a_ik b_kj s_ij shares by its two values: column by column, without a tensor (I, K, J)."""
+        rows = tf.linalg.matrix_transpose(a) if contraction.transpose_a else a  # (…, I, K)
+        columns = b if contraction.transpose_b else tf.linalg.matrix_transpose(b)  # (…, J, K)
+        gate_first = self.base.signal == 1
+
+        def column(j: Tensor) -> Any:
+            value = tf.gather(columns, [j], axis=-2)  # (…, 1, K)
+            product = rows * value * tf.gather(s, [j], axis=-1)
+            gate, signal = (rows, value) if gate_first else (value, rows)
+            to_gate, to_signal, lost = rule.split(gate, signal, product)
+            to_a, to_b = (to_gate, to_signal) if gate_first else (to_signal, to_gate)
+            gone = tf.zeros_like(product) if lost is None else lost
+            return unbroadcast(to_a, rows), unbroadcast(to_b, value), tf.reduce_sum(gone, -1, keepdims=True)
+
+        def turn(j: Tensor, total: Tensor, parts: Any, gone: Any) -> Any:
+            to_a, to_b, lost = column(j)
+            return j + 1, total + to_a, parts.write(j, to_b), gone.write(j, lost)
+
+        count = tf.shape(s)[-1]
+        arrays = [tf.TensorArray(s.dtype, size=count, infer_shape=False) for _ in range(2)]
+        _, first, parts, gone = tf.while_loop(lambda j, *_: j < count, turn, (tf.constant(0), tf.zeros_like(rows), *arrays))
+        rank_b, rank_s = b.shape.rank, s.shape.rank
+        second = tf.reshape(parts.stack(), tf.concat([[count], tf.shape(columns)[:-2], tf.shape(columns)[-1:]], 0))  # (J, …, K)
+        second = tf.transpose(second, [*range(1, rank_b - 1), 0, rank_b - 1])
+        second = second if contraction.transpose_b else tf.linalg.matrix_transpose(second)
+        first = tf.linalg.matrix_transpose(first) if contraction.transpose_a else first
+        lost = tf.transpose(tf.reshape(gone.stack(), tf.concat([[count], tf.shape(s)[:-1]], 0)), [*range(1, rank_s), 0])
+        return first, second, lost
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

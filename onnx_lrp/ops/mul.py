@@ -81,6 +81,55 @@ class Gated(Affine):
             mapped=lambda f: self._map(f(factor), x, count),
         )
 
+    def shared(self, xs: Sequence[Var]) -> GatedProduct | None:
+        """The same product where its gate takes a share of the relevance, too; None: it has no gate that could."""
+        slot = self.slots[1 - self.signal]
+        if self.divide or isinstance(slot, str) or not xs[slot].live or xs[slot].mask:
+            return None
+        return GatedProduct(parameters=self.parameters, base=self)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class GatedProduct(Opaque):
+    """gate · signal under a gate rule other than "all": a step of its own, both factors take a share (Arras et al. 2019)."""
+
+    base: Gated
+
+    @property
+    def title(self) -> str:
+        return "Mul"
+
+    def decision(self, xs: Sequence[Var]) -> str:
+        return self.base.decision(xs)
+
+    def signals(self, xs: Sequence[Var]) -> Sequence[int]:
+        return [s for s in self.base.slots if isinstance(s, int)]
+
+    def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
+        return self.base.infer(xs)
+
+    def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
+        return self.base.run(xs, p)
+
+    def relevance(self, rule: Any, trace: Trace, rs: Sequence[Tensor | None]) -> Share:
+        operands = fill(self.base.slots, trace.inputs, trace.parameters)
+        gate, signal = operands[1 - self.base.signal], operands[self.base.signal]
+        r: Tensor = rs[0]
+        to_gate, to_signal, lost = rule.split(gate, signal, r)
+        shares: list[Tensor | None] = [None] * len(trace.inputs)
+        absorbed: dict[str, Tensor] = {} if lost is None else {"stabilizer": lost}
+        for position, part in ((1 - self.base.signal, to_gate), (self.base.signal, to_signal)):
+            slot = self.base.slots[position]
+            if part is None:
+                continue
+            if isinstance(slot, str):
+                absorbed["constant"] = part
+            else:
+                part = unbroadcast(part, operands[position])
+                before = shares[slot]
+                shares[slot] = part if before is None else before + part
+        return Share(shares, absorbed)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Product(Opaque):

@@ -49,26 +49,27 @@ class RNN(Recurrent):
 
     def back(self, d: int, rule: Any, trace: Trace, ry: Tensor | None, rs: Sequence[Tensor]) -> Any:
         p, delta = trace.parameters, rule.bias_factor
-        w = p["W_h"][d]
-        b = p["b"][d] if "b" in p else None
+        lower = self.lower(d, rule, p, self.candidate)
         fan_in = float(p["W_x"].shape[1] + self.hidden)
 
         def step(now: Sequence[Tensor], carry: Sequence[Tensor]) -> Any:
-            z, before = now
-            s, lost = rule.ratio(z, carry[0])
-            lost = tf.reduce_sum(lost, 1, keepdims=True)
-            left = before * tf.matmul(s, w, transpose_b=True)
+            z, before, *sums = now
+            s, lost = lower.share(z, sums, before, carry[0])
+            left = lower.to_h(s, before)
             absorbed = carry[1] + lost
             if not delta:
-                return (left, absorbed), (s,)
-            share = delta * (lost + (0.0 if b is None else tf.reduce_sum(b * s, 1, keepdims=True))) / fan_in
-            return (left + share, absorbed), (s, share)
+                return (left, absorbed), s
+            bias = lower.to_b(s)
+            share = delta * (lost if bias is None else lost + bias) / fan_in
+            return (left + share, absorbed), (*s, share)
 
-        s, shared, left, stabilizer = self.walk(step, trace, trace.saved[f"{d}"][1:], ry, rs, shares=delta > 0)
+        rows = [*trace.saved[f"{d}"][1:], *lower.hoisted(self.ordered(d, trace, trace.saved["x"]))]
+        s, shared, left, stabilizer = self.walk(step, trace, rows, ry, rs, shares=delta > 0, writes=len(rule.rule.channels))
         amounts = {"stabilizer": stabilizer}
-        if b is not None:
-            amounts["bias"] = tf.linalg.matvec(tf.reduce_sum(s, 0), b)
-        return s, shared, left, {k: (1.0 - delta) * v for k, v in amounts.items()}
+        bias = lower.to_b(s)
+        if bias is not None:
+            amounts["bias"] = bias
+        return [(lower, s)], shared, left, {k: (1.0 - delta) * v for k, v in amounts.items()}
 
 
 @importer("RNN", since=7)

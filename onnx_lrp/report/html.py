@@ -33,13 +33,13 @@ def to_html(
         InputError: the tokens don't fit.
     """
     shown = samples(explanation, tokens=tokens, classes=classes, limit=SAMPLES)
-    return page(shown, title=title, left_out=len(explanation.seed) - len(shown))
+    return page(shown, title=title, left_out=explanation.seed.shape[-1] - min(explanation.seed.shape[-1], SAMPLES))
 
 
 def to_fragment(explanation: Explanation, *, tokens: Tokens | None = None) -> str:
     """The same without head and body, to stand inside another page such as a notebook."""
     shown = samples(explanation, tokens=tokens, limit=SAMPLES)
-    return _render("body.html", shown, left_out=len(explanation.seed) - len(shown))
+    return _render("body.html", shown, left_out=explanation.seed.shape[-1] - min(explanation.seed.shape[-1], SAMPLES))
 
 
 def write_html(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
-from typing import IO, Any
+from collections.abc import Mapping, Sequence
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 from rich.cells import cell_len, set_cell_size
@@ -13,9 +13,13 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from ..books import Books
 from ..errors import UnsupportedModel
 from ..summary import Summary
 from .view import Point, Sample, number, visible
+
+if TYPE_CHECKING:
+    from ..testing import Report
 
 __all__ = ["console", "render", "show"]
 
@@ -81,6 +85,27 @@ def describe_cuts(error: UnsupportedModel, *, file: IO[str] | None = None) -> No
             out.print(_pair("" if index else title, Text(visible(entry))))
 
 
+def describe_check(report: Report, replays: Mapping[str, str], *, file: IO[str] | None = None) -> None:
+    """Print the laws and their figures, and for every breach the command that shows it again (in one line, to be copied)."""
+    table = Table(box=None, pad_edge=False, show_edge=False, header_style="dim")
+    table.add_column("law")
+    for column in ("examples", "worst figure", "bound"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("ok")
+    for verdict in report.verdicts:
+        state = Text("skipped", "dim") if verdict.worst is None else Text("BROKEN", "bold red") if verdict.breach else Text("ok")
+        figures = ["" if f is None else f"{f:.1e}" if f else "0" for f in (verdict.worst, verdict.bound)]
+        table.add_row(Text(verdict.law), str(verdict.examples), *figures, state)
+    out = console(file)
+    out.print(table)
+    for verdict in report.verdicts:
+        if verdict.note:
+            out.print(_pair(verdict.law, Text(visible(f"skipped: {verdict.note}"))))
+        if verdict.breach:
+            out.print(_pair(verdict.law, Text(visible(" ".join(verdict.breach.message.split())))))
+            out.print(Text(visible(replays[verdict.law])), soft_wrap=True)
+
+
 def heat(share: float) -> Style:
     """Red for a positive share in [-1, 1], blue for a negative one."""
     if abs(share) < 0.03:
@@ -106,17 +131,16 @@ def render(sample: Sample, width: int) -> RenderableType:
         scores = ", ".join(f"{name} {number(value)}" for name, value in sample.scores[:8])
         more = f", … {len(sample.scores) - 8} more" if len(sample.scores) > 8 else ""
         parts.append(_pair("predicted", Text.assemble((sample.predicted, "bold"), f"  ({scores}{more})")))
-    parts.append(_pair("explained", Text(f"{sample.explained}, score {number(sample.seed)}")))
+    parts.append(_pair("explained", Text(f"{sample.explained}, score {number(sample.books.seed)}")))
     if sample.note:
         parts.append(_pair("note", Text(sample.note)))
     for point in sample.points:
         parts.append(Text())
         parts += _words(point, width) if point.unit == "word" else _steps(point, width)
-    parts += [
-        Text(),
-        Text("+ (red) raises the explained score, - (blue) lowers it" + ("; ? = unknown to the model" if sample.unknown else ".")),
-    ]
-    parts += [Text(), _books(sample), Text()]
+    up, down = sample.signs
+    legend = f"+ (red) {up}" + (f", - (blue) {down}" if down else "")
+    parts += [Text(), Text(legend + ("; ? = unknown to the model" if sample.unknown else "."))]
+    parts += [Text(), Text(sample.instead) if sample.instead else _books(sample.books), Text()]
     return Group(*parts)
 
 
@@ -191,23 +215,17 @@ def _course(point: Point, width: int) -> Text:
     return out
 
 
-def _books(sample: Sample) -> Table:
+def _books(books: Books) -> Table:
     """Layers by kinds of absorption, and the sums that must match."""
-    kinds = [k for k in sample.absorbed if any(sample.absorbed[k] != 0 or row.get(k) for _, row in sample.ledger)]
+    kinds = books.kinds if len(books.kinds) > 1 else []
     table = Table(box=None, pad_edge=False, show_edge=False, header_style="dim")
     table.add_column("where the relevance went", overflow="fold")
     table.add_column("relevance", justify="right", no_wrap=True)
-    if len(kinds) > 1:
-        for kind in kinds:
-            table.add_column(kind.replace("_", " "), justify="right", overflow="fold")
-    pad: list[Any] = [""] * (len(kinds) if len(kinds) > 1 else 0)
-    for point in sample.points:
-        table.add_row(Text(point.name), number(float(point.relevance.sum())), *pad)
-    for layer, amounts in sample.ledger:
-        cells = [number(amounts[k]) if k in amounts else "" for k in kinds] if pad else []
-        table.add_row(Text(f"absorbed in {layer}"), number(sum(amounts.values())), *cells)
-    totals = [number(sample.absorbed[k]) for k in kinds] if pad else []
-    table.add_row("absorbed, all layers", number(sum(sample.absorbed.values())), *totals, style="dim")
-    table.add_row("residual", number(sample.residual), *pad)
-    table.add_row(Text("seed"), number(sample.seed), *pad, style="bold")
+    for kind in kinds:
+        table.add_column(kind.replace("_", " "), justify="right", overflow="fold")
+    lines = books.lines()
+    styles = [None] * (len(lines) - 3) + ["dim", None, "bold"]  # the last are the sum, the residual and the seed
+    for line, style in zip(lines, styles, strict=True):
+        cells = [number(line.kinds[k]) if k in line.kinds else "" for k in kinds]
+        table.add_row(Text(line.label), number(line.value), *cells, style=style)
     return table

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ..books import Books
 from ..errors import InputError
 from ..explanation import Explanation
+from ..targets import Spec
 
 __all__ = ["Point", "Sample", "Tokens", "number", "samples", "visible"]
 
 Tokens = Sequence[str] | Sequence[Sequence[str]]
 
+# what + and - mean, by method
+SIGNS = {
+    "lrp": ("raises the explained score", "lowers it"),
+    "sensitivity": ("how strongly the score reacts (squared derivative)", ""),
+    "gradient": ("a larger value here would raise the explained score", "would lower it"),
+}
 BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
@@ -69,29 +77,41 @@ class Sample:
         explained: the score in words, such as "logits, class 1 (positive)".
         scores: [(class, score)] of the explained output, empty where it is no vector of classes.
         predicted: the class with the largest score, "" where there are no scores.
-        seed, total, residual: relevance at the start, what arrived at the attribution points, what is missing.
-        absorbed: {kind: relevance}; ledger: [(layer, {kind: relevance})].
+        books: where relevance started and ended, by the names that are shown.
     """
 
     title: str
     explained: str
     scores: tuple[tuple[str, float], ...]
     predicted: str
-    seed: float
-    total: float
-    absorbed: Mapping[str, float]
-    ledger: tuple[tuple[str, Mapping[str, float]], ...]
-    residual: float
+    books: Books
     points: tuple[Point, ...]
     settings: str
     unknown: bool = False
+    method: str = "lrp"
+
+    @property
+    def signs(self) -> tuple[str, str]:
+        """What a positive and a negative number say; the second is empty where there are none."""
+        return SIGNS.get(self.method, SIGNS["lrp"])
+
+    @property
+    def instead(self) -> str:
+        """Empty for LRP; of a method that keeps no books, what there is to say instead."""
+        if self.method == "lrp":
+            return ""
+        name = self.method.replace("_", " ")
+        if np.isnan(self.books.residual):
+            return f"{name}: no relevance is conserved, so there are no books to close."
+        rest = number(self.books.residual)
+        return f"{name}: score - score of the baseline - sum = {rest} (completeness); layers keep no books."
 
     @property
     def note(self) -> str:
         """A warning where the explained score is negative, else empty."""
-        if self.seed >= 0:
+        if self.books.seed >= 0 or self.method == "sensitivity":
             return ""
-        return f"The explained score is negative ({number(self.seed)}): + still means raises this score, - lowers it further."
+        return f"The explained score is negative ({number(self.books.seed)}): + still means raises this score, - lowers it further."
 
 
 def samples(
@@ -115,6 +135,10 @@ def samples(
     Raises:
         InputError: the tokens don't fit the batch or the length of time.
     """
+    if explanation.several:  # one after the other, by sample
+        options: Any = {"tokens": tokens, "classes": classes, "titles": titles, "unknown": unknown, "limit": limit}
+        each = [samples(explanation.select(k), **options) for k in range(len(explanation.seed))]
+        return [sample for row in zip(*each, strict=True) for sample in row]
     count = len(explanation.seed)
     names = _named(explanation, tokens, count)
     settings = ", ".join(
@@ -123,6 +147,7 @@ def samples(
     out = []
     for b in range(count if limit is None else min(count, limit)):
         points = tuple(_point(explanation, name, b, count, names.get(name)) for name in explanation.relevance)
+        books = explanation.books(b)
         scores, predicted = _scores(explanation, b, count, classes)
         out.append(
             Sample(
@@ -130,25 +155,19 @@ def samples(
                 explained=_explained(explanation, b, count, classes, bool(scores)),
                 scores=scores,
                 predicted=predicted,
-                seed=float(explanation.seed[b]),
-                total=float(sum(p.relevance.sum() for p in points)),
-                absorbed={kind: _entry(amount, b) for kind, amount in explanation.absorbed.items()},
-                ledger=tuple(
-                    (visible(layer), {kind: _entry(amount, b) for kind, amount in kinds.items()})
-                    for layer, kinds in explanation.ledger.items()
+                books=Books(
+                    seed=books.seed,
+                    points={p.name: value for p, value in zip(points, books.points.values(), strict=True)},
+                    ledger={visible(layer): kinds for layer, kinds in books.ledger.items()},
+                    residual=books.residual,
                 ),
-                residual=float(explanation.residual[b]),
                 points=points,
                 settings=settings,
                 unknown=unknown,
+                method=explanation.method,
             )
         )
     return out
-
-
-def _entry(amount: Any, b: int) -> float:
-    array = np.atleast_1d(amount)
-    return float(array[b if array.size > b else 0])
 
 
 def _named(explanation: Explanation, tokens: Tokens | None, count: int) -> dict[str, list[list[str]]]:
@@ -197,10 +216,15 @@ def _scores(explanation: Explanation, b: int, count: int, classes: Sequence[str]
 
 
 def _explained(explanation: Explanation, b: int, count: int, classes: Sequence[str], vector: bool) -> str:
-    name = visible(explanation.explained)
-    target = np.atleast_1d(explanation.target)
-    if vector and target.ndim == 1 and target.size in (1, count):
-        return f"{name}, {_class(int(target[b if target.size > 1 else 0]), classes)}"
+    name, target = visible(explanation.explained), explanation.target
+    said = explanation.settings.get("target", "")  # of onnx_lrp.targets
+    if isinstance(target, Spec):
+        return f"{name}, {visible(target.words(lambda index: _class(index, classes), b))}"
+    target = np.atleast_1d(target)
+    where = f", {visible(said)}" if said.startswith("step ") else ""
+    if (vector or where) and target.ndim == 1 and target.size in (1, count):
+        index = int(target[b if target.size > 1 else 0])
+        return f"{name}{where.split(', class')[0]}" + (f", {_class(index, classes)}" if index >= 0 else ", which is padding here")
     if target.ndim > 1:
         return f"{name}, the chosen class at every position"
     return name

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from .build import Builder, Case, generators, opsets
 
-__all__ = ["features"]
+__all__ = ["preparations"]
 
 KINDS = ("Scaler", "Normalizer", "Imputer", "missing", "ArrayFeatureExtractor", "FeatureVectorizer", "Binarizer")
 CLASSICAL = {"domain": "ai.onnx.ml"}
 
 
 @st.composite
-def features(draw: Any, *, kind: str | None = None, integers: bool | None = None) -> Case:
+def preparations(draw: Any, *, kind: str | None = None, integers: bool | None = None) -> Case:
     """One such op on floats or integers, then a dense layer. ``kind``: one of ``KINDS`` or any (None). Shrinks to a Scaler."""
     b = Builder(draw(generators()), draw(opsets(least=11)))
     kind = kind or draw(st.sampled_from(KINDS))

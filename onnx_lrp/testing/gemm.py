@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from .build import Builder, Case, generators, opsets
 
-__all__ = ["dense_spellings", "gemm_forms", "gemms"]
+__all__ = ["dense", "dense_spellings", "gemm_forms"]
 
 SPELLINGS = ("gemm", "transposed", "scaled", "matmul", "bias last", "bias first", "two biases", "left", "batched")
 
 
 @st.composite
-def gemms(draw: Any) -> Case:
+def dense(draw: Any) -> Case:
     """One to three dense layers, each in a spelling of its own. Shrinks to one Gemm."""
     b = Builder(draw(generators()), draw(opsets()))
     batch, width = draw(st.integers(1, 3)), draw(st.integers(1, 4))

@@ -1,24 +1,27 @@
 """Laws that every model keeps, as plain functions: give a model and its inputs, get an AssertionError with numbers if it is broken.
 
-Options of :func:`onnx_lrp.load` pass through, so a law can be asked under any rule; all run eagerly unless ``jit`` says otherwise.
+A model is anything :func:`onnx_lrp.load` takes. Its options pass through, so a law can be asked under any rule; all run eagerly
+unless ``jit`` says otherwise. Every tolerance is relative to something that is stated, and can be passed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
 
+from ..errors import ParityError
 from ..explainer import Explainer, load
-from ..explanation import Explanation
-from ..inputs import prepare_inputs
-from ..targets import Target
+from . import measures
+from .measures import CLOSED, SAME, Figure, compared
 
 __all__ = [
     "assert_batch_equivariant",
     "assert_conserves",
+    "assert_deterministic",
+    "assert_finite",
     "assert_linear",
     "assert_matches_runtime",
     "assert_padding_neutral",
@@ -26,117 +29,74 @@ __all__ = [
 ]
 
 Feeds = Mapping[str, np.ndarray]
-CLOSED = {"float32": 1e-5, "float64": 1e-10}
 
 
 def _load(model: Any, options: dict[str, Any]) -> Explainer:
     return load(model, **{"jit": "eager", "verify": "never", **options})
 
 
-def _close(what: str, got: Any, want: Any, tolerance: float) -> None:
-    got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
-    assert got.shape == want.shape, f"{what}: shape {got.shape}, expected {want.shape}"
-    scale = max(float(np.abs(want).max(initial=0)), 1e-6)
-    error = float(np.abs(got - want).max(initial=0))
-    assert error <= tolerance * scale, f"{what}: off by {error:.2e} of {scale:.2e} (tolerance {tolerance:g})"
+def _hold(figures: Sequence[Figure]) -> None:
+    broken = "; ".join(str(f) for f in figures if not f.holds)
+    assert not broken, broken
 
 
 def assert_matches_runtime(model: Any, feeds: Feeds, *, tolerance: float = 1e-4, **options: Any) -> None:
     """The forward pass is onnxruntime's, relative to the largest magnitude of each output."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    want = dict(zip([o.name for o in session.get_outputs()], session.run(None, dict(feeds)), strict=True))
-    got = _load(model, options).predict(feeds)
-    for name, array in want.items():
-        _close(f"output {name!r}", got[name], array, tolerance)
-
-
-def _magnitudes(explanation: Explanation) -> tuple[np.ndarray, np.ndarray]:
-    """(Σ, Σ of magnitudes) of the relevance, each (B,), in float64."""
-    total = size = np.zeros(len(explanation.seed))
-    for point, relevance in explanation.relevance.items():
-        axis, array = explanation.axes[point][0], relevance.astype(np.float64)
-        over = tuple(a for a in range(array.ndim) if a != axis)
-        total, size = total + array.sum(over), size + np.abs(array).sum(over)
-    return total, size
+    explainer = _load(model, options)
+    want = explainer._runtime.forward(feeds)
+    assert want is not None, f"onnxruntime can't run the model: {explainer._runtime.reference[1]}"
+    got = explainer.predict(feeds)
+    _hold([compared(f"output {n!r}", got[n], a, tolerance) for n, a in want.items()])
 
 
 def assert_conserves(
     model: Any, feeds: Feeds, *, target: Any = None, precision: str = "float32", tolerance: float | None = None, **options: Any
 ) -> None:
-    """seed = Σ relevance + Σ absorbed for every sample, relative to what moved; residual and ledger say the same.
+    """seed = Σ relevance + Σ absorbed for every sample and class, relative to what moved; residual and ledger say the same.
 
-    ``tolerance``: default 1e-5 in float32, 1e-10 in float64.
+    What moved: |seed| + Σ |relevance| + Σ |absorbed|. ``tolerance``: default 1e-5 in float32, 1e-10 in float64.
     """
-    bound = CLOSED[precision] if tolerance is None else tolerance
     explanation = _load(model, {"precision": precision, **options}).explain(feeds, target)
-    seed = explanation.seed.astype(np.float64)
-    total, size = _magnitudes(explanation)
-    absorbed = {k: v.astype(np.float64) for k, v in explanation.absorbed.items()}
-    left = seed - total - sum(absorbed.values())
-    moved = np.abs(seed) + size + sum(np.abs(v) for v in absorbed.values())
-    assert np.all(np.abs(left) <= bound * moved), f"books open by {left} of {moved} (bound {bound:g})"
-    assert np.all(np.abs(explanation.residual - left) <= 1e-12 * moved), f"residual says {explanation.residual}, it is {left}"
-    booked: dict[str, Any] = {}
-    for kinds in explanation.ledger.values():
-        for kind, amount in kinds.items():
-            booked[kind] = booked.get(kind, 0) + amount.astype(np.float64)
-    assert booked.keys() == absorbed.keys(), f"the ledger holds {sorted(booked)}, absorbed {sorted(absorbed)}"
-    for kind, amount in absorbed.items():
-        off = np.abs(booked[kind] - amount)
-        assert np.all(off <= bound * moved), f"ledger and absorbed differ in {kind!r} by {off}"
+    for one in [explanation.select(k) for k in range(len(explanation.seed))] if explanation.several else [explanation]:
+        _hold(measures.conservation(one, CLOSED[precision] if tolerance is None else tolerance))
 
 
 def assert_batch_equivariant(
-    model: Any, feeds: Feeds, *, precision: str = "float64", tolerance: float = 1e-9, **options: Any
+    model: Any, feeds: Feeds, *, precision: str = "float64", tolerance: float = SAME, **options: Any
 ) -> None:
-    """Every sample is explained as if it were alone, and the order of samples does not matter."""
+    """Every sample is explained as if it were alone, and the order of samples does not matter.
+
+    Relative to the largest relevance or seed; ``tolerance``: rounding of float64, however often the stabilizer magnifies it.
+    """
     explainer = _load(model, {"precision": precision, **options})
-    axes = {n: explainer._plan.batch_axis(n) for n in feeds}
-    whole = explainer.explain(feeds)
-    count = len(whole.seed)
-    for rows in (list(range(count))[::-1], *([k] for k in range(count))):
-        part = explainer.explain({n: a if axes[n] is None else np.take(a, rows, axes[n]) for n, a in feeds.items()})
-        _close(f"seed of samples {rows}", part.seed, whole.seed[rows], tolerance)
-        for point, relevance in whole.relevance.items():
-            axis = whole.axes[point][0]
-            want = relevance if axis is None else np.take(relevance, rows, axis)
-            _close(f"relevance at {point!r} of samples {rows}", part.relevance[point], want, tolerance)
-
-
-def relevance_of(explainer: Explainer, feeds: Feeds, seed: np.ndarray) -> dict[str, np.ndarray]:
-    """Relevance from any seed of the explained tensor's shape."""
-    return explainer._run(prepare_inputs(feeds, explainer._plan), Target("seed", seed))["relevance"]
+    _hold(measures.equivariance(explainer, feeds, explainer.explain(feeds), tolerance))
 
 
 def assert_linear(
-    model: Any, feeds: Feeds, *, seed: int = 0, precision: str = "float64", tolerance: float = 1e-9, **options: Any
+    model: Any, feeds: Feeds, *, seed: int = 0, precision: str = "float64", tolerance: float = SAME, **options: Any
 ) -> None:
-    """Relevance is linear in the seed: R(2a − 3b) = 2 R(a) − 3 R(b)."""
+    """Relevance is linear in the seed: R(2a − 3b) = 2 R(a) − 3 R(b), relative to the largest of the parts and of the seeds."""
     explainer = _load(model, {"precision": precision, **options})
-    scores = explainer.explain(feeds)
-    shape = _explained_shape(explainer, feeds, scores)
-    rng = np.random.default_rng(seed)
-    a, b = rng.normal(size=shape), rng.normal(size=shape)
-    first, second = relevance_of(explainer, feeds, a), relevance_of(explainer, feeds, b)
-    both = relevance_of(explainer, feeds, 2 * a - 3 * b)
-    for point, relevance in both.items():
-        # where 2 R(a) and 3 R(b) cancel, rounding is relative to the parts
-        scale = max(np.abs(2 * first[point]).max(), np.abs(3 * second[point]).max(), 1e-9)
-        error = np.abs(relevance - (2 * first[point] - 3 * second[point])).max()
-        assert error <= tolerance * scale, f"relevance at {point!r} is not linear in the seed: off by {error:.2e} of {scale:.2e}"
+    shape = measures.explained_shape(explainer, explainer.explain(feeds))
+    assert shape is not None, f"the shape of {explainer._plan.explained!r} is unknown"
+    _hold(measures.linearity(explainer, feeds, shape, seed, tolerance))
 
 
-def _explained_shape(explainer: Explainer, feeds: Feeds, explanation: Explanation) -> tuple[int, ...]:
-    plan = explainer._plan
-    if plan.explained in explanation.outputs:
-        return explanation.outputs[plan.explained].shape
-    sizes = []
-    for dim in plan.vars[plan.explained].dims or ():
-        sizes.append(len(explanation.seed) if dim.has(plan.batch) else dim.size)
-    assert None not in sizes, f"the shape of {plan.explained!r} is unknown"
-    return tuple(int(s) for s in sizes if s is not None)
+def assert_deterministic(
+    model: Any, feeds: Feeds, *, target: Any = None, precision: str = "float32", tolerance: float = 0.0, **options: Any
+) -> None:
+    """Two runs give the same numbers, to the last bit unless ``tolerance`` (relative to each array's largest) says otherwise."""
+    explainer = _load(model, {"precision": precision, **options})
+    _hold([measures.determinism(explainer.explain(feeds, target), explainer.explain(feeds, target), tolerance)])
+
+
+def assert_finite(model: Any, feeds: Feeds, *, target: Any = None, precision: str = "float32", **options: Any) -> None:
+    """No entry of outputs, relevance, absorbed, seed or residual is NaN or infinite."""
+    try:
+        explanation = _load(model, {"precision": precision, **options}).explain(feeds, target)
+    except ParityError as error:
+        raise AssertionError(str(error)) from error
+    _hold([measures.finiteness(explanation)])
 
 
 def assert_padding_neutral(
@@ -161,7 +121,7 @@ def assert_padding_neutral(
         padded[point] = np.where(past, feeds[point] * -3 + 5, feeds[point]).astype(feeds[point].dtype)
     after = explainer.explain(padded)
     for point, relevance in before.relevance.items():
-        _close(f"relevance at {point!r} with other padding", after.relevance[point], relevance, tolerance)
+        _hold([compared(f"relevance at {point!r} with other padding", after.relevance[point], relevance, tolerance)])
 
 
 def assert_within_intervals(model: Any, feeds: Feeds, *, tolerance: float = 1e-9, **options: Any) -> None:

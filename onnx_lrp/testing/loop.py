@@ -188,16 +188,20 @@ def _loop(opset: int, cell: Cell, x: np.ndarray, head: Any, *, hoisted: bool, co
 
 
 @st.composite
-def cell_spellings(draw: Any, *, op: str | None = None) -> tuple[list[ModelProto], dict[str, np.ndarray]]:
+def cell_spellings(draw: Any, *, op: str | None = None, plain: bool = False) -> tuple[list[ModelProto], dict[str, np.ndarray]]:
     """The same LSTM, GRU or RNN as the fused operator, unrolled, as Scan and as Loop, with their common input.
 
-    Shrinks to one unit, one step, one sample.
+    ``plain``: as the fused operator has it, with one bias and (1 − z)·n + z·h, which rules that treat signs apart or give gates a
+    share tell from two biases and from n + z·(h − n). Shrinks to one unit, one step, one sample.
     """
     op = op or draw(st.sampled_from(sorted(GATES)))
     opset = draw(opsets(least=9))
     b = Builder(draw(generators()), opset)
     time, batch, width, size = draw(st.integers(1, 4)), *(draw(st.integers(1, 3)) for _ in range(3))
     cell = Cell(draw, b, op, width, size)
+    if plain:
+        cell.b[len(cell.w) :] = 0
+        cell.mixed = "gates"
     x, head = b.numbers(time, batch, width), (b.numbers(size, 2), b.numbers(2))
     models = [
         _fused(opset, cell, x, head),
