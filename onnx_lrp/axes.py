@@ -20,6 +20,7 @@ def batch_and_times(
 ) -> tuple[Label | None, frozenset[Label]]:
     """(label of the batch, None: one sample; labels that are time)."""
     vars = reader.vars
+    _named(reader, explained)
     times = {r for _, axes, _ in reader.evidence if "time" in axes for r in axes["time"].roots}
     candidates: list[Label] = []
     if batch_axis is not None:
@@ -56,6 +57,21 @@ def batch_and_times(
             return batch, frozenset(t.root for t in times if t.root is not batch)
     notes.append("no axis is the batch both in the explained output and at the attribution points: everything is one sample")
     return None, frozenset(t.root for t in times)
+
+
+def _named(reader: Reader, name: str) -> None:
+    """An axis that nothing is known of is the axis of the inputs that the file gives the same name."""
+    value, dims = reader.shape_of(name), reader.vars[name].dims
+    if value is None or value.shape is None or dims is None or len(value.shape) != len(dims):
+        return
+    entering = {r for v in reader.graph.inputs for d in (reader.vars[v.name].dims or ()) for r in d.roots}
+    for size, dim in zip(value.shape, dims, strict=True):
+        label = reader.symbols.get(size) if isinstance(size, str) else None
+        if label is None or label.root not in entering or len(dim.labels) != 1:
+            continue
+        (own,) = dim.roots
+        if own not in entering and own.size is None:
+            label.join(own)
 
 
 def _unknown(steps: Sequence[Step], vars: Mapping[str, Var], path: Container[str] | None) -> bool:

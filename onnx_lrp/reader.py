@@ -135,7 +135,7 @@ class Reader:
             if not name:
                 continue
             self.unread[name] = (node, reason)
-            value = self._shape_of(name)
+            value = self.shape_of(name)
             dtype = value.dtype if value is not None and value.dtype is not None else np.dtype(np.float32)
             if live and node.op.startswith(QUANTIZING):
                 dtype = np.dtype(np.float32)
@@ -189,7 +189,7 @@ class Reader:
                 continue
             value = info.value if info.value is not None else self._value(node, operands, k, info)
             carries = valued and ((info.dtype.kind in "iuO" and not isinstance(layer, Plain)) or hasattr(layer, "coded"))
-            dims = info.dims if info.dims is not None else self._dims(self._shape_of(name))
+            dims = info.dims if info.dims is not None else self._dims(self.shape_of(name))
             reached = info.live if isinstance(layer, Nested) else live
             var = dataclasses.replace(info, name=name, value=value, dims=dims, live=reached and info.is_float, valued=carries)
             if not var.live:
@@ -223,7 +223,7 @@ class Reader:
             return None
         return results[k]
 
-    def _shape_of(self, name: str) -> Value | None:
+    def shape_of(self, name: str) -> Value | None:
         """What onnx's own shape inference says of a tensor."""
         if self._inferred is None:
             self._inferred = dict(self.graph.value_info)

@@ -220,3 +220,15 @@ def test_a_state_that_grows_an_axis_leaves_one_sample():
     explanation = onnx_lrp.load(model, **EAGER).explain(feeds)
     assert explanation.seed.shape == (1,)
     assert np.abs(explanation.residual).max() < 1e-9
+
+
+def test_an_axis_is_known_by_its_name_where_a_length_is_baked_in():
+    b = builder()
+    x = b.input("x", b.numbers(B, T, F), ["batch", "time", F])
+    y = b.op("Tanh", b.op("MatMul", x, b.weight(F, H)))
+    twice = b.op("Expand", b.op("Unsqueeze", y, b.ints(2)), b.ints(1, 1, 2, 1))
+    twice = b.op("Reshape", twice, b.ints(-1, 2 * T, H))  # repeat_interleave, traced with T steps
+    model, feeds = b.case(b.gemm(b.op("ReduceMean", twice, axes=[1], keepdims=0), H, 2))
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info(b.nodes[-1].output[0], TensorProto.FLOAT, ["batch", 2]))
+    holds(model, feeds)
