@@ -250,8 +250,11 @@ class Explainer:
             target = self._seed(target, feeds)
         ready = prepare(target, like)
         for given in (ready.value, ready.other):
-            if given is not None and ready.mode != "seed" and given.size not in (1, batch) and max(given.shape) == given.size:
-                raise InputError(f"target has {given.size} entries for {batch} samples")
+            at = self._samples_of_target()
+            if given is None or ready.mode == "seed" or at is None or given.ndim <= at:
+                continue
+            if given.shape[at] not in (1, batch):
+                raise InputError(f"target has {given.shape[at]} entries for {batch} samples")
         kept = resolve(plan, keep)
         raw = self._chunks(feeds, ready, lambda result, part: {**result, "outputs": self._outputs(result, part)}, kept, other)
         absorbed: dict[str, np.ndarray] = {}
@@ -308,6 +311,15 @@ class Explainer:
                 if self._plan.batch is not None and tuple(dim.roots) == (self._plan.batch.root,):
                     return int(array.shape[axis])
         return 1
+
+    def _samples_of_target(self) -> int | None:
+        """The axis of the samples in a target, which has no axis of classes; None where samples and positions share one."""
+        plan = self._plan
+        axis = plan.batch_axis(plan.explained)
+        dims = plan.vars[plan.explained].dims or ()
+        if axis is None or len(dims[axis].labels) != 1:
+            return None
+        return axis - (plan.class_axis is not None and plan.class_axis < axis)
 
     def _sums(self, point: str, relevance: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """(B,), or (K, B) of several classes: relevance per sample; the batch may be merged with others (the letters of words)."""

@@ -130,6 +130,8 @@ def test_the_batch_is_what_the_samples_of_all_layers_have_in_common(time_first):
     explanation = holds(model, feeds)
     assert explanation.axes["x"][0] == int(time_first)
     assert_batch_equivariant(model, feeds)
+    with pytest.raises(onnx_lrp.InputError, match="2 entries for 3 samples"):
+        onnx_lrp.load(model, **EAGER).explain(feeds, [0, 1])
 
 
 def test_the_batch_may_be_merged_at_an_attribution_point():
