@@ -13,7 +13,7 @@ import onnx
 from onnx import helper, numpy_helper
 from onnx.backend.base import Backend, BackendRep
 
-from .composites import assign, make_composite
+from .composites import Assignment
 from .errors import InputError, UnsupportedModel
 from .graph import Graph, load_graph
 from .nested import Step
@@ -68,7 +68,7 @@ class Prepared(BackendRep):
         plan = _forward_plan(graph, reader)
         arrays = [*given.values(), *graph.constants.values()]
         precision = "float64" if any(a.dtype == np.float64 for a in arrays) else "float32"
-        program = Program(plan, policy=Policy(), rules=assign(plan, make_composite("epsilon")), precision=precision, jit=self._jit)
+        program = Program(plan, policy=Policy(), rules=Assignment((), {}), precision=precision, jit=self._jit)
         results = program({n: given[n] for n in plan.feeds}, Target("forward"))["outputs"]
         return tuple(_as(results[v.name], v) for v in self._model.graph.output)
 

@@ -107,7 +107,7 @@ def test_help_and_version(capsys):
         ("explain", MODEL, "ids.npy", "--save", "out.txt"),
         ("explain", MODEL, "ids.npy", "--html", "out.npz"),
         ("explain", MODEL, "out.json", "--save", "out.json"),
-        ("explain", MODEL, "ids.npy", "--rule", "gamma"),
+        ("explain", MODEL, "ids.npy", "--rule", "gama"),
         ("explain", MODEL, "ids.npy", "--epsilon", "-1"),
         ("weights", MODEL, "out.txt"),
         ("weights", MODEL, "out.npz", "--order", "xyz"),
