@@ -26,7 +26,7 @@ RULES = [
     ZBox(0.01, -3.0, 2.0),
 ]
 GATES = ["half", "prop", "abs"]
-FEW = settings(max_examples=max(4, settings.get_profile(settings.get_current_profile_name()).max_examples // 8))
+FEW = settings(max_examples=max(3, settings.get_profile(settings.get_current_profile_name()).max_examples // 8))
 names = [str(r) for r in RULES]
 
 
