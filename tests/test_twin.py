@@ -46,10 +46,10 @@ def network(seed, *, direction, lens, states, mean):
     return model, feeds, {**weights, "backwards": {"forward": [False], "reverse": [True]}.get(direction, [False, True])}
 
 
-def compare(model, feeds, weights, *, mean, precision, epsilon, delta):
+def compare(model, feeds, weights, *, mean, precision, epsilon, delta, gates="all"):
     explanation = onnx_lrp.load(
-        model, epsilon=epsilon, bias_factor=delta, precision=precision, jit="eager", verify="never"
-    ).explain(feeds, keep=["lstm:h", "lstm:c"])
+        model, epsilon=epsilon, bias_factor=delta, gates=gates, precision=precision, jit="eager", verify="never"
+    ).explain(feeds, keep=["lstm:h", "lstm:c"] if gates == "all" else [])
     tolerance = {"float32": 1e-5, "float64": 1e-10}[precision]
     exact = {k: v.astype(np.float64) if v.dtype.kind == "f" else v for k, v in weights.items() if k != "backwards"}
     exact["backwards"] = weights["backwards"]
@@ -57,12 +57,12 @@ def compare(model, feeds, weights, *, mean, precision, epsilon, delta):
     for k in range(feeds["x"].shape[1]):
         sample = {n: np.take(a, k, batch_axis[n]) for n, a in feeds.items()}
         sample = {n: a.astype(np.float64) if a.dtype.kind == "f" else a for n, a in sample.items()}
-        relevance, absorbed, _, states = twin.network(sample, exact, mean=mean, epsilon=epsilon, delta=delta)
+        relevance, absorbed, _, states = twin.network(sample, exact, mean=mean, epsilon=epsilon, delta=delta, gates=gates)
         scale = max(np.abs(r).max() for r in relevance.values())
         for name, want in relevance.items():
             got = np.take(explanation.relevance[name], k, 1)
             assert np.abs(got - want).max() <= tolerance * scale, (name, np.abs(got - want).max() / scale)
-        for state, want in states.items():
+        for state, want in states.items() if gates == "all" else ():
             got = explanation.hidden[f"lstm:{state}"][:, :, k]
             assert np.abs(got - want).max() <= tolerance * max(scale, np.abs(want).max()), (state, np.abs(got - want).max())
         moved = scale + sum(abs(a) for a in absorbed.values())
@@ -88,6 +88,22 @@ def compare(model, feeds, weights, *, mean, precision, epsilon, delta):
 def test_engine_is_its_twin(direction, lens, states, mean, epsilon, delta, precision):
     model, feeds, weights = network(5, direction=direction, lens=lens, states=states, mean=mean)
     compare(model, feeds, weights, mean=mean, precision=precision, epsilon=epsilon, delta=delta)
+
+
+@pytest.mark.parametrize("gates", ["half", "prop", "abs"])
+@pytest.mark.parametrize("epsilon", [0.001, 0.1])
+@pytest.mark.parametrize(
+    ("direction", "lens", "states", "mean"),
+    [
+        ("forward", False, (), False),
+        ("reverse", True, ("h0", "c0"), True),
+        ("bidirectional", True, (), False),
+        ("bidirectional", False, ("h0", "c0"), True),
+    ],
+)
+def test_engine_is_its_twin_under_every_gate_rule(direction, lens, states, mean, epsilon, gates):
+    model, feeds, weights = network(5, direction=direction, lens=lens, states=states, mean=mean)
+    compare(model, feeds, weights, mean=mean, precision="float64", epsilon=epsilon, delta=0.0, gates=gates)
 
 
 def test_twin_is_noticed_when_wrong(monkeypatch):

@@ -1,7 +1,8 @@
 """The slow twin: LRP of LSTM, pooling and dense layers, message by message, one sample at a time, in float64.
 
 Written from the papers: z_ij = x_i w_ij, R_{i←j} = (z_ij + δ·(b_j + ε·sign z_j)/N) / (z_j + ε·sign z_j) · R_j with sign 0 = +1
-(Bach et al. 2015, eq. 58; Arras et al. 2017, section 2.2, which use δ = 1 for their sanity check), gates get nothing (ibid.).
+(Bach et al. 2015, eq. 58; Arras et al. 2017, section 2.2, which use δ = 1 for their sanity check).
+Gates get nothing (ibid.), or what the rules of Arras et al. 2019 give them.
 """
 
 from __future__ import annotations
@@ -52,34 +53,56 @@ def lstm(x, w, u, b, h0, c0, length, backwards):
         z = w @ x[t] + u @ h + b[: 4 * size] + b[4 * size :]
         i, o, f = (sigmoid(z[k * size : (k + 1) * size]) for k in range(3))
         g = np.tanh(z[3 * size :])
-        steps.append((t, h, f * c, i * g))
+        steps.append((t, h, c, (i, o, f, g)))
         c = f * c + i * g
         h = o * np.tanh(c)
         y[t] = h
     return y, h, c, steps
 
 
-def lstm_relevance(x, w, u, b, steps, r_y, r_h, r_c, books: Books):
+def product(gate, signal, r, rule, books: Books):
+    """(relevance of the gate, of the signal) of their product, entry by entry (Arras et al. 2019: LRP-all, -half, -prop, -abs)."""
+    out_gate, out_signal = np.zeros(len(r)), np.zeros(len(r))
+    for k in range(len(r)):
+        g, s = gate[k], signal[k]
+        if rule == "all":
+            shares = 0.0, r[k]
+        elif rule == "half":
+            shares = r[k] / 2, r[k] / 2
+        elif rule == "abs":
+            shares = abs(g) / (abs(g) + abs(s)) * r[k], abs(s) / (abs(g) + abs(s)) * r[k]
+        else:  # prop, stabilized as any quotient is
+            shares = linear(np.array([g, s]), np.ones((2, 1)), np.zeros(1), r[k : k + 1], books)
+        out_gate[k], out_signal[k] = shares
+    return out_gate, out_signal
+
+
+def lstm_relevance(x, w, u, b, steps, r_y, r_h, r_c, books: Books, gates: str = "all"):
     """Relevance of x (T, I), h0 and c0, given that of Y, the last h and the last c; and of h_t and c_t at every step (T, H)."""
     size = u.shape[1]
-    candidate = np.concatenate([w[3 * size :].T, u[3 * size :].T])  # (I + H, H)
-    bias = b[3 * size : 4 * size] + b[7 * size :]
     r_x, r_h, r_c = np.zeros(x.shape), np.array(r_h), np.array(r_c)
     met = {"h": np.zeros((len(x), size)), "c": np.zeros((len(x), size))}
-    for t, h, kept, added in reversed(steps):
-        # h = o·tanh(c): the signal takes all
+    for t, h, c, (i, o, f, g) in reversed(steps):
+        # h = o·tanh(c)
         met["h"][t] = r_h + r_y[t]
-        r_c = r_c + r_h + r_y[t]
+        r_o, r_signal = product(o, np.tanh(f * c + i * g), r_h + r_y[t], gates, books)
+        r_c = r_c + r_signal
         met["c"][t] = r_c
         # c = f·c₋ + i·g: a sum whose lower units are all 2H products
-        both = np.concatenate([kept, added])
+        both = np.concatenate([f * c, i * g])
         own = np.concatenate([np.eye(size), np.eye(size)])
         shares = linear(both, own, np.zeros(size), r_c, books)
-        r_c, r_g = shares[:size], shares[size:]
-        # i·g: g takes all; its pre-activation is a sum over x and h₋
-        lower = linear(np.concatenate([x[t], h]), candidate, bias, r_g, books)
-        r_x[t] += lower[: x.shape[1]]
-        r_h = lower[x.shape[1] :]
+        r_f, r_c = product(f, c, shares[:size], gates, books)
+        r_i, r_g = product(i, g, shares[size:], gates, books)
+        # a pre-activation is a sum over x and h₋; gates that got nothing send nothing
+        r_h = np.zeros(size)
+        for k, r in enumerate((r_i, r_o, r_f, r_g)):
+            own = slice(k * size, (k + 1) * size)
+            weights = np.concatenate([w[own].T, u[own].T])  # (I + H, H)
+            bias = b[own] + b[4 * size + k * size : 4 * size + (k + 1) * size]
+            lower = linear(np.concatenate([x[t], h]), weights, bias, r, books)
+            r_x[t] += lower[: x.shape[1]]
+            r_h += lower[x.shape[1] :]
     return r_x, r_h, r_c, met
 
 
@@ -90,7 +113,7 @@ def pool(y, r, books: Books):
     return linear(y.reshape(-1), w, np.zeros(size), r, books).reshape(steps, size)
 
 
-def network(sample, weights, *, mean, epsilon, delta, lens=True):
+def network(sample, weights, *, mean, epsilon, delta, gates="all"):
     """The whole network of ``test_twin.network`` for one sample.
 
     Logits = V₂ᵀ tanh(V₁ᵀ features + Sᵀ x_0 + d₁) + d₂ with features = mean of Y over time or the last h of each direction.
@@ -121,7 +144,7 @@ def network(sample, weights, *, mean, epsilon, delta, lens=True):
         own = slice(d * size, (d + 1) * size)
         r_h = np.zeros(size) if mean else r_features[own]
         r_d, r_h0, r_c0, met = lstm_relevance(
-            x, weights["W"][d], weights["R"][d], weights["B"][d], steps, r_y[:, own], r_h, np.zeros(size), books
+            x, weights["W"][d], weights["R"][d], weights["B"][d], steps, r_y[:, own], r_h, np.zeros(size), books, gates
         )
         r_x += r_d
         states.append((r_h0, r_c0))
