@@ -23,6 +23,8 @@ from .untangle import appended, renamed, untangled
 
 __all__ = ["Graph", "Node", "Rebuilder", "Value", "load_graph"]
 
+NAMELESS = {"", "?", "*", "-1", "None"}  # what some exporters write for any size, one name for all of them
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Value:
@@ -241,7 +243,8 @@ class _Reader:
         if not tensor.HasField("shape"):
             return Value(proto.name, dtype, None)
         shape = tuple(
-            d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else (d.dim_param or None) for d in tensor.shape.dim
+            d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else (None if d.dim_param in NAMELESS else d.dim_param)
+            for d in tensor.shape.dim
         )
         return Value(proto.name, dtype, shape)
 
@@ -274,10 +277,10 @@ class _Reader:
         own = {v.name for v in inputs}
         scope = {**{name: array for name, array in outer.items() if name not in own}, **constants}
         kept: list[Node] = []
-        for index, node in enumerate(nodes):
-            self._node(node, index, scope, constants, kept)
-        from .idioms import read_idioms
+        from .idioms import read_idioms, unrounded
 
+        for index, node in enumerate(unrounded(nodes)):
+            self._node(node, index, scope, constants, kept)
         return Graph(
             nodes=tuple(read_idioms(kept, scope)),
             inputs=inputs,

@@ -6,11 +6,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import onnx
 
 from .graph import Node
 from .rewrite import Rewriting
 
-__all__ = ["read_idioms", "sigmoids", "softpluses"]
+__all__ = ["read_idioms", "sigmoids", "softpluses", "unrounded"]
 
 LARGE = 15.0  # where x and softplus x are the same number, to 3e-7
 
@@ -18,6 +19,38 @@ LARGE = 15.0  # where x and softplus x are the same number, to 3e-7
 def read_idioms(nodes: Sequence[Node], constants: Mapping[str, np.ndarray]) -> list[Node]:
     """Nodes with every idiom that is known here as the op that it stands for."""
     return softpluses(sigmoids(nodes, constants), constants)
+
+
+def unrounded(nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """Nodes with every bias that is rounded to steps of a dynamic scale, Cast(Floor(b / (scale · weights' scale))), left as it is.
+
+    The first quantizers wrote it before they added it to the integers of a ConvInteger. As that scale is a batch's, not the
+    network's, the dequantized network has the bias in floating point.
+    """
+    made = {name: node for node in nodes for name in node.output}
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in nodes:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    changed: dict[int, onnx.NodeProto] = {}
+    for node in nodes:
+        quotient = made.get(node.input[0]) if node.op_type in ("Floor", "Round") else None
+        scale = made.get(quotient.input[1]) if quotient is not None and quotient.op_type == "Div" else None
+        if scale is None or scale.op_type != "Mul" or not any(_is_dynamic_scale(made.get(n), n) for n in scale.input):
+            continue
+        casts = readers.get(node.output[0], [])
+        if casts and all(n.op_type == "Cast" for n in casts):
+            changed[id(node)] = onnx.helper.make_node("Identity", list(node.input), list(node.output), name=node.name)
+            for cast in casts:
+                whole = onnx.helper.make_node(
+                    "Cast", list(cast.input), list(cast.output), name=cast.name, to=onnx.TensorProto.FLOAT
+                )
+                changed[id(cast)] = whole
+    return [changed.get(id(node), node) for node in nodes]
+
+
+def _is_dynamic_scale(node: onnx.NodeProto | None, name: str) -> bool:
+    return node is not None and node.op_type == "DynamicQuantizeLinear" and node.output[1] == name
 
 
 def softpluses(nodes: Sequence[Node], constants: Mapping[str, np.ndarray]) -> list[Node]:

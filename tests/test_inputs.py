@@ -219,3 +219,12 @@ def test_a_cut_behind_an_op_nobody_can_run_is_entered_directly():
     assert np.all(np.abs(explanation.residual) < 1e-5)
     with pytest.raises(onnx_lrp.InputError, match="don't fit"):
         explainer.explain({"y": values[0]})
+
+
+@pytest.mark.parametrize("name", ["?", "*", "-1"])
+def test_any_size_is_no_name(name):
+    """Some exporters write one placeholder for every size they don't know: these sizes need not be equal."""
+    b = Builder(np.random.default_rng(0), 17)
+    x = b.input("x", b.numbers(2, 4, 3), [name, name, 3])
+    model, feeds = b.case(b.gemm(b.over("ReduceMean", b.op("Tanh", x), 1, keepdims=0), 3, 2))
+    assert onnx_lrp.load(model).explain(feeds).relevance["x"].shape == (2, 4, 3)

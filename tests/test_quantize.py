@@ -291,3 +291,27 @@ def test_convolutions_between_quantized_tensors(kind, dtype, zero):
         y = b.op("QLinearAveragePool", q, *here, *after, kernel_shape=[2, 2], **last)
     y = b.op("DequantizeLinear", y, *after) if after else y
     roughly(*b.case(b.op("Tanh", y)), steps=step)
+
+
+def test_a_bias_in_steps_of_a_dynamic_scale():
+    """Early quantizers round it to integers that a batch's scale decides; the dequantized network has the bias itself."""
+    models = []
+    for quantized in (True, False):
+        b = Grid(np.random.default_rng(4), 17)
+        x = b.input("x", b.numbers(2, 3, 6), ["batch", 3, 6])
+        w, step, bias = b.grid(2, 3, 2), np.float32(0.02), b.numbers(2)
+        if quantized:
+            q = b.op("DynamicQuantizeLinear", x)
+            b.nodes[-1].output.extend(["scale", "zero"])
+            scale = b.op("Mul", "scale", b.const(step))
+            whole = b.op("Cast", b.op("Floor", b.op("Div", b.const(bias), scale)), to=onnx.TensorProto.INT32)
+            y = b.op("ConvInteger", q, b.const(w, np.int8), "zero", b.const(0, np.int8))
+            y = b.op("Cast", b.op("Add", y, b.op("Reshape", whole, b.ints(1, -1, 1))), to=onnx.TensorProto.FLOAT)
+            y = b.op("Mul", y, scale)
+        else:
+            y = b.op("Conv", x, b.const((w * step).astype(np.float32)), b.const(bias))
+        models.append(b.case(b.op("Tanh", b.op("Flatten", b.op("Tanh", y)))))
+    (quantized, feeds), (plain, _) = models
+    got, want = (onnx_lrp.load(m, **EAGER).explain(feeds, 0) for m in (quantized, plain))
+    np.testing.assert_allclose(got.relevance["x"], want.relevance["x"], rtol=1e-6, atol=1e-9)
+    onnx_lrp.load(quantized, verify="always").explain(feeds, 0)

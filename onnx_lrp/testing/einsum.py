@@ -26,7 +26,7 @@ EQUATIONS: dict[str, str] = {
     "btw,hw->bt": "hw",
     "btw,h->bwth": "h",
     "btw,...w->bt...": "w",
-    "...tw,...tw->...w": "tw",
+    "...tw,...tw->...w": "1tw",  # onnxruntime wants both ellipses to be of one rank
 }
 SIGNALS = ("btw,bsw->bts", "...tw,...sw->...ts", "btw,btw->btw", "btw,btv->bwv", "btw,bsv->b")
 GATED = ("bst,btw->bsw", "...st,...tw->...sw", "btw,bst->bsw")
@@ -37,7 +37,7 @@ def einsums(draw: Any, *, equation: str | None = None) -> Case:
     """One Einsum between dense layers. ``equation``: one of ``EQUATIONS``, or any (None). Shrinks to a transpose."""
     b = Builder(draw(generators()), draw(opsets(least=13)))
     batch, time, width, hidden = (draw(st.integers(1, 3)) for _ in range(4))
-    sizes = {"b": batch, "t": time, "w": width, "h": hidden}
+    sizes = {"b": batch, "t": time, "w": width, "h": hidden, "1": 1}
     x = b.series(time, batch, width)
     z = b.op("Tanh", x) if draw(st.booleans()) else b.op("Add", b.op("MatMul", x, b.weight(width, width)), b.weight(width))
     equation = equation or draw(st.sampled_from([*EQUATIONS, *SIGNALS, *GATED]))
