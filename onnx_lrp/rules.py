@@ -154,9 +154,9 @@ class Rule(abc.ABC):
         return ()
 
     @property
-    @abc.abstractmethod
     def channels(self) -> Sequence[Channel]:
-        """Channels that its cotangents go back in."""
+        """Channels that its cotangents go back in: those it needs, if nothing else is said."""
+        return self.needs
 
     @property
     def reaches_zeros(self) -> bool:
@@ -269,10 +269,6 @@ class WSquare(Rule):
     def needs(self) -> Sequence[Channel]:
         return (SQUARE,)
 
-    @property
-    def channels(self) -> Sequence[Channel]:
-        return self.needs
-
     def share(self, z: Tensor, sums: Mapping[Channel, Tensor], r: Tensor) -> Shares:
         s, stabilizer = stabilized(sums[SQUARE], r, self.epsilon)
         return Shares({SQUARE: s}, stabilizer, _without(sums[SQUARE], r, self.epsilon))
@@ -285,10 +281,6 @@ class Flat(Rule):
     @property
     def needs(self) -> Sequence[Channel]:
         return (COUNT,)
-
-    @property
-    def channels(self) -> Sequence[Channel]:
-        return self.needs
 
     def share(self, z: Tensor, sums: Mapping[Channel, Tensor], r: Tensor) -> Shares:
         s = tf.math.divide_no_nan(r, sums[COUNT])  # a count needs no stabilizer
@@ -313,10 +305,6 @@ class ZBox(Rule):
     def needs(self) -> Sequence[Channel]:
         box = Box(self.low, self.high)
         return Channel("plain", "centred", box), Channel("abs", "half", box)
-
-    @property
-    def channels(self) -> Sequence[Channel]:
-        return self.needs
 
     def share(self, z: Tensor, sums: Mapping[Channel, Tensor], r: Tensor) -> Shares:
         centred, half = self.needs
