@@ -81,6 +81,10 @@ class Layer(abc.ABC):
     def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
         """The forward pass; ``p`` are the parameters as tensors."""
 
+    def tensors(self) -> Mapping[str, np.ndarray]:
+        """The parameters in the form in which :meth:`run` takes them."""
+        return self.parameters
+
     def signals(self, xs: Sequence[Var]) -> Sequence[int]:
         """Inputs that relevance may go to."""
         return [i for i, x in enumerate(xs) if x.is_float]

@@ -84,7 +84,7 @@ class Program:
         """The parameters of every step; of a loop also those of its body's steps, and results that are constant."""
         out: list[Any] = []
         for step in steps:
-            own: Any = {k: tf.constant(self._cast(v)) for k, v in step.layer.parameters.items()}
+            own: Any = {k: tf.constant(self._cast(v)) for k, v in step.layer.tensors().items()}
             if isinstance(step.layer, Nested):
                 body = step.layer.body
                 constants = {k: tf.constant(self._cast(v)) for k, v in body.constants.items()}

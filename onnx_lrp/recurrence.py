@@ -1,7 +1,7 @@
-"""What the recurrent ops share: directions, lengths, initial states, activations and the loop over time.
+"""What the recurrent ops share: directions, lengths, initial states and activations around the loops of :mod:`onnx_lrp.timeloop`.
 
-A subclass says what one step does forward and backward; everything around it (which operand is what, both directions, padding, the
-projections outside the loop) stands here once.
+A subclass says what one step does forward and backward; everything around it (which operand is what, both directions, padding,
+segments that are run again on the way back) stands here once.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from . import segments
 from ._lazy import tf
 from .dims import fresh, unify
 from .layer import Opaque, PerSample, Share, Trace
 from .registry import Var
-from .rules import mapped
+from .timeloop import Lower, Pass, Sum, flip, forth
 
-__all__ = ["Recurrent", "activations", "directions", "flip", "operands", "scan"]
+__all__ = ["Recurrent", "activations", "check_shapes", "directions", "operands", "pick"]
 
 Tensor = Any
 
@@ -70,63 +71,9 @@ def activations(
     return tuple(tuple(out[d * size : (d + 1) * size]) for d in range(count))
 
 
-def flip(x: Tensor, lens: Tensor | None) -> Tensor:
-    """x (T, B, …) reversed in time; with lengths, each sample within its own."""
-    if lens is None:
-        return tf.reverse(x, [0])
-    return tf.reverse_sequence(x, lens, seq_axis=0, batch_axis=1)
-
-
-def scan(
-    step: Callable[[Sequence[Tensor], Sequence[Tensor]], tuple[Sequence[Tensor], Sequence[Tensor]]],
-    xs: Sequence[Any],
-    carry: Sequence[Tensor],
-    *,
-    steps: Any,
-    widths: Sequence[int],
-    backwards: bool = False,
-) -> tuple[Sequence[Tensor], Sequence[Any]]:
-    """Run ``step(rows, carry) → (carry, written)`` over ``steps`` of all ``xs``, from the end if ``backwards``.
-
-    ``xs``: tensors (T, …) or TensorArrays of an earlier scan, which are read without a copy. ``widths``: last axis of what is
-    written a step, each (B, width). Returns the final carry and what was written as TensorArrays, in the order of time.
-    """
-    dtype, batch = carry[0].dtype, carry[0].shape[0]
-    arrays = [
-        tf.TensorArray(x.dtype, size=steps, element_shape=x.shape[1:], clear_after_read=False).unstack(x) if tf.is_tensor(x) else x
-        for x in xs
-    ]
-    writes = tuple(tf.TensorArray(dtype, size=steps, element_shape=[batch, w], clear_after_read=False) for w in widths)
-
-    def body(k: Tensor, state: Any, outs: Any) -> Any:
-        t = steps - 1 - k if backwards else k
-        state, written = step([a.read(t) for a in arrays], state)
-        return (
-            k + 1,
-            tuple(state),
-            tuple(o.write(t, w) for o, w in zip(outs, written, strict=True)),
-        )
-
-    _, state, outs = tf.while_loop(
-        lambda k, state, outs: k < steps,
-        body,
-        (tf.constant(0), tuple(carry), writes),
-        maximum_iterations=steps,
-        parallel_iterations=4,
-    )
-    return state, outs
-
-
 def pick(array: np.ndarray, order: Sequence[int], size: int) -> np.ndarray:
     """Reorder the gate blocks of width ``size`` on the last axis."""
     return np.concatenate([array[..., k * size : (k + 1) * size] for k in order], axis=-1)
-
-
-def project(x: Tensor, w: Tensor, *, transpose: bool = False) -> Tensor:
-    """x (T, B, I) times w (I, C) as one GEMM over all steps."""
-    rows = tf.reshape(x, [-1, w.shape[1 if transpose else 0]])
-    shape = tf.concat([tf.shape(x)[:-1], [w.shape[0 if transpose else 1]]], 0)
-    return tf.reshape(tf.matmul(rows, w, transpose_b=transpose), shape)
 
 
 def operands(
@@ -150,71 +97,6 @@ def operands(
     return tuple(slots), parameters, tuple(inputs)
 
 
-@dataclass(frozen=True, eq=False)
-class Lower:
-    """The sum z = x W_x + h W_h + b behind some columns of the pre-activations, as a rule shares it over x and h.
-
-    ``columns``: which; W_x (I, n), W_h (H, n), b (n,) or None are those columns already.
-    """
-
-    rule: Any
-    columns: slice
-    W_x: Tensor
-    W_h: Tensor
-    b: Tensor | None
-
-    def hoisted(self, x: Tensor) -> list[Tensor]:
-        """What x and the bias add to the sums the rule needs, (T, B, n) each, all steps at once."""
-        rows = []
-        for channel in self.rule.needs:
-            z = project(channel.value(x), mapped(channel, self.W_x))
-            constant = None if self.b is None else channel.constant(self.b)
-            rows.append(z if constant is None else z + constant)
-        return rows
-
-    def share(self, z: Tensor, rows: Sequence[Tensor], h: Tensor, r: Tensor, factor: Tensor | None = None) -> Any:
-        """(cotangents (B, n) in the order of the rule's channels, what ends in the stabilizer (B, 1)) of relevance r of z.
-
-        ``factor``: h W_h is multiplied by it (B, n).
-        """
-        sums = {}
-        for channel, row in zip(self.rule.needs, rows, strict=True):
-            part = tf.matmul(channel.value(h), mapped(channel, self.W_h))
-            sums[channel] = row + (part if factor is None else mapped(channel, factor) * part)
-        return taken(self.rule, z, sums, r)
-
-    def to_h(self, cotangents: Sequence[Tensor], h: Tensor, factor: Tensor | None = None) -> Tensor:
-        """Relevance (B, H) of h."""
-        total: Any = 0.0
-        for channel, s in zip(self.rule.channels, cotangents, strict=True):
-            s = s if factor is None else mapped(channel, factor) * s
-            total += channel.value(h) * tf.matmul(s, mapped(channel, self.W_h), transpose_b=True)
-        return total
-
-    def to_x(self, cotangents: Sequence[Tensor], x: Tensor) -> Tensor:
-        """Relevance (T, B, I) of x from the cotangents of all steps, (T, B, n)."""
-        parts = zip(self.rule.channels, cotangents, strict=True)
-        return sum(channel.value(x) * project(s, mapped(channel, self.W_x), transpose=True) for channel, s in parts)
-
-    def to_b(self, cotangents: Sequence[Tensor]) -> Tensor | None:
-        """What the bias absorbs: (B,) of cotangents (T, B, n), (B, 1) of those of one step."""
-        total = None
-        for channel, s in zip(self.rule.channels, cotangents, strict=True):
-            constant = None if self.b is None else channel.constant(self.b)
-            if constant is not None:
-                single = s.shape.rank == 2
-                part = tf.reduce_sum(constant * s, 1, keepdims=True) if single else tf.linalg.matvec(tf.reduce_sum(s, 0), constant)
-                total = part if total is None else total + part
-        return total
-
-
-def taken(rule: Any, z: Tensor, sums: Mapping[Any, Tensor], r: Tensor) -> tuple[list[Tensor], Tensor]:
-    """(cotangents in the order of the rule's channels, what ends in the rule's stabilizer (B, 1)) of relevance r (B, n) of z."""
-    shares = rule.share(z, sums, r)
-    lost = shares.stabilizer if shares.lost is None else shares.stabilizer + shares.lost
-    return [shares.cotangents[channel] for channel in rule.channels], tf.reduce_sum(lost, 1, keepdims=True)
-
-
 def check_shapes(node: Any, count: int, rows: int, size: int, **weights: Any) -> None:
     """Refuse weights that are computed or don't fit hidden_size."""
     for name, weight in weights.items():
@@ -236,6 +118,8 @@ class Recurrent(Opaque):
         clip: pre-activations are clamped to [-clip, clip]; relevance passes.
         batch_first: layout 1 of the standard: x (B, T, I), Y (B, T, D, H), states (B, D, H).
         slots: where x, lens and the initial states come from: an input's index, a parameter's name, or None.
+        segment: keep the states before every so many steps only, and run these again on the way back; None: keep every step.
+        silent: nobody reads Y, which is not made then (an empty tensor).
     """
 
     hidden: int
@@ -244,6 +128,8 @@ class Recurrent(Opaque):
     clip: float | None = None
     batch_first: bool = False
     slots: tuple[int | str | None, ...]
+    segment: int | None = None
+    silent: bool = False
 
     @property
     @abc.abstractmethod
@@ -258,28 +144,38 @@ class Recurrent(Opaque):
     @property
     @abc.abstractmethod
     def saves(self) -> int:
-        """How many tensors (B, H) a step of the forward loop keeps: the new states and what :meth:`cell` adds."""
+        """How many tensors (B, H) a step of the forward loop keeps beside the states."""
 
     @abc.abstractmethod
-    def cell(self, d: int, p: Mapping[str, Tensor]) -> Callable[..., Any]:
-        """One step: (z (B, G·H), states) → (new states, what is kept beside them). The state h₋ before the step is kept last."""
+    def cell(self, d: int, x: Tensor, p: Mapping[str, Tensor]) -> Callable[..., Any]:
+        """One step: (t, states) → (new states, what is kept beside them); x (T, B, I)."""
 
     @abc.abstractmethod
-    def back(self, d: int, rule: Any, trace: Trace, ry: Tensor | None, rs: Sequence[Tensor]) -> Any:
-        """Relevance through one direction's loop, in processing order (ry (T, B, H), rs (B, H) a state).
+    def back(self, d: int, rule: Any, run: Pass, ry: Tensor | None, rs: Sequence[Tensor]) -> Any:
+        """Relevance through one direction's loop (ry (T, B, H), rs (B, H) a state).
 
         Returns (Lower, its cotangents (T, B, n)) for every sum that x is a term of, the even share of x (T, B, 1) or None, what is
-        left at the initial states, and what was absorbed.
+        left at the initial states, and what was absorbed by kind, (B,).
         """
 
-    def lower(self, d: int, rule: Any, p: Mapping[str, Tensor], columns: slice) -> Lower:
-        """The sum behind some columns of the pre-activations."""
-        b = p["b"][d][columns] if "b" in p else None
-        return Lower(rule.rule, columns, p["W_x"][d][:, columns], p["W_h"][d][:, columns], b)
+    def tensors(self) -> Mapping[str, np.ndarray]:
+        """Also W (D, I + H, G·H), W_x above W_h, and W_back (D, n, I + H), the transposed columns of the candidate."""
+        both = np.concatenate([self.parameters["W_x"], self.parameters["W_h"]], 1)
+        back = np.ascontiguousarray(both[:, :, self.candidate].swapaxes(1, 2))
+        rest = {name: array for name, array in self.parameters.items() if name not in ("W_x", "W_h")}
+        return {**rest, "W": both, "W_back": back}
 
-    def ordered(self, d: int, trace: Trace, x: Tensor) -> Tensor:
-        """x (T, B, …) in the order in which direction d processes it."""
-        return flip(x, trace.saved.get("lens")) if self.backwards[d] else x
+    def sum(self, d: int, x: Tensor, p: Mapping[str, Tensor], columns: slice = slice(None)) -> Sum:
+        """The pre-activations in some columns."""
+        return Sum(x, p["W"][d][:, columns], p["b"][d][columns] if "b" in p else None)
+
+    def lower(self, d: int, rule: Any, p: Mapping[str, Tensor], columns: slice) -> Lower:
+        """The sum behind some columns of the pre-activations, on the way back."""
+        features = p["W"].shape[1] - self.hidden
+        w = p["W"][d][:, columns]
+        turned = p["W_back"][d] if columns == self.candidate else tf.transpose(w)
+        b = p["b"][d][columns] if "b" in p else None
+        return Lower(rule.rule, w[:features], w[features:], b, turned[:, :features], turned[:, features:])
 
     def _names(self) -> Sequence[str]:
         return ("x", "lens", *self.states)
@@ -345,85 +241,72 @@ class Recurrent(Opaque):
         lens = self._operand("lens", xs, p)
         if self.batch_first:
             x = tf.transpose(x, [1, 0, 2])
-        saved: dict[str, Any] = {
-            "x": x,
-            "steps": x.shape[0] if x.shape[0] is not None else tf.shape(x)[0],
-        }
         valid = None
         if lens is not None:
             lens = tf.cast(lens, tf.int32)
             valid = tf.expand_dims(tf.transpose(tf.sequence_mask(lens, tf.shape(x)[0], dtype=x.dtype)), 2)  # (T, B, 1)
-            saved["valid"], saved["lens"] = valid, lens
         ys: list[Tensor] = []
         finals: list[Sequence[Tensor]] = []
+        runs: list[Any] = []
         for d, backwards in enumerate(self.backwards):
             start = [self._state(name, d, xs, p, x) for name in self.states]
-            z = project(x, p["W_x"][d])
-            if "b" in p:
-                z += p["b"][d]
-            if backwards:
-                z = flip(z, lens)
-            cell = self.cell(d, p)
-
-            def step(
-                rows: Sequence[Tensor],
-                carry: Sequence[Tensor],
-                cell: Any = cell,
-                masked: bool = valid is not None,
-            ) -> Any:
-                new, kept = cell(rows[0], carry)
-                if masked:
-                    new = [tf.where(rows[1] > 0, a, b) for a, b in zip(new, carry, strict=True)]
-                return new, (*new, *kept, carry[0])
-
-            rows = [z] if valid is None else [z, valid]
-            final, kept = scan(
-                step,
-                rows,
-                start,
-                steps=saved["steps"],
-                widths=[self.hidden] * (self.saves + 1),
-            )
-            saved[f"{d}"] = kept
-            y = kept[0].stack()
-            if valid is not None:
-                y *= valid
-            ys.append(flip(y, lens) if backwards else y)
+            # with lengths a direction starts at each sample's own end
+            turned = flip(x, lens) if backwards and lens is not None else x
+            final, run, y = self._forth(d, turned, start, valid, p)
+            if y is not None:
+                ys.append(flip(y, lens) if turned is not x else y)
             finals.append(final)
-        y = tf.stack([tf.transpose(v, [1, 0, 2]) for v in ys], 2) if self.batch_first else tf.stack(ys, 1)
+            runs.append(run)
         axis = 1 if self.batch_first else 0
-        return Trace(
-            xs,
-            [y, *(tf.stack(state, axis) for state in zip(*finals, strict=True))],
-            p,
-            saved,
-        )
+        if self.silent:
+            y = tf.zeros([0], x.dtype)
+        elif self.batch_first:
+            y = tf.stack([tf.transpose(v, [1, 0, 2]) for v in ys], 2)
+        else:
+            y = tf.stack(ys, 1)
+        outputs = [y, *(tf.stack(state, axis) for state in zip(*finals, strict=True))]
+        return Trace(xs, outputs, p, {"x": x, "lens": lens, "valid": valid, "runs": runs})
+
+    def _forth(self, d: int, x: Tensor, start: Sequence[Tensor], valid: Tensor | None, p: Mapping[str, Tensor]) -> Any:
+        """(last states, what the way back needs, Y of this direction or None where nobody reads it)."""
+        down = self.backwards[d] and valid is None
+
+        def part(x: Tensor, valid: Tensor | None, start: Sequence[Tensor], keep: bool = True) -> Any:
+            cell = self.cell(d, x, p)
+            return forth(cell, x, start, down=down, valid=valid, parameters=p, saves=self.saves, keep=keep)
+
+        if self.segment is None:
+            final, run = part(x, valid, start)
+            y = None if self.silent else run.stacked(0) if valid is None else run.stacked(0) * valid
+            return final, run, y
+        return segments.forth(part, x, start, down=down, valid=valid, size=self.segment, silent=self.silent)
 
     def relevance(self, rule: Any, trace: Trace, rs: Sequence[Tensor | None]) -> Share:
         saved = trace.saved
-        x, lens, valid = saved["x"], saved.get("lens"), saved.get("valid")
+        x, lens, valid = saved["x"], saved["lens"], saved["valid"]
         met: list[list[Tensor]] = []  # relevance of the states at every step, by direction
-        if "keep" in saved:
-            trace = replace(trace, saved={**saved, "keep": met})
         into_x: Any = 0.0
         into: list[Sequence[Tensor]] = []
         totals: dict[str, Any] = {}
         for d, backwards in enumerate(self.backwards):
             ry, *ends = (self._part(r, k, d) for k, r in enumerate(rs))
-            if ry is not None and backwards:
+            turned = backwards and lens is not None
+            if ry is not None and turned:
                 ry = flip(ry, lens)
             if ry is not None and valid is not None:
                 totals["constant"] = totals.get("constant", 0.0) + tf.reduce_sum(ry * (1 - valid), [0, 2])
                 ry = ry * valid
             batch = x.shape[1] if x.shape[1] is not None else tf.shape(x)[1]
             zero = tf.zeros([batch, self.hidden], x.dtype)
-            lowers, shared, left, absorbed = self.back(d, rule, trace, ry, [zero if r is None else r for r in ends])
-            if backwards:
-                met[d:] = [[flip(r, lens) for r in part] for part in met[d:]]
-            for lower, cotangents in lowers:
-                into_x += lower.to_x([flip(s, lens) for s in cotangents] if backwards else cotangents, x)
-            if shared is not None:
-                into_x += flip(shared, lens) if backwards else shared
+            ends = [zero if r is None else r for r in ends]
+            run = saved["runs"][d]
+            if isinstance(run, Pass):
+                seen: list[list[Tensor]] | None = [] if "keep" in saved else None
+                of_x, left, absorbed = self._back(d, rule, replace(run, met=seen), ry, ends)
+                met += [[flip(r, lens) if turned else r for r in part] for part in seen or ()]
+            else:
+                of_x, left, absorbed = run.back(lambda *given, d=d: self._back(d, rule, *given), ry, ends)
+            into_x += flip(of_x, lens) if turned else of_x
             into.append(left)
             for kind, amount in absorbed.items():
                 totals[kind] = totals.get(kind, 0.0) + amount
@@ -442,64 +325,16 @@ class Recurrent(Opaque):
         states = {name[0]: tf.stack(part, 1) for name, part in zip(self.states, zip(*met, strict=True), strict=False)}
         return Share(inputs, {kind: PerSample(amount) for kind, amount in totals.items()}, states)
 
+    def _back(self, d: int, rule: Any, run: Pass, ry: Tensor | None, rs: Sequence[Tensor]) -> Any:
+        """(relevance of x (T, B, I), of the states before the first step, absorbed by kind)."""
+        lowers, shared, left, absorbed = self.back(d, rule, run, ry, rs)
+        into = [lower.to_x(cotangents, run.x) for lower, cotangents in lowers]
+        total = into[0] if len(into) == 1 else tf.add_n(into)
+        return total if shared is None else total + shared, left, absorbed
+
     def _part(self, r: Tensor | None, output: int, d: int) -> Tensor | None:
         if r is None:
             return None
         if output == 0:
             return tf.transpose(r[:, :, d], [1, 0, 2]) if self.batch_first else r[:, d]
         return r[:, d] if self.batch_first else r[d]
-
-    def walk(
-        self,
-        step: Callable[..., Any],
-        trace: Trace,
-        rows: Sequence[Any],
-        ry: Tensor | None,
-        rs: Sequence[Tensor],
-        *,
-        shares: bool,
-        writes: int = 1,
-    ) -> tuple[list[Tensor], Tensor | None, Sequence[Tensor], Tensor]:
-        """The loop over time from the last step to the first around ``step(rows, (states …, absorbed)) → (carry, (s …, share))``.
-
-        Adds the relevance of Y to the first state and leaves padded steps alone. ``shares``: an even share (B, 1) of x is
-        written beside the ``writes`` cotangents. Returns these (T, B, H), shares (T, B, 1) or None, what is left at the states,
-        and absorbed (B,). Where ``trace.saved["keep"]`` is a list, the relevance that each state has at each step is appended to
-        it: of h_t all that comes from Y and from later steps, of c_t that and its own, (T, B, H) each.
-        """
-        keep = trace.saved.get("keep")
-        rows = list(rows)
-        count = len(rows)
-        valid = trace.saved.get("valid")
-        rows += [] if ry is None else [ry]
-        rows += [] if valid is None else [valid]
-
-        def around(now: Sequence[Tensor], carry: Sequence[Tensor]) -> Any:
-            state = list(carry) if ry is None else [carry[0] + now[count], *carry[1:]]
-            new, written = step(now[:count], state)
-            if keep is not None:
-                written = [*written, *(tf.add_n(state[: k + 1]) for k in range(len(self.states)))]
-            if valid is not None:
-                real = now[-1] > 0
-                new = [tf.where(real, a, b) for a, b in zip(new, state, strict=True)]
-                written = [tf.where(real, w, tf.zeros_like(w)) for w in written]
-            return new, written
-
-        widths = [
-            *[self.hidden] * writes,
-            *([1] if shares else []),
-            *([self.hidden] * len(self.states) if keep is not None else []),
-        ]
-        carry = (*rs, tf.zeros_like(rs[0][:, :1]))
-        (*left, absorbed), written = scan(
-            around,
-            rows,
-            carry,
-            steps=trace.saved["steps"],
-            widths=widths,
-            backwards=True,
-        )
-        stacked = [w.stack() for w in written]
-        if keep is not None:
-            keep.append(stacked[-len(self.states) :])
-        return stacked[:writes], stacked[writes] if shares else None, left, tf.reshape(absorbed, [-1])

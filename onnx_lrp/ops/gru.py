@@ -6,7 +6,6 @@ gates and get nothing (gate rule ``all``, Arras et al. 2017). Gates in the order
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +14,11 @@ import numpy as np
 
 from .._lazy import tf
 from ..errors import RuleError
-from ..layer import Trace
-from ..recurrence import Recurrent, check_shapes, directions, operands, project, taken
+from ..recurrence import Recurrent, check_shapes, directions, operands
 from ..recurrence import activations as per_direction
 from ..registry import importer
 from ..rules import mapped
+from ..timeloop import Pass, Step, back, taken
 from .activation import activate
 
 __all__ = ["GRU"]
@@ -43,49 +42,47 @@ class GRU(Recurrent):
 
     @property
     def saves(self) -> int:
-        return 5  # h, (1 − z)·n, z·h₋, r and the candidate's pre-activation
+        return 4  # (1 − z)·n, z·h₋, r and the candidate's pre-activation
 
-    def cell(self, d: int, p: Mapping[str, Tensor]) -> Any:
-        size, w = self.hidden, p["W_h"][d]
+    def cell(self, d: int, x: Tensor, p: Mapping[str, Tensor]) -> Any:
+        size = self.hidden
+        gates, candidate = self.sum(d, x, p, slice(0, 2 * size)), self.sum(d, x, p, self.candidate)
         gate, squash = (activate(name, settings) for name, settings in self.functions[d])
         inside = p["b_h"][d] if "b_h" in p else None
         clamp = self.clamp
 
-        def step(row: Tensor, carry: Sequence[Tensor]) -> Any:
-            (h,) = carry
+        def step(t: Tensor, states: Sequence[Tensor]) -> Any:
+            (h,) = states
+            z, r = (gate(clamp(part)) for part in tf.split(gates(t, h), 2, 1))
             if self.reset_after:
-                zh = tf.matmul(h, w)
-                both = gate(clamp(row[:, : 2 * size] + zh[:, : 2 * size]))
-                z, r = both[:, :size], both[:, size:]
-                recurrent = zh[:, self.candidate]
-                zn = row[:, self.candidate] + r * (recurrent if inside is None else recurrent + inside)
+                recurrent = candidate.of_h(h)
+                zn = candidate.of_x(t) + r * (recurrent if inside is None else recurrent + inside)
             else:
-                both = gate(clamp(row[:, : 2 * size] + tf.matmul(h, w[:, : 2 * size])))
-                z, r = both[:, :size], both[:, size:]
-                zn = row[:, self.candidate] + tf.matmul(r * h, w[:, self.candidate])
+                zn = candidate(t, r * h)
             new, old = (1 - z) * squash(clamp(zn)), z * h
             return (new + old,), (new, old, r, zn)
 
         return step
 
-    def back(self, d: int, rule: Any, trace: Trace, ry: Tensor | None, rs: Sequence[Tensor]) -> Any:
+    def back(self, d: int, rule: Any, run: Pass, ry: Tensor | None, rs: Sequence[Tensor]) -> Any:
         """Per step: h = (1 − z)·n + z·h₋ splits by the epsilon rule; n's pre-activation gets R_n and splits over x and h₋."""
         if rule.gates != "all":
-            return self.back_with_gates(d, rule, trace, ry, rs)
-        p, delta = trace.parameters, rule.bias_factor
+            return self.back_with_gates(d, rule, run, ry, rs)
+        p, delta = run.parameters, rule.bias_factor
         lower = self.lower(d, rule, p, self.candidate)
+        rows = lower.hoisted(run.x)
         inner = p["b_h"][d] if "b_h" in p else None
-        fan_in = float(p["W_x"].shape[1] + self.hidden)
+        fan_in = float(p["W"].shape[1])
 
-        def step(now: Sequence[Tensor], carry: Sequence[Tensor]) -> Any:
-            new, old, r, zn, before, *sums = now
-            s_h, lost_h = rule.ratio(new + old, carry[0])
-            lost_h = tf.reduce_sum(lost_h, 1, keepdims=True)
+        def step(now: Step, carry: Sequence[Tensor]) -> Any:
+            (new, old, r, zn), (before,) = now.kept, now.before
+            s_h, lost_h = rule.ratio(now.after[0], carry[0])
             r_n, kept = new * s_h, old * s_h
             if delta:
-                even = delta * lost_h / (2.0 * self.hidden)
+                even = delta * tf.reduce_sum(lost_h, 1, keepdims=True) / (2.0 * self.hidden)
                 r_n, kept = r_n + even, kept + even
             h, factor = (before, r) if self.reset_after else (r * before, None)
+            sums = [tf.gather(row, now.t) for row in rows]
             if inner is not None:
                 sums = [
                     z if channel.constant(inner) is None else z + mapped(channel, r) * channel.constant(inner)
@@ -93,102 +90,100 @@ class GRU(Recurrent):
                 ]
             s, lost_n = lower.share(zn, sums, h, r_n, factor)
             left = kept + lower.to_h(s, h, factor)
-            bias = _total(lower.to_b(s), _inside(rule.rule, inner, r, s), tf.zeros_like(lost_n))
-            state = (left, carry[1] + bias, carry[2] + lost_h + lost_n)
+            # the bias inside the reset product needs r, so that it adds up in the loop
+            inside = _inside(rule.rule, inner, r, s)
+            absorbed = tf.add_n([carry[2], lost_h, lost_n])
             if not delta:
-                return state, s
-            share = delta * (lost_n + bias) / fan_in
-            return (left + share, *state[1:]), (*s, share)
+                return (left, carry[1] if inside is None else carry[1] + inside, absorbed), (*s, None)
+            bias = lower.to_b(s)
+            lost = tf.reduce_sum(lost_n if inside is None else lost_n + inside, 1, keepdims=True)
+            share = delta * (lost if bias is None else lost + bias) / fan_in
+            return (left + share, carry[1] if inside is None else carry[1] + inside, absorbed), (*s, share)
 
-        start = (*rs, tf.zeros_like(rs[0][:, :1]))  # the bias inside the reset product needs r, so it adds up in the loop
-        rows = [*trace.saved[f"{d}"][1:], *lower.hoisted(self.ordered(d, trace, trace.saved["x"]))]
-        writes = len(rule.rule.channels)
-        s, shared, (left, bias), stabilizer = self.walk(step, trace, rows, ry, start, shares=delta > 0, writes=writes)
+        start = (*rs, tf.zeros_like(rs[0]))
+        s, shared, (left, within), stabilizer = back(step, run, ry, start, shares=delta > 0, writes=len(rule.rule.channels))
         amounts = {"stabilizer": stabilizer}
-        if "b" in p or inner is not None:
-            amounts["bias"] = tf.reshape(bias, [-1])
+        bias = lower.to_b(s)
+        if bias is not None or inner is not None:
+            amounts["bias"] = tf.reduce_sum(within, 1) if bias is None else tf.reduce_sum(within, 1) + bias
         return [(lower, s)], shared, [left], {k: (1.0 - delta) * v for k, v in amounts.items()}
 
-    def back_with_gates(self, d: int, rule: Any, trace: Trace, ry: Tensor | None, rs: Sequence[Tensor]) -> Any:
+    def back_with_gates(self, d: int, rule: Any, run: Pass, ry: Tensor | None, rs: Sequence[Tensor]) -> Any:
         """As :meth:`back`, but (1 − z)·n, z·h₋ and r·h₋ (or r·u with u = h₋ W + b) share between gate and signal.
 
         1 − z is a sum of its own: what z gets of it is −z · s, the 1 is a bias. z's and r's pre-activations are sums over x and h₋.
         """
-        p, delta, size = trace.parameters, rule.bias_factor, self.hidden
+        p, delta, size = run.parameters, rule.bias_factor, self.hidden
         if delta:
             raise RuleError("bias_factor is for gate rule 'all' in recurrent layers")
-        if "keep" in trace.saved:
+        if run.met is not None:
             raise RuleError("the relevance of a recurrent layer's states is kept under gate rule 'all' only")
-        x = self.ordered(d, trace, trace.saved["x"])
         lowers = [self.lower(d, rule, p, slice(k * size, (k + 1) * size)) for k in range(3)]
+        hoisted = [lower.hoisted(run.x) for lower in lowers]
         inner = p["b_h"][d] if "b_h" in p else None
         gate, squash = (activate(name, settings) for name, settings in self.functions[d])
-        needs = len(rule.rule.needs)
-        zx = project(x, p["W_x"][d]) + (p["b"][d] if "b" in p else 0.0)
+        gates = self.sum(d, run.x, p, slice(0, 2 * size))
 
-        def step(now: Sequence[Tensor], carry: Sequence[Tensor]) -> Any:
-            r, zn, before, row, *sums = now
-            z_pre = row[:, :size] + tf.matmul(before, lowers[0].W_h)
-            r_pre = row[:, size : 2 * size] + tf.matmul(before, lowers[1].W_h)
+        def step(now: Step, carry: Sequence[Tensor]) -> Any:
+            (_, _, r, zn), (before,) = now.kept, now.before
+            z_pre, r_pre = tf.split(gates(now.t, before), 2, 1)
             z, n = gate(self.clamp(z_pre)), squash(self.clamp(zn))
-            s_h, lost = rule.ratio((1 - z) * n + z * before, carry[0])
-            lost, bias = tf.reduce_sum(lost, 1, keepdims=True), tf.zeros_like(carry[1])
-            r_rest, r_n, a = rule.split(1 - z, n, (1 - z) * n * s_h)
-            r_z, left, b = rule.split(z, before, z * before * s_h)
-            s_rest, c = rule.ratio(1 - z, r_rest)  # 1 − z
-            r_z, bias = r_z - z * s_rest, bias + tf.reduce_sum(s_rest, 1, keepdims=True)
-            for part in (a, b, c):
-                lost = lost if part is None else lost + tf.reduce_sum(part, 1, keepdims=True)
+            s_h, lost_h = rule.ratio((1 - z) * n + z * before, carry[0])
+            lost = [lost_h]
+            r_rest, r_n, *parts = rule.split(1 - z, n, (1 - z) * n * s_h)
+            r_z, left, part = rule.split(z, before, z * before * s_h)
+            s_rest, more = rule.ratio(1 - z, r_rest)  # 1 − z
+            lost += [more, part, *parts]
+            r_z, constant = r_z - z * s_rest, [s_rest]
+            rows = [[tf.gather(row, now.t) for row in own] for own in hoisted]
             if self.reset_after:
                 u = tf.matmul(before, lowers[2].W_h) + (0.0 if inner is None else inner)
-                terms = {ch: part + ch.value(r * u) for ch, part in zip(rule.rule.needs, sums[2 * needs :], strict=True)}
+                terms = {ch: part + ch.value(r * u) for ch, part in zip(rule.rule.needs, rows[2], strict=True)}
                 s_n, more = taken(rule.rule, zn, terms, r_n)
-                bias = _total(lowers[2].to_b(s_n), None, bias)
                 pairs = zip(rule.rule.channels, s_n, strict=True)
                 r_ru = sum(ch.value(r * u) * mapped(ch, tf.ones_like(s)) * s for ch, s in pairs)
                 r_r, r_u, part = rule.split(r, u, r_ru)
-                bare = dataclasses.replace(lowers[2], b=inner)
                 zero = [
                     tf.zeros_like(u) if inner is None or ch.constant(inner) is None else ch.constant(inner)
                     for ch in rule.rule.needs
                 ]
-                s_u, more_u = bare.share(u, zero, before, r_u)
-                left, bias, lost = left + bare.to_h(s_u, before), _total(bare.to_b(s_u), None, bias), lost + more + more_u
+                s_u, more_u = lowers[2].share(u, zero, before, r_u)
+                left += lowers[2].to_h(s_u, before)
+                within = _inside(rule.rule, inner, None, s_u)
+                constant += [] if within is None else [within]
+                lost += [part, more, more_u]
             else:
-                s_n, more = lowers[2].share(zn, sums[2 * needs :], r * before, r_n)
-                bias, lost = _total(lowers[2].to_b(s_n), None, bias), lost + more
+                s_n, more = lowers[2].share(zn, rows[2], r * before, r_n)
                 r_r, r_h, part = rule.split(r, before, lowers[2].to_h(s_n, r * before))
                 left += r_h
-            lost = lost if part is None else lost + tf.reduce_sum(part, 1, keepdims=True)
-            s_z, more_z = lowers[0].share(z_pre, sums[:needs], before, r_z)
-            s_r, more_r = lowers[1].share(r_pre, sums[needs : 2 * needs], before, r_r)
+                lost += [part, more]
+            s_z, more_z = lowers[0].share(z_pre, rows[0], before, r_z)
+            s_r, more_r = lowers[1].share(r_pre, rows[1], before, r_r)
             for lower, s in ((lowers[0], s_z), (lowers[1], s_r)):
-                left, bias = left + lower.to_h(s, before), _total(lower.to_b(s), None, bias)
-            return (left, carry[1] + bias, carry[2] + lost + more_z + more_r), (*s_z, *s_r, *s_n)
+                left += lower.to_h(s, before)
+            absorbed = tf.add_n([carry[2], more_z, more_r, *(part for part in lost if part is not None)])
+            return (left, tf.add_n([carry[1], *constant]), absorbed), (*s_z, *s_r, *s_n, None)
 
-        rows = [*trace.saved[f"{d}"][3:], zx, *(row for lower in lowers for row in lower.hoisted(x))]
-        start = (*rs, tf.zeros_like(rs[0][:, :1]))
+        start = (*rs, tf.zeros_like(rs[0]))
         count = len(rule.rule.channels)
-        s, _, (left, bias), stabilizer = self.walk(step, trace, rows, ry, start, shares=False, writes=3 * count)
+        s, _, (left, constants), stabilizer = back(step, run, ry, start, shares=False, writes=3 * count)
         parts = [(lower, s[k * count : (k + 1) * count]) for k, lower in enumerate(lowers)]
-        return parts, None, [left], {"stabilizer": stabilizer, "bias": tf.reshape(bias, [-1])}
+        bias = tf.reduce_sum(constants, 1)
+        for lower, cotangents in parts:
+            more = lower.to_b(cotangents)
+            bias = bias if more is None else bias + more
+        return parts, None, [left], {"stabilizer": stabilizer, "bias": bias}
 
 
-def _inside(rule: Any, inner: Tensor | None, r: Tensor, cotangents: Sequence[Tensor]) -> Tensor | None:
-    """What the bias inside the reset product absorbs in one step, (B, 1)."""
+def _inside(rule: Any, inner: Tensor | None, r: Tensor | None, cotangents: Sequence[Tensor]) -> Tensor | None:
+    """What the bias inside the reset product absorbs in one step, (B, H), r multiplied in if given; None: there is none."""
     total = None
     for channel, s in zip(rule.channels, cotangents, strict=True):
         constant = None if inner is None else channel.constant(inner)
         if constant is not None:
-            part = tf.reduce_sum(constant * mapped(channel, r) * s, 1, keepdims=True)
+            part = constant * s if r is None else constant * mapped(channel, r) * s
             total = part if total is None else total + part
     return total
-
-
-def _total(a: Tensor | None, b: Tensor | None, start: Tensor) -> Tensor:
-    for part in (a, b):
-        start = start if part is None else start + part
-    return start
 
 
 @importer("GRU", since=7)

@@ -14,11 +14,11 @@ import numpy as np
 
 from .._lazy import tf
 from ..errors import RuleError
-from ..layer import Trace
-from ..recurrence import Recurrent, check_shapes, directions, operands, pick, project
+from ..recurrence import Recurrent, check_shapes, directions, operands, pick
 from ..recurrence import activations as per_direction
 from ..registry import importer
 from ..rules import mapped
+from ..timeloop import Pass, Step, back
 from .activation import activate
 
 __all__ = ["LSTM"]
@@ -45,93 +45,85 @@ class LSTM(Recurrent):
 
     @property
     def saves(self) -> int:
-        return 5  # h, c, i·g, f·c₋ and the candidate's pre-activation
+        return 3  # i·g, f·c₋ and the candidate's pre-activation
 
-    def cell(self, d: int, p: Mapping[str, Tensor]) -> Any:
-        size, w = self.hidden, p["W_h"][d]
+    def cell(self, d: int, x: Tensor, p: Mapping[str, Tensor]) -> Any:
+        size, pre = self.hidden, self.sum(d, x, p)
         peep = p["P"][d] if "P" in p else None
         gate, squash, emit = (activate(name, settings) for name, settings in self.functions[d])
         clamp = self.clamp
 
-        def step(row: Tensor, carry: Sequence[Tensor]) -> Any:
-            h, c = carry
-            z = row + tf.matmul(h, w)
-            if peep is None:
-                both = gate(clamp(z[:, : 2 * size]))
-                i, f = both[:, :size], both[:, size:]
-            else:
-                i = gate(clamp(z[:, :size] + peep[:size] * c))
-                f = gate(clamp(z[:, size : 2 * size] + peep[size : 2 * size] * c))
-            if self.input_forget:
-                f = 1 - i
-            zc = z[:, self.candidate]
-            ig = i * squash(clamp(zc))
-            fc = f * c
+        def step(t: Tensor, states: Sequence[Tensor]) -> Any:
+            h, c = states
+            zi, zf, zc, zo = tf.split(pre(t, h), 4, 1)
+            if peep is not None:
+                zi, zf = zi + peep[:size] * c, zf + peep[size : 2 * size] * c
+            i = gate(clamp(zi))
+            f = 1 - i if self.input_forget else gate(clamp(zf))
+            ig, fc = i * squash(clamp(zc)), f * c
             new_c = fc + ig
-            zo = z[:, 3 * size :]
             o = gate(clamp(zo if peep is None else zo + peep[2 * size :] * new_c))
             return (o * emit(new_c), new_c), (ig, fc, zc)
 
         return step
 
-    def back(self, d: int, rule: Any, trace: Trace, ry: Tensor | None, rs: Sequence[Tensor]) -> Any:
+    def back(self, d: int, rule: Any, run: Pass, ry: Tensor | None, rs: Sequence[Tensor]) -> Any:
         """Per step: R_c += R_h; the cell's sum c = f·c₋ + i·g splits by the epsilon rule; the candidate's pre-activation
         gets R_g and splits over x and h₋.
         """
         if rule.gates != "all":
-            return self.back_with_gates(d, rule, trace, ry, rs)
-        p, delta = trace.parameters, rule.bias_factor
+            return self.back_with_gates(d, rule, run, ry, rs)
+        p, delta = run.parameters, rule.bias_factor
         lower = self.lower(d, rule, p, self.candidate)
-        fan_in = float(p["W_x"].shape[1] + self.hidden)
+        rows = lower.hoisted(run.x)
+        fan_in = float(p["W"].shape[1])
 
-        def step(now: Sequence[Tensor], carry: Sequence[Tensor]) -> Any:
-            c, ig, fc, zc, before, *sums = now
+        def step(now: Step, carry: Sequence[Tensor]) -> Any:
             r_h, r_c, absorbed = carry
-            s_c, lost_c = rule.ratio(c, r_c + r_h)
-            lost_c = tf.reduce_sum(lost_c, 1, keepdims=True)
+            ig, fc, zc = now.kept
+            before = now.before[0]
+            s_c, lost_c = rule.ratio(now.after[1], r_c + r_h)
             r_g, new_c = ig * s_c, fc * s_c
             if delta:
-                even = delta * lost_c / (2.0 * self.hidden)
+                even = delta * tf.reduce_sum(lost_c, 1, keepdims=True) / (2.0 * self.hidden)
                 r_g, new_c = r_g + even, new_c + even
-            s, lost_z = lower.share(zc, sums, before, r_g)
+            s, lost_z = lower.share(zc, [tf.gather(row, now.t) for row in rows], before, r_g)
             new_h = lower.to_h(s, before)
-            absorbed += lost_c + lost_z
+            absorbed = tf.add_n([absorbed, lost_c, lost_z])
             if not delta:
-                return (new_h, new_c, absorbed), s
-            bias = lower.to_b(s)
-            share = delta * (lost_z if bias is None else lost_z + bias) / fan_in
+                return (new_h, new_c, absorbed), (*s, None)
+            bias, lost = lower.to_b(s), tf.reduce_sum(lost_z, 1, keepdims=True)
+            share = delta * (lost if bias is None else lost + bias) / fan_in
             return (new_h + share, new_c, absorbed), (*s, share)
 
-        rows = [*trace.saved[f"{d}"][1:], *lower.hoisted(self.ordered(d, trace, trace.saved["x"]))]
-        s, shared, left, stabilizer = self.walk(step, trace, rows, ry, rs, shares=delta > 0, writes=len(rule.rule.channels))
+        s, shared, left, stabilizer = back(step, run, ry, rs, shares=delta > 0, writes=len(rule.rule.channels))
         amounts = {"stabilizer": stabilizer}
         bias = lower.to_b(s)
         if bias is not None:
             amounts["bias"] = bias
         return [(lower, s)], shared, left, {k: (1.0 - delta) * v for k, v in amounts.items()}
 
-    def back_with_gates(self, d: int, rule: Any, trace: Trace, ry: Tensor | None, rs: Sequence[Tensor]) -> Any:
+    def back_with_gates(self, d: int, rule: Any, run: Pass, ry: Tensor | None, rs: Sequence[Tensor]) -> Any:
         """As :meth:`back`, but o·tanh(c), i·g and f·c₋ share between gate and signal, and every gate's pre-activation is a sum over
         x, h₋ and, with peepholes, the cell's state (Arras et al. 2019, section 11.3.2).
         """
         if rule.bias_factor:
             raise RuleError("bias_factor is for gate rule 'all' in recurrent layers")
-        if "keep" in trace.saved:
+        if run.met is not None:
             raise RuleError("the relevance of a recurrent layer's states is kept under gate rule 'all' only")
-        p, size, count, needs = trace.parameters, self.hidden, len(rule.rule.channels), len(rule.rule.needs)
-        x = self.ordered(d, trace, trace.saved["x"])
+        p, size, count, needs = run.parameters, self.hidden, len(rule.rule.channels), len(rule.rule.needs)
         lowers = [self.lower(d, rule, p, slice(k * size, (k + 1) * size)) for k in range(4)]
+        sums = [row for lower in lowers for row in lower.hoisted(run.x)]
         gate, squash, emit = (activate(name, settings) for name, settings in self.functions[d])
         peep = [None, None, None, None]
         if "P" in p:
             peep = [p["P"][d][:size], p["P"][d][size : 2 * size], None, p["P"][d][2 * size :]]
-        cells = trace.saved[f"{d}"][1].stack()
-        first = self._state("c0", d, trace.inputs, p, trace.saved["x"])
-        zx = project(x, p["W_x"][d]) + (p["b"][d] if "b" in p else 0.0)
+        pre = self.sum(d, run.x, p)
 
-        def block(k: int, z: Tensor, sums: Sequence[Tensor], h: Tensor, c: Tensor, r: Tensor) -> Any:
+        def block(k: int, z: Tensor, now: Step, c: Tensor, r: Tensor) -> Any:
             """(cotangents, lost, relevance of h, relevance of the cell's state) of one gate's or the candidate's sum."""
-            rows = list(sums[k * needs : (k + 1) * needs])
+            rows = [tf.gather(row, now.t) for row in sums[k * needs : (k + 1) * needs]]
+            h = now.before[0]
             if peep[k] is not None:
                 rows = [row + ch.value(c) * mapped(ch, peep[k]) for ch, row in zip(rule.rule.needs, rows, strict=True)]
             s, lost = lowers[k].share(z, rows, h, r)
@@ -140,18 +132,17 @@ class LSTM(Recurrent):
                 into_c = sum(ch.value(c) * mapped(ch, peep[k]) * part for ch, part in zip(rule.rule.channels, s, strict=True))
             return s, lost, lowers[k].to_h(s, h), into_c
 
-        def step(now: Sequence[Tensor], carry: Sequence[Tensor]) -> Any:
-            c, before, old, row, *sums = now
+        def step(now: Step, carry: Sequence[Tensor]) -> Any:
             r_h, r_c, bias, absorbed = carry
-            z = row + tf.concat([tf.matmul(before, lower.W_h) for lower in lowers], 1)
-            zi, zf, zg, zo = tf.split(z, 4, 1)
+            (before, old), c = now.before, now.after[1]
+            zi, zf, zg, zo = tf.split(pre(now.t, before), 4, 1)
             if "P" in p:
                 zi, zf, zo = zi + peep[0] * old, zf + peep[1] * old, zo + peep[3] * c
             i, f, g, o = gate(self.clamp(zi)), gate(self.clamp(zf)), squash(self.clamp(zg)), gate(self.clamp(zo))
             f = 1 - i if self.input_forget else f
             r_o, r_e, part = rule.split(o, emit(c), r_h)
             parts = [part]
-            s_o, lost, new_h, into_c = block(3, zo, sums, before, c, r_o)
+            s_o, lost, new_h, into_c = block(3, zo, now, c, r_o)
             s_c, part = rule.ratio(c, r_c + r_e + into_c)
             parts.append(part)
             r_i, r_g, part = rule.split(i, g, i * g * s_c)
@@ -161,26 +152,18 @@ class LSTM(Recurrent):
             if self.input_forget:  # f = 1 − i
                 s_f, part = rule.ratio(f, r_f)
                 parts.append(part)
-                r_i, r_f, bias = r_i - i * s_f, tf.zeros_like(r_f), bias + tf.reduce_sum(s_f, 1, keepdims=True)
+                r_i, r_f, bias = r_i - i * s_f, tf.zeros_like(r_f), bias + s_f
             written = {3: s_o}
-            for k, pre, r in ((0, zi, r_i), (1, zf, r_f), (2, zg, r_g)):
-                written[k], more, into_h, into_c = block(k, pre, sums, before, old, r)
+            for k, z, r in ((0, zi, r_i), (1, zf, r_f), (2, zg, r_g)):
+                written[k], more, into_h, into_c = block(k, z, now, old, r)
                 lost, new_h, new_c = lost + more, new_h + into_h, new_c + into_c
-            for part in parts:
-                lost = lost if part is None else lost + tf.reduce_sum(part, 1, keepdims=True)
-            return (new_h, new_c, bias, absorbed + lost), tuple(s for k in range(4) for s in written[k])
+            absorbed = tf.add_n([absorbed, lost, *(part for part in parts if part is not None)])
+            return (new_h, new_c, bias, absorbed), (*(s for k in range(4) for s in written[k]), None)
 
-        rows = [
-            trace.saved[f"{d}"][1],
-            trace.saved[f"{d}"][5],
-            tf.concat([first[None], cells[:-1]], 0),
-            zx,
-            *(row for lower in lowers for row in lower.hoisted(x)),
-        ]
-        start = (*rs, tf.zeros_like(rs[0][:, :1]))
-        s, _, (r_h, r_c, bias), stabilizer = self.walk(step, trace, rows, ry, start, shares=False, writes=4 * count)
+        start = (*rs, tf.zeros_like(rs[0]))
+        s, _, (r_h, r_c, bias), stabilizer = back(step, run, ry, start, shares=False, writes=4 * count)
         parts = [(lower, s[k * count : (k + 1) * count]) for k, lower in enumerate(lowers)]
-        total = tf.reshape(bias, [-1])
+        total = tf.reduce_sum(bias, 1)
         for lower, cotangents in parts:
             more = lower.to_b(cotangents)
             total = total if more is None else total + more

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from .._lazy import tf
-from ..layer import Trace
 from ..recurrence import Recurrent, check_shapes, directions, operands
 from ..recurrence import activations as per_direction
 from ..registry import importer
+from ..timeloop import Pass, Step, back
 from .activation import activate
 
 __all__ = ["RNN"]
@@ -34,37 +34,37 @@ class RNN(Recurrent):
 
     @property
     def saves(self) -> int:
-        return 2  # h and its pre-activation
+        return 1  # the pre-activation
 
-    def cell(self, d: int, p: Mapping[str, Tensor]) -> Any:
-        w = p["W_h"][d]
+    def cell(self, d: int, x: Tensor, p: Mapping[str, Tensor]) -> Any:
+        pre = self.sum(d, x, p)
         ((name, settings),) = self.functions[d]
         squash = activate(name, settings)
 
-        def step(row: Tensor, carry: Sequence[Tensor]) -> Any:
-            z = row + tf.matmul(carry[0], w)
+        def step(t: Tensor, states: Sequence[Tensor]) -> Any:
+            z = pre(t, states[0])
             return (squash(self.clamp(z)),), (z,)
 
         return step
 
-    def back(self, d: int, rule: Any, trace: Trace, ry: Tensor | None, rs: Sequence[Tensor]) -> Any:
-        p, delta = trace.parameters, rule.bias_factor
+    def back(self, d: int, rule: Any, run: Pass, ry: Tensor | None, rs: Sequence[Tensor]) -> Any:
+        p, delta = run.parameters, rule.bias_factor
         lower = self.lower(d, rule, p, self.candidate)
-        fan_in = float(p["W_x"].shape[1] + self.hidden)
+        rows = lower.hoisted(run.x)
+        fan_in = float(p["W"].shape[1])
 
-        def step(now: Sequence[Tensor], carry: Sequence[Tensor]) -> Any:
-            z, before, *sums = now
-            s, lost = lower.share(z, sums, before, carry[0])
+        def step(now: Step, carry: Sequence[Tensor]) -> Any:
+            (z,), (before,) = now.kept, now.before
+            s, lost = lower.share(z, [tf.gather(row, now.t) for row in rows], before, carry[0])
             left = lower.to_h(s, before)
             absorbed = carry[1] + lost
             if not delta:
-                return (left, absorbed), s
-            bias = lower.to_b(s)
+                return (left, absorbed), (*s, None)
+            bias, lost = lower.to_b(s), tf.reduce_sum(lost, 1, keepdims=True)
             share = delta * (lost if bias is None else lost + bias) / fan_in
             return (left + share, absorbed), (*s, share)
 
-        rows = [*trace.saved[f"{d}"][1:], *lower.hoisted(self.ordered(d, trace, trace.saved["x"]))]
-        s, shared, left, stabilizer = self.walk(step, trace, rows, ry, rs, shares=delta > 0, writes=len(rule.rule.channels))
+        s, shared, left, stabilizer = back(step, run, ry, rs, shares=delta > 0, writes=len(rule.rule.channels))
         amounts = {"stabilizer": stabilizer}
         bias = lower.to_b(s)
         if bias is not None:
