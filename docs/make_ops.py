@@ -147,6 +147,8 @@ def measure() -> dict[str, Any]:
     def note(steps: Iterable[Any]) -> None:
         for step in steps:
             node = step.node.origin or step.node
+            if node.op != step.node.op and (node.domain, node.op) in registered():
+                continue  # what is written out beside a node that stays
             own = entry(node.domain, node.op)
             own["families"] = sorted({*own["families"], family(type(step.layer))})
             if hasattr(step.layer, "body"):

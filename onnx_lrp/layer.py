@@ -89,6 +89,10 @@ class Layer(abc.ABC):
         """Inputs that relevance may go to."""
         return [i for i, x in enumerate(xs) if x.is_float]
 
+    def barrier(self, output: int) -> str:
+        """Why no relevance may pass from this output to the inputs, although the layer runs; empty: it may."""
+        return ""
+
     def decision(self, xs: Sequence[Var]) -> str:
         """What was decided about its operands, for ``summary()``: who is the gate, the mask, the normalizer."""
         return ""

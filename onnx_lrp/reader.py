@@ -240,6 +240,11 @@ class Reader:
             return []
         return sources(step, name, self.vars)
 
+    def _barrier(self, name: str) -> str:
+        """Why relevance can't pass the layer that makes a tensor; empty: it can."""
+        step = self.steps.get(name)
+        return "" if step is None else step.layer.barrier(step.outputs.index(name))
+
     def path(self, explained: str) -> tuple[set[str], list[tuple[Node, str]]]:
         """Tensors on the relevance path, and the nodes on it that can't be read."""
         ends = set(self.sources)
@@ -255,6 +260,8 @@ class Reader:
                 continue
             if name in self.unread:
                 bad[id(self.unread[name][0])] = self.unread[name]
+            elif barrier := self._barrier(name):
+                bad[id(self.steps[name].node)] = self.steps[name].node, barrier
             stack.extend(self.signal_inputs(name))
         order = {id(n): i for i, n in enumerate(self.graph.nodes)}
         return path, [bad[k] for k in sorted(bad, key=lambda k: order[k])]
@@ -281,6 +288,8 @@ class Reader:
             if name in inner.steps:
                 runs.add(id(inner.steps[name]))
                 stack.extend(inner.steps[name].inputs)
+                if inner.vars[name].live and (barrier := inner._barrier(name)):
+                    bad[id(inner.steps[name].node)] = f"{inner.steps[name].node.label}: {barrier}"
             elif name in inner.unread:
                 node, reason = inner.unread[name]
                 bad[id(node)] = f"{node.label}: {reason}"

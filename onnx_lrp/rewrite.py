@@ -78,7 +78,10 @@ class Rewriting:
 
 
 def rewriter(op: str, *, domain: str = MICROSOFT) -> Callable[[Callable[..., Iterable[Node]]], Callable[..., Iterable[Node]]]:
-    """Register a function ``(node, graph) → nodes`` in topological order, which together make the outputs of ``node``."""
+    """Register a function ``(node, graph) → nodes`` in topological order, which together make the outputs of ``node``.
+
+    No nodes: this one stays as it is.
+    """
 
     def register(function: Callable[..., Iterable[Node]]) -> Callable[..., Iterable[Node]]:
         _REWRITERS[domain, op] = function
@@ -99,7 +102,8 @@ def rewrite(node: Node, scope: Mapping[str, np.ndarray]) -> tuple[list[Node], di
         return None
     graph = Rewriting(node, scope)
     try:
-        return list(function(node, graph)), graph.added
+        made = list(function(node, graph))
+        return (made, graph.added) if made else None
     except UnsupportedModel as error:
         return [dataclasses.replace(node, refused=str(error))], {}
 

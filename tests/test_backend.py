@@ -28,9 +28,7 @@ EXCLUDED: dict[str, str] = {
     # nothing in a network that is explained
     r"^test_(adagrad|adam|(nesterov_)?momentum)": "training: optimizers",
     rf"^test_nllloss_{PLAIN}|^test_sce_": "training: losses",
-    r"^test_training_dropout(_default|_mask|_default_mask)?$": "training: export for inference",
-    r"^test_batchnorm_.*training_mode": "training: export for inference",
-    r"^test_bernoulli": "random numbers",
+    r"^test_bernoulli|^test_training_dropout(_default|_mask|_default_mask)?$": "random numbers",
     r"^test_(string_|strnormalizer|regex_full_match|tfidfvectorizer|ai_onnx_ml_label_encoder)": "text, before the first float",
     r"^test_image_decoder": "image files, before the first float",
     rf"^test_(blackman|hamming|hann)window{PLAIN}|^test_melweightmatrix|^test_(dft|stft)": "signal processing: no importer",
@@ -57,9 +55,6 @@ EXCLUDED: dict[str, str] = {
     r"^test_scatter(nd|_elements)_.*(mul|max|min)": "scatters that multiply or choose",
     r"^test_einsum_batch_diagonal": "diagonals",
     r"^test_scan_sum": "Scan of opset 8 has a batch axis of its own",
-    rf"^test_layer_normalization{PLAIN}|^test_maxpool_with_argmax": "outputs that no network reads: statistics, indices of winners",
-    rf"^test_mvn{PLAIN}": "normalized over the batch",
-    r"^test_rms_normalization.*_expanded": "axes computed from a shape",
     r"^test_resize_.*(antialias|crop_and_resize|cubic)": "modes of Resize",
     r"^test_resize_downsample_scales_linear_align_corners$": "by the size before it is rounded down; onnxruntime goes by the size",
 }

@@ -2,21 +2,28 @@
 
 What divides is a constant for relevance and what is subtracted as the mean is linear (Ali et al. 2022, *XAI for Transformers*,
 section 3: LRP-LN), so a fused node shares as its decomposition into ReduceMean, Sub, Sqrt, Div, Mul and Add does.
-BatchNormalization's statistics are constants anyway.
+BatchNormalization's statistics are constants anyway. Statistics of the batch make samples depend on each other: such a node
+runs forward, and no relevance passes it.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from onnx import helper
 
 from .._lazy import tf
+from ..dims import Dim
+from ..graph import Node
 from ..layer import Affine, Trace, fill, mixed
 from ..linear import LinearMap
 from ..registry import Var, importer
+from ..rewrite import Rewriting, rewriter
+from ..spelling import Spelling
 
 __all__ = ["ChannelAffine", "Normalized", "Scaled"]
 
@@ -82,7 +89,8 @@ class Normalized(Affine):
 
     The statistics are taken over ``axes`` (``from_axis``: over all axes from it on), inside each of ``groups`` groups of
     channels if that is given: x (B, C, *S) as (B, groups, rest). ``channels``: scale and shift lie along axis 1, else they
-    broadcast.
+    broadcast. ``momentum``: two more outputs (C,), that share of the parameters running_mean and running_var and the rest of this
+    call's statistics. ``batch``: why relevance may not pass, where the statistics are those of all samples.
     """
 
     op: str
@@ -92,17 +100,26 @@ class Normalized(Affine):
     from_axis: int | None = None
     groups: int | None = None
     channels: bool = False
+    momentum: float | None = None
+    batch: str = ""
 
     @property
     def title(self) -> str:
         return self.op
+
+    def barrier(self, output: int) -> str:
+        return "its running statistics are explained: they belong to no sample" if output else self.batch
 
     @property
     def centred(self) -> bool:
         return self.kind != "rms"
 
     def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
-        return [Var("", xs[0].dtype, xs[0].dims)]
+        (x,) = xs
+        whole = Var("", x.dtype, x.dims)
+        if self.momentum is None:
+            return [whole]
+        return [whole, *(Var("", x.dtype, None if x.dims is None else (x.dims[1],)) for _ in range(2))]
 
     def sums(self, xs: Sequence[Var]) -> bool:
         return self.centred or "shift" in self.parameters
@@ -120,8 +137,10 @@ class Normalized(Affine):
         x = self._grouped(xs[0])
         over = self._over(x)
         epsilon = tf.cast(self.epsilon, x.dtype)
+        mean: Any = 0.0
         if self.centred:
-            x -= tf.reduce_mean(x, over, keepdims=True)
+            mean = tf.reduce_mean(x, over, keepdims=True)
+            x -= mean
         power = tf.reduce_mean(x * x, over, keepdims=True)
         inverse = 1 / (tf.sqrt(power) + epsilon) if self.kind == "deviation" else 1 / tf.sqrt(power + epsilon)
         y = tf.reshape(x * inverse, tf.shape(xs[0]))
@@ -129,7 +148,12 @@ class Normalized(Affine):
             y *= self._shaped(p["scale"], y)
         if "shift" in p:
             y += self._shaped(p["shift"], y)
-        return Trace(xs, [y], p, {"inverse": inverse})
+        outputs = [y]
+        if self.momentum is not None:
+            kept = self.momentum
+            for name, now in (("running_mean", mean), ("running_var", power)):
+                outputs.append(kept * p[name] + (1 - kept) * tf.reshape(now, [-1]))
+        return Trace(xs, outputs, p, {"inverse": inverse})
 
     def _shaped(self, v: Tensor, x: Tensor) -> Tensor:
         return _along(v, x) if self.channels else v
@@ -248,24 +272,72 @@ def batch_normalization(
     training_mode: int = 0,
     node: Any,
 ) -> Any:
-    if training_mode:
-        raise node.refuse("training_mode is set: export the model in inference mode")
-    return _batch_norm(X, scale, B, input_mean, input_var, epsilon, node)
+    if not training_mode:
+        return _batch_norm(X, scale, B, input_mean, input_var, epsilon, node)
+    parameters = _parameters(node, X, scale, B)
+    read = any(node.outputs[1:])
+    if read:
+        parameters |= _parameters(node, X, input_mean, input_var, names=("running_mean", "running_var"))
+    dims = _ranked(X, node)
+    return Normalized(
+        parameters=parameters,
+        op=node.node.op,
+        kind="variance",
+        epsilon=epsilon,
+        axes=(0, *range(2, len(dims))),
+        channels=True,
+        momentum=momentum if read else None,
+        batch=_batch(dims, "training_mode is set, so that samples depend on each other: export the model in inference mode"),
+    ), (X,)
 
 
-def _parameters(node: Any, X: Any, scale: Any, shift: Any = None) -> dict[str, np.ndarray]:
-    if any(isinstance(v, Var) for v in (scale, shift)) or not isinstance(X, Var):
-        raise node.refuse("scale and shift must be constant, and the data computed")
-    found = {"scale": scale, "shift": shift}
-    return {k: v for k, v in found.items() if v is not None}
+def _ranked(X: Any, node: Any) -> Sequence[Dim]:
+    if X.dims is None:
+        raise node.refuse("the number of axes is unknown")
+    return X.dims
+
+
+def _batch(dims: Sequence[Dim], why: str) -> str:
+    """Why no relevance may pass what is normalized over axis 0; a batch that the file fixes to one sample is only that sample."""
+    return "" if dims[0].size == 1 else why
+
+
+def _parameters(
+    node: Any, X: Any, first: Any, second: Any = None, *, names: Sequence[str] = ("scale", "shift")
+) -> dict[str, np.ndarray]:
+    if any(isinstance(v, Var) for v in (first, second)) or not isinstance(X, Var):
+        raise node.refuse(f"{' and '.join(names)} must be constant, and the data computed")
+    return {k: v for k, v in zip(names, (first, second), strict=True) if v is not None}
+
+
+@rewriter("LayerNormalization", domain="")
+def layer_norm_statistics(node: Node, graph: Rewriting) -> list[Node]:
+    """Its mean and inverse deviation written out, if it returns them: relevance at a mean is linear, the other one's a constant."""
+    if not any(node.outputs[1:]):
+        return []
+    own = dict(node.attributes)
+    axis, epsilon, stash = own.get("axis", -1), own.get("epsilon", 1e-5), own.get("stash_type", 1)
+    make = Spelling(graph)
+    make(node.op, *node.inputs, to=graph.output(0), version=node.version, **own)
+    make.made[-1] = dataclasses.replace(make.made[-1], name=node.name)  # weights and messages go by it
+    x = make.cast(graph.input(0), helper.tensor_dtype_to_np_dtype(stash))
+    if axis < 0:
+        axes = graph.constant(range(axis, 0), np.int64)
+    else:
+        rank = make("Size", make("Shape", x))
+        axes = make("Range", graph.constant(axis, np.int64), rank, graph.constant(1, np.int64))
+    mean = make("ReduceMean", x, axes, to=graph.output(1))
+    if graph.output(2):
+        centred = make("Sub", x, mean)
+        power = make("ReduceMean", make("Mul", centred, centred), axes)
+        make("Reciprocal", make("Sqrt", make("Add", power, graph.constant(epsilon, np.float32))), to=graph.output(2))
+    return make.made
 
 
 @importer("LayerNormalization", since=17)
 def layer_normalization(
     X: Any, Scale: Any, B: Any = None, *, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1, node: Any
 ) -> Any:
-    if any(node.outputs[1:]):
-        raise node.refuse("its second or third output (mean, inverse deviation) is read")
     parameters = _parameters(node, X, Scale, B)
     return Normalized(parameters=parameters, op=node.node.op, kind="variance", epsilon=epsilon, from_axis=axis), (X,)
 
@@ -307,12 +379,10 @@ def _groups(parameters: dict[str, np.ndarray], groups: int, epsilon: float, node
 
 @importer("MeanVarianceNormalization", since=9)
 def mean_variance_normalization(X: Any, *, axes: Any = None, node: Any) -> Any:
-    if X.dims is None:
-        raise node.refuse("the number of axes is unknown")
-    over = tuple(a % len(X.dims) for a in axes or (0, 2, 3))
-    if 0 in over and X.dims[0].size != 1:
-        raise node.refuse("it normalizes over axis 0, so that samples depend on each other")
-    return Normalized(op=node.node.op, kind="deviation", epsilon=1e-9, axes=over), (X,)
+    dims = _ranked(X, node)
+    over = tuple(a % len(dims) for a in axes or (0, 2, 3))
+    batch = _batch(dims, "it normalizes over axis 0, so that samples depend on each other") if 0 in over else ""
+    return Normalized(op=node.node.op, kind="deviation", epsilon=1e-9, axes=over, batch=batch), (X,)
 
 
 @importer("LpNormalization")

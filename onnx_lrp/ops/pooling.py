@@ -100,12 +100,19 @@ def _rest(place: Place, pads: Any) -> Any:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class MaxPool(Routing):
-    """Maximum over windows of x (B, C, *S): the first winner in row-major order takes all, padding never wins."""
+    """Maximum over windows of x (B, C, *S): the first winner in row-major order takes all, padding never wins.
+
+    ``indices``: the winners' places in the flattened x are a second output; "F" counts each channel's with its first axis
+    innermost, None: nothing reads them.
+    """
 
     window: Window
+    indices: str | None = None  # None, "C" or "F"
 
     def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
-        return [Var("", xs[0].dtype, _dims(xs[0], self.window), interval=xs[0].interval, mask=xs[0].mask)]
+        dims = _dims(xs[0], self.window)
+        largest = Var("", xs[0].dtype, dims, interval=xs[0].interval, mask=xs[0].mask)
+        return [largest] if self.indices is None else [largest, Var("", np.dtype(np.int64), dims)]
 
     def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
         (x,) = xs
@@ -117,7 +124,21 @@ class MaxPool(Routing):
         winners = tf.gather(tf.reshape(entries, [-1]), first + count * tf.range(tf.shape(entries)[0]))  # (B·C, O)
         places = self.window.places(spatial_sizes(x))
         shape = tf.concat([tf.shape(x)[:2], tf.stack([q.count for q in places])], 0)
-        return Trace(xs, [tf.reshape(tf.reduce_max(values, -1), shape)], p, {"winners": winners})
+        outputs = [tf.reshape(tf.reduce_max(values, -1), shape)]
+        if self.indices is not None:
+            outputs.append(tf.reshape(self._places(x, winners), shape))
+        return Trace(xs, outputs, p, {"winners": winners})
+
+    def _places(self, x: Tensor, winners: Tensor) -> Tensor:
+        """Of winners (B·C, O), places in the flattened spatial axes: those in the flattened x, as int64."""
+        within = winners
+        if self.indices == "F":
+            within, left, step = tf.zeros_like(winners), winners, 1
+            for size, inner in _strides(spatial_sizes(x)):
+                within += left // inner * step
+                left, step = left % inner, step * size
+        size = tf.reduce_prod(tf.shape(x, out_type=tf.int64)[2:])
+        return tf.cast(within, tf.int64) + size * tf.range(tf.shape(winners, out_type=tf.int64)[0])[:, None]
 
     def _entries(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(place in the flattened spatial axes, whether it is no padding) of every entry of every window, (O, K)."""
@@ -142,7 +163,17 @@ class MaxPool(Routing):
 
     def move(self, trace: Trace, xs: Sequence[Tensor], *, constants: bool) -> Sequence[Tensor]:
         rows = tf.reshape(xs[0], [-1, tf.reduce_prod(tf.shape(xs[0])[2:])])
-        return [tf.reshape(tf.gather(rows, trace.saved["winners"], batch_dims=1), tf.shape(trace.outputs[0]))]
+        largest = tf.reshape(tf.gather(rows, trace.saved["winners"], batch_dims=1), tf.shape(trace.outputs[0]))
+        return [largest, *trace.outputs[1:]]
+
+
+def _strides(sizes: Sequence[Any]) -> list[tuple[Any, Any]]:
+    """(size, entries between neighbours along it) of every axis of a row-major tensor."""
+    found, inner = [], 1
+    for size in reversed(sizes):
+        found.append((size, inner))
+        inner = inner * size
+    return found[::-1]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -216,12 +247,9 @@ def max_pool(
     strides: Any = None,
     node: Any,
 ) -> Any:
-    if any(node.outputs[1:]):
-        raise node.refuse("its second output, the winners' indices, is read")
-    if storage_order:
-        raise node.refuse("storage_order=1 is not read")
     window = Window.read(node, kernel_shape, strides=strides, dilations=dilations, pads=pads, auto_pad=auto_pad, ceil=ceil_mode)
-    return MaxPool(window=window), (X,)
+    indices = None if not any(node.outputs[1:]) else "F" if storage_order else "C"
+    return MaxPool(window=window, indices=indices), (X,)
 
 
 @importer("LpPool", since=2)

@@ -12,7 +12,7 @@ import numpy as np
 from .._lazy import tf
 from ..dims import Dim
 from ..intervals import Interval, times
-from ..layer import Affine, Opaque, Routing, Share, Trace
+from ..layer import Affine, Opaque, Routing, Share, Trace, known
 from ..linear import LinearMap
 from ..registry import ANY, Var, importer
 from .activation import Activation
@@ -200,9 +200,10 @@ class Shared(Opaque):
 
 
 def _read(kind: str, data: Any, axes: Any, keepdims: int, noop: int, node: Any) -> Any:
-    if isinstance(axes, Var):
+    places = known(axes)  # an axis counted from the rank is as good as a constant one
+    if places is None and axes is not None:
         raise node.refuse("axes must be constant")
-    listed = None if axes is None or np.size(axes) == 0 else tuple(int(a) for a in np.atleast_1d(axes))
+    listed = None if places is None or not places.size else tuple(int(a) for a in np.atleast_1d(places))
     if listed is None and noop:
         return _untouched(kind, data)
     if kind in ("Sum", "Mean"):

@@ -49,7 +49,12 @@ def normalizations(draw: Any, *, kind: str | None = None) -> Case:
         axis = draw(st.sampled_from([-1, 2, 1, -2]))
         sizes = (time,) if axis in (-1, 2) else (width, time)
         parameters = [b.weight(*sizes)] if kind.startswith("S") or draw(st.booleans()) else [b.weight(*sizes), b.weight(*sizes)]
-        y = b.op(kind, y, *parameters, axis=axis, epsilon=draw(EPSILONS))
+        count = 3 if kind == "LayerNormalization" and draw(st.booleans()) else 1
+        y, *statistics = b.ops(kind, y, *parameters, outputs=count, axis=axis, epsilon=draw(EPSILONS))
+        if statistics:
+            mean, inverse = statistics
+            inverse = b.op("Min", inverse, b.const(np.float32(2)))  # a large one is as inexact as the differences it is made of
+            y = b.op("Add", b.op("Mul", y, inverse), mean)
     elif kind == "InstanceNormalization":
         y = b.op(kind, y, b.weight(width), b.weight(width), epsilon=draw(EPSILONS))
     elif kind == "GroupNormalization":
@@ -69,7 +74,7 @@ def normalizations(draw: Any, *, kind: str | None = None) -> Case:
     return b.case(b.gemm(y, width, draw(st.integers(1, 3))))
 
 
-SPELLINGS = ("node", "squared by Mul", "squared by Pow", "times the inverse", "centred last")
+SPELLINGS = ("node", "from its statistics", "squared by Mul", "squared by Pow", "times the inverse", "centred last")
 
 
 @st.composite
@@ -95,6 +100,10 @@ def _layer_norm(b: Builder, kind: str, x: str, scale: np.ndarray, shift: np.ndar
     """Over the last axis of x (B, T, H), in one of the ``SPELLINGS``."""
     if kind == "node":
         return b.op("LayerNormalization", x, b.const(scale), b.const(shift), epsilon=float(epsilon))
+    if kind == "from its statistics":
+        _, mean, inverse = b.ops("LayerNormalization", x, b.const(scale), outputs=3, epsilon=float(epsilon))
+        normal = b.op("Mul", b.op("Sub", x, mean), inverse)
+        return b.op("Add", b.op("Mul", normal, b.const(scale)), b.const(shift))
     if kind == "centred last":  # Keras: x (γ/σ) + (β − mean γ/σ), means by GlobalAveragePool
         mean = b.op("GlobalAveragePool", x)
         difference = b.op("Sub", x, mean)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy as np
 from hypothesis import strategies as st
+from onnx import TensorProto
 
 from .build import Builder, Case, generators, opsets
 
@@ -51,7 +54,12 @@ def poolings(draw: Any, *, op: str | None = None) -> Case:
             settings["ceil_mode"] = 1
         if op == "AveragePool" and draw(st.booleans()):
             settings["count_include_pad"] = 1
-    y = b.op(op, x, **settings)
+    if op == "MaxPool" and b.opset >= 10 and draw(st.booleans()):
+        y, indices = b.ops(op, x, outputs=2, storage_order=draw(st.integers(0, 1)), **settings)
+        within = b.op("Mod", indices, b.const(math.prod(sizes), np.int64))  # whatever channel and sample it is
+        y = b.op("Add", y, b.op("Mul", b.op("Cast", within, to=TensorProto.FLOAT), b.const(np.float32(0.1))))
+    else:
+        y = b.op(op, x, **settings)
     if draw(st.booleans()):
         y = b.op("Relu", y)
     y = b.over("ReduceMean", y, *range(2, rank + 2), keepdims=0)
