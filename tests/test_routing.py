@@ -123,6 +123,50 @@ def test_picked_steps_are_slices(seed, sizes, data):
     assert_same([spelled(seed, sizes, summed(count), s) for s in spellings])
 
 
+@pytest.mark.parametrize("op", ["Max", "Min", "Mul"])
+@given(seed=SEEDS, sizes=SIZES, fixed=st.booleans())
+def test_a_scatter_to_every_place_is_the_op_itself(op, seed, sizes, fixed):
+    time = sizes[1]
+
+    def other(b, z):
+        if fixed or op == "Mul":
+            return b.op("Expand", b.weight(time, 4), b.op("Shape", z))
+        return b.op("Add", b.op("Mul", z, b.weight(time, 4)), b.weight(4))
+
+    def scattered(b, z):
+        places = b.op("Expand", b.const(np.arange(time).reshape(1, -1, 1)), b.op("Shape", z))
+        return b.op("ScatterElements", z, places, other(b, z), axis=1, reduction=op.lower())
+
+    def tuples(b, z):
+        batch, _ = dynamic(b, z, 0, 2)
+        samples = b.op("Range", b.const(0, np.int64), b.over("Squeeze", batch, 0), b.const(1, np.int64))
+        places = b.op("Expand", b.op("Reshape", samples, b.ints(-1, 1)), b.op("Concat", batch, b.ints(1), axis=0))
+        return b.op("ScatterND", z, places, other(b, z), reduction=op.lower())
+
+    assert_same([spelled(seed, sizes, summed(time), s) for s in (lambda b, z: b.op(op, z, other(b, z)), scattered, tuples)])
+
+
+def test_the_first_of_equal_updates_wins():
+    """Of the data and two updates at one place, all equal, the data; of the two updates alone the first."""
+    for low, want in ((0.0, [1, 0, 0]), (-9.0, [0, 1, 0])):
+        b = Builder(np.random.default_rng(0), 18)
+        x = b.input("x", np.ones((2, 3), np.float32), ["batch", 3])
+        data = b.op("Add", b.op("Slice", x, b.ints(0), b.ints(1), b.ints(1)), b.const(np.float32(low)))
+        places = b.op("Expand", b.ints(0), b.op("Concat", b.op("Shape", x, start=0, end=1), b.ints(2), axis=0))
+        updates = b.op("Slice", x, b.ints(1), b.ints(3), b.ints(1))
+        case = b.case(b.op("ScatterElements", data, places, updates, axis=1, reduction="max"))
+        np.testing.assert_allclose(explain(case).relevance["x"], [want, want], atol=1e-2)
+
+
+def test_updates_that_multiply_carry_no_relevance():
+    b = Builder(np.random.default_rng(0), 18)
+    x = b.rows(2, 3)
+    places = b.op("Expand", b.ints(0), b.op("Shape", x))
+    model, _ = b.case(b.op("ScatterElements", x, places, b.op("Tanh", x), axis=1, reduction="mul"))
+    with pytest.raises(onnx_lrp.UnsupportedModel, match="updates that carry relevance"):
+        onnx_lrp.load(model, verify="never")
+
+
 @given(SEEDS, SIZES)
 def test_flips_are_equal(seed, sizes):
     """ReverseSequence, Slice with step -1 and a Gather of a reversed range; and what Keras' go_backwards is, all in one LSTM."""

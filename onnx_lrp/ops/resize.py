@@ -1,6 +1,7 @@
 """Resize and Upsample: nearest neighbours are an index map, linear and cubic interpolation are affine with fixed weights.
 
-What a region has outside of the input is a constant. DepthToSpace and SpaceToDepth, which move channels into space and back, are index maps too.
+What a region has outside of the input is a constant. DepthToSpace and SpaceToDepth, which move channels into space and back, are
+index maps, too.
 """
 
 from __future__ import annotations
