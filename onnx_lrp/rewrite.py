@@ -21,7 +21,8 @@ __all__ = ["VERSION", "Rewriting", "rewrite", "rewriter"]
 VERSION = 23  # opset of the nodes that are made, whatever the model's own is
 MICROSOFT = "com.microsoft"
 
-_REWRITERS: dict[tuple[str, str], Callable[[Node, Rewriting], Iterable[Node]]] = {}
+Rewriter = Callable[..., Iterable[Node] | None]
+_REWRITERS: dict[tuple[str, str], Rewriter] = {}
 
 
 class Rewriting:
@@ -77,10 +78,13 @@ class Rewriting:
         return UnsupportedModel(why)
 
 
-def rewriter(op: str, *, domain: str = MICROSOFT) -> Callable[[Callable[..., Iterable[Node]]], Callable[..., Iterable[Node]]]:
-    """Register a function ``(node, graph) → nodes`` in topological order, which together make the outputs of ``node``."""
+def rewriter(op: str, *, domain: str = MICROSOFT) -> Callable[[Rewriter], Rewriter]:
+    """Register a function ``(node, graph) → nodes`` in topological order, which together make the outputs of ``node``.
 
-    def register(function: Callable[..., Iterable[Node]]) -> Callable[..., Iterable[Node]]:
+    None: this one is no such node, and stays.
+    """
+
+    def register(function: Rewriter) -> Rewriter:
         _REWRITERS[domain, op] = function
         return function
 
@@ -99,7 +103,8 @@ def rewrite(node: Node, scope: Mapping[str, np.ndarray]) -> tuple[list[Node], di
         return None
     graph = Rewriting(node, scope)
     try:
-        return list(function(node, graph)), graph.added
+        made = function(node, graph)
+        return None if made is None else (list(made), graph.added)
     except UnsupportedModel as error:
         return [dataclasses.replace(node, refused=str(error))], {}
 

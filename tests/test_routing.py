@@ -146,6 +146,19 @@ def test_a_scatter_to_every_place_is_the_op_itself(op, seed, sizes, fixed):
     assert_same([spelled(seed, sizes, summed(time), s) for s in (lambda b, z: b.op(op, z, other(b, z)), scattered, tuples)])
 
 
+@given(SEEDS, st.integers(1, 3))
+def test_a_diagonal_is_gathered(seed, batch):
+    def gathered(b, z):
+        places = b.op("Expand", b.const(np.arange(4).reshape(1, 4, 1)), b.op("Concat", *dynamic(b, z, 0), b.ints(4, 1), axis=0))
+        return b.op("GatherElements", z, places, axis=2)
+
+    def einsum(equation):
+        return lambda b, z: b.over("Unsqueeze", b.op("Einsum", z, equation=equation), 2)
+
+    spellings = [gathered, *map(einsum, ("bii->bi", "...ii->...i", "b...ii->b...i"))]
+    assert_same([spelled(seed, (batch, 4, 3), summed(4, 1), s) for s in spellings])
+
+
 def test_the_first_of_equal_updates_wins():
     """Of the data and two updates at one place, all equal, the data; of the two updates alone the first."""
     for low, want in ((0.0, [1, 0, 0]), (-9.0, [0, 1, 0])):
