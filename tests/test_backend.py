@@ -54,7 +54,6 @@ EXCLUDED: dict[str, str] = {
     r"^test_optional_get_element_(optional|sequence)": "optionals as graph inputs",
     r"^test_optional_has_element_(tensor|optional|empty_optional)": "optionals as graph inputs",
     r"^test_split_to_sequence_2": "parts of unequal size",
-    r"^test_scan_sum": "Scan of opset 8 has a batch axis of its own",
     rf"^test_layer_normalization{PLAIN}|^test_maxpool_with_argmax": "outputs that no network reads: statistics, indices of winners",
     rf"^test_mvn{PLAIN}": "normalized over the batch",
     r"^test_rms_normalization.*_expanded": "axes computed from a shape",
