@@ -421,6 +421,37 @@ def test_an_optional_that_holds_a_tensor_is_that_tensor():
     assert_same([spelled(0, (2, 3, 2), summed(3), s) for s in (lambda b, z: z, held)])
 
 
+@given(SEEDS, SIZES, st.data())
+def test_parts_of_unequal_size_are_slices(seed, sizes, data):
+    time = sizes[1]
+    first = data.draw(st.integers(1, time - 1))
+    last = data.draw(st.booleans())
+
+    def part(b, z):
+        return b.op("Slice", z, *((b.ints(first), b.ints(time)) if last else (b.ints(0), b.ints(first))), b.ints(1))
+
+    def split(b, z):
+        parts = b.op("SplitToSequence", z, b.ints(first, time - first), axis=1)
+        return b.op("SequenceAt", parts, b.const(data.draw(st.sampled_from([1, -1] if last else [0, -2])), np.int64))
+
+    def listed(b, z):
+        many = b.op("SequenceConstruct", z, part(b, z))
+        return b.op("SequenceAt", many, b.const(1, np.int64))
+
+    around = summed(time - first if last else first)
+    assert_same([spelled(seed, sizes, around, s) for s in (part, split, listed)])
+
+    def joined(b, z):
+        return b.op("ConcatFromSequence", b.op("SplitToSequence", z, b.ints(first, time - first), axis=-2), axis=1)
+
+    def twice(b, z):
+        return b.op("ConcatFromSequence", b.op("SequenceConstruct", part(b, z), z), axis=1)
+
+    assert_same([spelled(seed, sizes, summed(time), s) for s in (lambda b, z: z, joined)])
+    length = time + (time - first if last else first)
+    assert_same([spelled(seed, sizes, summed(length), s) for s in (lambda b, z: b.op("Concat", part(b, z), z, axis=1), twice)])
+
+
 @pytest.mark.parametrize("kind", ["split", "construct", "input"])
 def test_uneven_sequences_are_refused_by_name(kind):
     b = Builder(np.random.default_rng(0), 18)
@@ -433,7 +464,8 @@ def test_uneven_sequences_are_refused_by_name(kind):
         info = helper.make_tensor_sequence_value_info("many", TensorProto.FLOAT, None)
         b.inputs.append(info)
         steps = b.op("SequenceInsert", "many", x)
-    y = b.op("SequenceAt", steps, b.const(0, np.int64))
+    number = b.input("number", np.asarray(0), [])  # known when the model is called
+    y = b.op("SequenceAt", steps, number)
     model, _ = b.case(b.over("ReduceSum", y, 1, keepdims=0))
     with pytest.raises(onnx_lrp.UnsupportedModel, match=r"unequal|different shapes|graph input") as error:
         onnx_lrp.load(model, verify="never")
