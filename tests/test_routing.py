@@ -159,6 +159,21 @@ def test_a_diagonal_is_gathered(seed, batch):
     assert_same([spelled(seed, (batch, 4, 3), summed(4, 1), s) for s in spellings])
 
 
+@pytest.mark.parametrize("reduction", ["max", "min"])
+def test_a_constant_that_updates_are_held_against_only_saturates(reduction):
+    """As in Max and Min; where no update is, the constant takes what arrives."""
+    b = Builder(np.random.default_rng(0), 18)
+    x = b.input("x", np.asarray([[1.0, 2.0], [-2.0, -3.0]], np.float32), ["batch", 2])
+    zeros = b.op(
+        "Expand", b.const(np.zeros((1, 3), np.float32)), b.op("Concat", b.op("Shape", x, start=0, end=1), b.ints(3), axis=0)
+    )
+    places = b.op("Expand", b.ints(1), b.op("Shape", x))
+    model, feeds = b.case(b.op("ScatterElements", zeros, places, x, axis=1, reduction=reduction))
+    got = onnx_lrp.load(model, precision="float64", jit="eager").explain(feeds, onnx_lrp.targets.seed(np.ones((2, 3))))
+    np.testing.assert_array_equal(got.relevance["x"], [[0, 1], [1, 0]] if reduction == "max" else [[1, 0], [0, 1]])
+    np.testing.assert_array_equal(got.absorbed["constant"], [2, 2])
+
+
 def test_the_first_of_equal_updates_wins():
     """Of the data and two updates at one place, all equal, the data; of the two updates alone the first."""
     for low, want in ((0.0, [1, 0, 0]), (-9.0, [0, 1, 0])):

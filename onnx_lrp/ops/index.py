@@ -456,7 +456,7 @@ def _scatter(data: Any, indices: Any, updates: Any, *, tuples: bool, reduction: 
         return (Overwritten if reduction == "none" else Added)(**own), inputs
     if reduction in ("max", "min"):
         own["largest"] = reduction == "max"
-        return (Chosen(**own) if all(live) else Saturated(**own, signal=int(live[1]))), inputs
+        return (Chosen(**own) if all(live) else Saturated(**own, signal=2 if live[1] else 0)), inputs
     if reduction != "mul":
         raise node.refuse(f"reduction={reduction!r} is not read")
     if live[1]:
