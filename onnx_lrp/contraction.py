@@ -124,7 +124,7 @@ class Einsum(Contraction):
     out: str
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
-        return tf.einsum(f"{_spell(self.a)},{_spell(self.b)}->{_spell(self.out)}", a, b)
+        return tf.einsum(f"{spelled(self.a)},{spelled(self.b)}->{spelled(self.out)}", a, b)
 
     def to_a(self, s: Tensor, a: Tensor, b: Tensor) -> Tensor:
         return _transposed(s, self.out, b, self.b, a, self.a)
@@ -143,11 +143,11 @@ class Einsum(Contraction):
         return any(label in self.b and label not in self.out for label in self.a)
 
 
-def parse(equation: str, count: int) -> tuple[list[str], str]:
+def parse(equation: str, count: int, *, diagonals: bool = False) -> tuple[list[str], str]:
     """(terms, output) of an equation, the ellipsis as '.', the output in numpy's order if it is implicit.
 
     Raises:
-        ValueError: a diagonal, a wrong number of terms, or an ellipsis that the output drops.
+        ValueError: a diagonal (of an operand, unless ``diagonals``), a wrong number of terms, or an ellipsis that the output drops.
     """
     text = re.sub(r"\s", "", equation).replace("...", ".")
     left, arrow, out = text.partition("->")
@@ -157,7 +157,7 @@ def parse(equation: str, count: int) -> tuple[list[str], str]:
     letters = [c for term in terms for c in term if c != "."]
     if not arrow:
         out = ("." if "." in left else "") + "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
-    if any(len(set(t)) != len(t) for t in (*terms, out)):
+    if any(len(set(t)) != len(t) for t in (out, *(() if diagonals else terms))):
         raise ValueError(f"equation {equation!r} takes a diagonal")
     if "." in left and "." not in out:
         raise ValueError(f"equation {equation!r} sums over its ellipsis")
@@ -166,7 +166,8 @@ def parse(equation: str, count: int) -> tuple[list[str], str]:
     return terms, out
 
 
-def _spell(term: str) -> str:
+def spelled(term: str) -> str:
+    """A term as an equation has it."""
     return term.replace(".", "...")
 
 
@@ -175,9 +176,9 @@ def _transposed(s: Tensor, out: str, other: Tensor | None, term: str, x: Tensor,
     known = [c for c in own if c != "." and (c in out or c in term)]
     lone = [c for c in own if c != "." and c not in known]  # summed over in x alone: every entry gets a copy
     lead = "..." if "." in out else ""
-    back = tf.einsum(f"{_spell(out)},{_spell(term)}->{lead}{''.join(known)}", s, other) if other is not None else None
+    back = tf.einsum(f"{spelled(out)},{spelled(term)}->{lead}{''.join(known)}", s, other) if other is not None else None
     if back is None:
-        back = tf.einsum(f"{_spell(out)}->{lead}{''.join(known)}", s)
+        back = tf.einsum(f"{spelled(out)}->{lead}{''.join(known)}", s)
     if not lead and not lone:
         return back  # known is own
     order = axes_of(own, [*("." if "." in own else ""), *known, *lone], x.shape.rank)
@@ -203,7 +204,7 @@ def axes_of(own: str, order: Sequence[str], rank: int) -> list[int]:
 
 def single(x: Tensor, own: str, out: str) -> Tensor:
     """The equation ``own -> out`` of one operand."""
-    return tf.einsum(f"{_spell(own)}->{_spell(out)}", x)
+    return tf.einsum(f"{spelled(own)}->{spelled(out)}", x)
 
 
 def single_back(s: Tensor, x: Tensor, own: str, out: str) -> Tensor:

@@ -282,7 +282,7 @@ class _Reader:
         for index, node in enumerate(unrounded(nodes)):
             self._node(node, index, scope, constants, kept)
         return Graph(
-            nodes=tuple(read_idioms(kept, scope)),
+            nodes=tuple(read_idioms(kept, scope, [v.name for v in proto.output])),
             inputs=inputs,
             outputs=tuple(self.value(v) for v in proto.output),
             constants=constants,

@@ -11,14 +11,55 @@ import onnx
 from .graph import Node
 from .rewrite import Rewriting
 
-__all__ = ["read_idioms", "sigmoids", "softpluses", "unrounded"]
+__all__ = ["listed", "read_idioms", "sigmoids", "softpluses", "unrounded"]
 
 LARGE = 15.0  # where x and softplus x are the same number, to 3e-7
 
 
-def read_idioms(nodes: Sequence[Node], constants: Mapping[str, np.ndarray]) -> list[Node]:
-    """Nodes with every idiom that is known here as the op that it stands for."""
-    return softpluses(sigmoids(nodes, constants), constants)
+def read_idioms(nodes: Sequence[Node], constants: Mapping[str, np.ndarray], outputs: Sequence[str] = ()) -> list[Node]:
+    """Nodes with every idiom that is known here as the op that it stands for. ``outputs``: of their graph."""
+    return softpluses(sigmoids(listed(nodes, constants, outputs), constants), constants)
+
+
+def listed(nodes: Sequence[Node], constants: Mapping[str, np.ndarray], outputs: Sequence[str]) -> list[Node]:
+    """Nodes with lists whose elements have sizes of their own, as far as they are read by number or joined, as these elements.
+
+    A sequence is held as a stack of equal tensors otherwise. Exporters write the parts of torch.split(x, [2, 3]) so.
+    """
+    elements: dict[str, tuple[str, ...]] = {}
+    makers: dict[str, Node] = {}
+    out: list[Node] = []
+    for node in nodes:
+        graph = Rewriting(node, constants)
+        many = elements.get(node.inputs[0]) if node.inputs and not node.domain else None
+        if node.domain or not node.outputs:
+            out.append(node)
+        elif node.op == "SequenceConstruct":
+            elements[node.outputs[0]] = node.inputs
+            makers[node.outputs[0]] = node
+            out.append(node)
+        elif node.op == "SplitToSequence" and (sizes := _unequal(node, constants)) is not None:
+            parts = tuple(graph.fresh(f"part{k}") for k in range(sizes.size))
+            split = graph.make("Split", *node.inputs, to=parts, axis=node.attributes.get("axis", 0))
+            elements[node.outputs[0]] = parts
+            makers[node.outputs[0]] = node
+            out += [dataclasses.replace(split, origin=None), node]
+        elif many is not None and node.op == "SequenceAt" and (at := _number(node.inputs[1], constants)) is not None:
+            one = graph.make("Identity", many[int(at)], to=node.outputs[0])
+            out.append(dataclasses.replace(one, name=node.name, origin=None))
+        elif many is not None and node.op == "ConcatFromSequence" and not node.attributes.get("new_axis", 0):
+            whole = graph.make("Concat", *many, to=node.outputs[0], axis=node.attributes["axis"])
+            out.append(dataclasses.replace(whole, name=node.name, origin=None))
+        else:
+            out.append(node)
+    read = {*outputs, *(name for node in out for name in node.reads())}
+    return [node for node in out if all(makers.get(name) is not node or name in read for name in node.outputs)]
+
+
+def _unequal(node: Node, constants: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """The sizes of a SplitToSequence's parts if they are known and differ."""
+    sizes = constants.get(node.inputs[1]) if len(node.inputs) > 1 else None
+    return sizes if sizes is not None and sizes.ndim == 1 and np.unique(sizes).size > 1 else None
 
 
 def unrounded(nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:

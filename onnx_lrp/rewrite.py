@@ -21,7 +21,8 @@ __all__ = ["VERSION", "Rewriting", "rewrite", "rewriter"]
 VERSION = 23  # opset of the nodes that are made, whatever the model's own is
 MICROSOFT = "com.microsoft"
 
-_REWRITERS: dict[tuple[str, str], Callable[[Node, Rewriting], Iterable[Node]]] = {}
+Rewriter = Callable[..., Iterable[Node] | None]
+_REWRITERS: dict[tuple[str, str], Rewriter] = {}
 
 
 class Rewriting:
@@ -77,13 +78,13 @@ class Rewriting:
         return UnsupportedModel(why)
 
 
-def rewriter(op: str, *, domain: str = MICROSOFT) -> Callable[[Callable[..., Iterable[Node]]], Callable[..., Iterable[Node]]]:
+def rewriter(op: str, *, domain: str = MICROSOFT) -> Callable[[Rewriter], Rewriter]:
     """Register a function ``(node, graph) → nodes`` in topological order, which together make the outputs of ``node``.
 
-    No nodes: this one stays as it is.
+    None, or no nodes: this one stays as it is.
     """
 
-    def register(function: Callable[..., Iterable[Node]]) -> Callable[..., Iterable[Node]]:
+    def register(function: Rewriter) -> Rewriter:
         _REWRITERS[domain, op] = function
         return function
 
@@ -102,7 +103,7 @@ def rewrite(node: Node, scope: Mapping[str, np.ndarray]) -> tuple[list[Node], di
         return None
     graph = Rewriting(node, scope)
     try:
-        made = list(function(node, graph))
+        made = list(function(node, graph) or ())
         return (made, graph.added) if made else None
     except UnsupportedModel as error:
         return [dataclasses.replace(node, refused=str(error))], {}

@@ -365,3 +365,33 @@ def test_a_list_appended_to_in_a_loop_is_what_it_collects():
     for jit in ("eager", "graph"):
         testing.assert_conserves(made, {"x": x}, precision="float64", jit=jit)
         np.testing.assert_allclose(relevance(made, {"x": x}, jit=jit)["x"], relevance(scanned(), {"x": x})["x"], rtol=1e-10)
+
+
+def batched(*, lens="", backwards=0):
+    """The cell in a Scan of opset 8: states (B, H) and series (B, T, F), the body one step of one sample."""
+    nodes = [*cell(after="h"), node("Identity", ["h"], ["after"])]
+    body = graph(nodes, [info("before", shape=[4]), info("row", shape=[3])], [info("after", shape=[4]), info("h", shape=[4])])
+    outer = [
+        node("Scan", [lens, "zeros", "x"], ["last", "all"], body=body, num_scan_inputs=1, directions=[backwards]),
+        node("ReduceMean", ["all"], ["mean"], axes=[1], keepdims=0),
+        node("Add", ["mean", "last"], ["sum"]),
+        node("MatMul", ["sum", "head"], ["y"]),
+    ]
+    inputs = [info("x", shape=[2, "time", 3]), *([info(lens, INT, [2])] if lens else [])]
+    return model(outer, inputs, [info("y", shape=[2, 2])], [*CELL, const("zeros", np.zeros((2, 4)))], opset=8)
+
+
+@pytest.mark.parametrize("backwards", [0, 1])
+def test_a_scan_of_opset_8_has_a_batch_of_its_own(backwards):
+    made, x = batched(backwards=backwards), numbers(2, 5, 3)
+    testing.assert_matches_runtime(made, {"x": x})
+    for jit in ("eager", "graph"):
+        testing.assert_conserves(made, {"x": x}, precision="float64", jit=jit)
+    onward = np.ascontiguousarray(np.swapaxes(x[:, ::-1] if backwards else x, 0, 1))
+    want = np.swapaxes(relevance(scanned(), {"x": onward})["x"], 0, 1)
+    np.testing.assert_allclose(relevance(made, {"x": x})["x"], want[:, ::-1] if backwards else want, rtol=1e-9)
+
+
+def test_lengths_of_a_scan_of_opset_8_are_refused():
+    with pytest.raises(onnx_lrp.UnsupportedModel, match="sequence_lens"):
+        onnx_lrp.load(batched(lens="lens"))

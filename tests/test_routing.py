@@ -123,6 +123,78 @@ def test_picked_steps_are_slices(seed, sizes, data):
     assert_same([spelled(seed, sizes, summed(count), s) for s in spellings])
 
 
+@pytest.mark.parametrize("op", ["Max", "Min", "Mul"])
+@given(seed=SEEDS, sizes=SIZES, fixed=st.booleans())
+def test_a_scatter_to_every_place_is_the_op_itself(op, seed, sizes, fixed):
+    time = sizes[1]
+
+    def other(b, z):
+        if fixed or op == "Mul":
+            return b.op("Expand", b.weight(time, 4), b.op("Shape", z))
+        return b.op("Add", b.op("Mul", z, b.weight(time, 4)), b.weight(4))
+
+    def scattered(b, z):
+        places = b.op("Expand", b.const(np.arange(time).reshape(1, -1, 1)), b.op("Shape", z))
+        return b.op("ScatterElements", z, places, other(b, z), axis=1, reduction=op.lower())
+
+    def tuples(b, z):
+        batch, _ = dynamic(b, z, 0, 2)
+        samples = b.op("Range", b.const(0, np.int64), b.over("Squeeze", batch, 0), b.const(1, np.int64))
+        places = b.op("Expand", b.op("Reshape", samples, b.ints(-1, 1)), b.op("Concat", batch, b.ints(1), axis=0))
+        return b.op("ScatterND", z, places, other(b, z), reduction=op.lower())
+
+    assert_same([spelled(seed, sizes, summed(time), s) for s in (lambda b, z: b.op(op, z, other(b, z)), scattered, tuples)])
+
+
+@given(SEEDS, st.integers(1, 3))
+def test_a_diagonal_is_gathered(seed, batch):
+    def gathered(b, z):
+        places = b.op("Expand", b.const(np.arange(4).reshape(1, 4, 1)), b.op("Concat", *dynamic(b, z, 0), b.ints(4, 1), axis=0))
+        return b.op("GatherElements", z, places, axis=2)
+
+    def einsum(equation):
+        return lambda b, z: b.over("Unsqueeze", b.op("Einsum", z, equation=equation), 2)
+
+    spellings = [gathered, *map(einsum, ("bii->bi", "...ii->...i", "b...ii->b...i"))]
+    assert_same([spelled(seed, (batch, 4, 3), summed(4, 1), s) for s in spellings])
+
+
+@pytest.mark.parametrize("reduction", ["max", "min"])
+def test_a_constant_that_updates_are_held_against_only_saturates(reduction):
+    """As in Max and Min; where no update is, the constant takes what arrives."""
+    b = Builder(np.random.default_rng(0), 18)
+    x = b.input("x", np.asarray([[1.0, 2.0], [-2.0, -3.0]], np.float32), ["batch", 2])
+    zeros = b.op(
+        "Expand", b.const(np.zeros((1, 3), np.float32)), b.op("Concat", b.op("Shape", x, start=0, end=1), b.ints(3), axis=0)
+    )
+    places = b.op("Expand", b.ints(1), b.op("Shape", x))
+    model, feeds = b.case(b.op("ScatterElements", zeros, places, x, axis=1, reduction=reduction))
+    got = onnx_lrp.load(model, precision="float64", jit="eager").explain(feeds, onnx_lrp.targets.seed(np.ones((2, 3))))
+    np.testing.assert_array_equal(got.relevance["x"], [[0, 1], [1, 0]] if reduction == "max" else [[1, 0], [0, 1]])
+    np.testing.assert_array_equal(got.absorbed["constant"], [2, 2])
+
+
+def test_the_first_of_equal_updates_wins():
+    """Of the data and two updates at one place, all equal, the data; of the two updates alone the first."""
+    for low, want in ((0.0, [1, 0, 0]), (-9.0, [0, 1, 0])):
+        b = Builder(np.random.default_rng(0), 18)
+        x = b.input("x", np.ones((2, 3), np.float32), ["batch", 3])
+        data = b.op("Add", b.op("Slice", x, b.ints(0), b.ints(1), b.ints(1)), b.const(np.float32(low)))
+        places = b.op("Expand", b.ints(0), b.op("Concat", b.op("Shape", x, start=0, end=1), b.ints(2), axis=0))
+        updates = b.op("Slice", x, b.ints(1), b.ints(3), b.ints(1))
+        case = b.case(b.op("ScatterElements", data, places, updates, axis=1, reduction="max"))
+        np.testing.assert_allclose(explain(case).relevance["x"], [want, want], atol=1e-2)
+
+
+def test_updates_that_multiply_carry_no_relevance():
+    b = Builder(np.random.default_rng(0), 18)
+    x = b.rows(2, 3)
+    places = b.op("Expand", b.ints(0), b.op("Shape", x))
+    model, _ = b.case(b.op("ScatterElements", x, places, b.op("Tanh", x), axis=1, reduction="mul"))
+    with pytest.raises(onnx_lrp.UnsupportedModel, match="updates that carry relevance"):
+        onnx_lrp.load(model, verify="never")
+
+
 @given(SEEDS, SIZES)
 def test_flips_are_equal(seed, sizes):
     """ReverseSequence, Slice with step -1 and a Gather of a reversed range; and what Keras' go_backwards is, all in one LSTM."""
@@ -364,6 +436,37 @@ def test_an_optional_that_holds_a_tensor_is_that_tensor():
     assert_same([spelled(0, (2, 3, 2), summed(3), s) for s in (lambda b, z: z, held)])
 
 
+@given(SEEDS, SIZES, st.data())
+def test_parts_of_unequal_size_are_slices(seed, sizes, data):
+    time = sizes[1]
+    first = data.draw(st.integers(1, time - 1))
+    last = data.draw(st.booleans())
+
+    def part(b, z):
+        return b.op("Slice", z, *((b.ints(first), b.ints(time)) if last else (b.ints(0), b.ints(first))), b.ints(1))
+
+    def split(b, z):
+        parts = b.op("SplitToSequence", z, b.ints(first, time - first), axis=1)
+        return b.op("SequenceAt", parts, b.const(data.draw(st.sampled_from([1, -1] if last else [0, -2])), np.int64))
+
+    def listed(b, z):
+        many = b.op("SequenceConstruct", z, part(b, z))
+        return b.op("SequenceAt", many, b.const(1, np.int64))
+
+    around = summed(time - first if last else first)
+    assert_same([spelled(seed, sizes, around, s) for s in (part, split, listed)])
+
+    def joined(b, z):
+        return b.op("ConcatFromSequence", b.op("SplitToSequence", z, b.ints(first, time - first), axis=-2), axis=1)
+
+    def twice(b, z):
+        return b.op("ConcatFromSequence", b.op("SequenceConstruct", part(b, z), z), axis=1)
+
+    assert_same([spelled(seed, sizes, summed(time), s) for s in (lambda b, z: z, joined)])
+    length = time + (time - first if last else first)
+    assert_same([spelled(seed, sizes, summed(length), s) for s in (lambda b, z: b.op("Concat", part(b, z), z, axis=1), twice)])
+
+
 @pytest.mark.parametrize("kind", ["split", "construct", "input"])
 def test_uneven_sequences_are_refused_by_name(kind):
     b = Builder(np.random.default_rng(0), 18)
@@ -376,7 +479,8 @@ def test_uneven_sequences_are_refused_by_name(kind):
         info = helper.make_tensor_sequence_value_info("many", TensorProto.FLOAT, None)
         b.inputs.append(info)
         steps = b.op("SequenceInsert", "many", x)
-    y = b.op("SequenceAt", steps, b.const(0, np.int64))
+    number = b.input("number", np.asarray(0), [])  # known when the model is called
+    y = b.op("SequenceAt", steps, number)
     model, _ = b.case(b.over("ReduceSum", y, 1, keepdims=0))
     with pytest.raises(onnx_lrp.UnsupportedModel, match=r"unequal|different shapes|graph input") as error:
         onnx_lrp.load(model, verify="never")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
+import onnx.reference
 import pytest
+from onnx import TensorProto, helper
 
 import onnx_lrp
 from onnx_lrp import testing
@@ -58,15 +61,79 @@ def test_sizes_may_be_unknown(chain, jit):
     testing.assert_conserves(model, feeds, precision="float64", bias_factor=0.5, jit=jit)
 
 
+CROPPED = {"coordinate_transformation_mode": "tf_crop_and_resize", "extrapolation_value": 0.5}
+RESIZES = [
+    {"mode": "nearest"},
+    {"mode": "linear"},
+    {"mode": "cubic", "exclude_outside": 1},
+    {"mode": "linear", "antialias": 1, "last": [0.5]},
+    {"mode": "nearest", **CROPPED},
+    {"mode": "cubic", **CROPPED},
+]
+
+
 @pytest.mark.parametrize("jit", ["eager", "graph", "xla"])
-@pytest.mark.parametrize("mode", ["nearest", "linear"])
-def test_resize_of_unknown_sizes(mode, jit):
-    b = Builder(np.random.default_rng(0), 13)
+@pytest.mark.parametrize("settings", RESIZES, ids=str)
+def test_resize_of_unknown_sizes(settings, jit):
+    b = Builder(np.random.default_rng(0), 18)
     x = b.input("x", b.numbers(2, 2, 3, 4), ["batch", 2, "h", "w"])
-    y = b.op("Resize", x, "", b.const(np.asarray([1, 1, 2, 1.5], np.float32)), mode=mode)
+    settings = dict(settings)
+    last = settings.pop("last", [1.5])
+    roi = b.const(np.asarray([0, 0, -0.5, 0.25, 1, 1, 0.75, 1], np.float32)) if "extrapolation_value" in settings else ""
+    y = b.op("Resize", x, roi, b.const(np.asarray([1, 1, 2, *last], np.float32)), **settings)
     model, feeds = b.case(b.over("ReduceSum", b.op("Mul", b.op("Tanh", y), b.weight(2, 1, 1)), 2, 3, keepdims=0))
     testing.assert_matches_runtime(model, feeds, jit=jit)
     testing.assert_conserves(model, feeds, precision="float64", jit=jit)
+
+
+@pytest.mark.parametrize("rule", ["epsilon", "gamma", "zplus", "wsquare"])
+@pytest.mark.parametrize("scale", [0.3, 0.6, 2.5])
+@pytest.mark.parametrize("settings", [*RESIZES[1:4], {"mode": "cubic"}, {"mode": "cubic", "antialias": 1}], ids=str)
+def test_interpolation_is_a_weighted_sum(settings, scale, rule):
+    """Its weights are those that onnx's own evaluator gives to every entry, those beyond an edge added to the edge's."""
+    settings = {k: v for k, v in settings.items() if k != "last"}
+    factors = np.asarray([1, 1, scale], np.float32)
+    node = helper.make_node("Resize", ["x", "", "scales"], ["y"], **settings)
+    infos = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in ("x", "scales", "y")]
+    graph = helper.make_graph([node], "g", infos[:2], infos[2:])
+    own = onnx.reference.ReferenceEvaluator(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]))
+    weights = own.run(None, {"x": np.eye(7, dtype=np.float32)[None], "scales": factors})[0][0]
+
+    def build(spelled):
+        b = Builder(np.random.default_rng(0), 18)
+        z = b.op("MatMul", b.weight(3, 3), b.input("x", b.numbers(2, 3, 7), ["batch", 3, 7]))
+        if spelled:
+            terms = b.op("Mul", b.over("Unsqueeze", z, 3), b.const(weights))
+            y = b.over("ReduceSum", terms, 2, keepdims=0)
+        else:
+            y = b.op("Resize", z, "", b.const(factors), **settings)
+        return b.case(b.over("ReduceSum", b.op("Mul", b.op("Tanh", y), b.weight(3, 1)), 2, keepdims=0))
+
+    (model, feeds), (spelled, _) = build(False), build(True)
+    a, b = (relevance(m, feeds, rule=rule, epsilon=0.1).relevance["x"] for m in (model, spelled))
+    np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(b).max())  # its coordinates are counted in float32
+
+
+def test_a_region_outside_of_the_input_is_a_constant():
+    b = Builder(np.random.default_rng(0), 18)
+    x = b.input("x", b.numbers(2, 1, 3), ["batch", 1, 3])
+    roi = b.const(np.asarray([2, 3], np.float32))
+    y = b.op("Resize", x, roi, "", b.ints(4), mode="linear", axes=[2], **CROPPED)
+    model, feeds = b.case(b.over("ReduceSum", y, 2, keepdims=0))
+    explanation = relevance(model, feeds)
+    assert not explanation.relevance["x"].any()
+    np.testing.assert_allclose(explanation.absorbed["bias"], [2.0, 2.0], rtol=1e-3)
+    np.testing.assert_allclose(explanation.residual, 0, atol=1e-12)
+
+
+def test_integers_are_interpolated_by_onnxruntime():
+    b = Builder(np.random.default_rng(0), 18)
+    x = b.input("x", b.rng.integers(0, 255, (2, 1, 4, 4)).astype(np.uint8), ["batch", 1, 4, 4])
+    y = b.op("Resize", x, "", b.const(np.asarray([1, 1, 1.5, 1.5], np.float32)), mode="linear")
+    y = b.op("Mul", b.op("Cast", y, to=TensorProto.FLOAT), b.const(np.float32(1 / 255)))
+    model, feeds = b.case(b.over("ReduceMean", y, 2, 3, keepdims=0))
+    testing.assert_matches_runtime(model, feeds)
+    testing.assert_conserves(model, feeds)
 
 
 def test_groups_are_convolutions_side_by_side():
@@ -120,7 +187,8 @@ def test_what_is_not_read_is_refused():
         ("MaxPool", [], {"kernel_shape": [2, 2], "storage_order": 1}, "storage_order=1"),
         ("MeanVarianceNormalization", [], {}, "samples depend on each other"),
         ("Conv", [(3, 2, 2, 2)], {"auto_pad": "SOMEHOW"}, "SOMEHOW"),
-        ("Resize", [(0,), (4,)], {"mode": "cubic"}, "'cubic'"),
+        ("Resize", [(0,), (4,)], {"mode": "nearest", "antialias": 1}, "antialias=1"),
+        ("Resize", [(0,), (4,)], {"mode": "linear", "coordinate_transformation_mode": "tf_crop_and_resize"}, "roi"),
     ):
         model, feeds = image((op, shapes, attributes))
         with pytest.raises(onnx_lrp.UnsupportedModel, match=why):

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from .._lazy import tf
-from ..contraction import Einsum, axes_of, einsum_dims, einsum_sums, parse, single, single_back
-from ..layer import Affine, Trace
+from ..contraction import Einsum, axes_of, einsum_dims, einsum_sums, parse, single, single_back, spelled
+from ..dims import unify
+from ..layer import Affine, Routing, Trace
 from ..linear import LinearMap
 from ..registry import Var, importer
+from ..rewrite import Rewriting, rewriter
 from .matmul import contracted
 from .reduce import SumOver
 from .transpose import Transpose
 
-__all__ = ["Rearranged"]
+if TYPE_CHECKING:
+    from ..graph import Node
+
+__all__ = ["Diagonal", "Rearranged"]
 
 Tensor = Any
 
@@ -50,6 +58,71 @@ class Rearranged(Affine):
             pull=lambda s: [factor * single_back(s, x, self.own, self.out)],
             mapped=lambda f: self._map(f(factor), x),
         )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Diagonal(Routing):
+    """The entries whose indices on two axes are equal, along a new last axis. ``axes``: from the end where negative."""
+
+    axes: tuple[int, int]
+
+    def _order(self, rank: int) -> list[int]:
+        two = [a % rank for a in self.axes]
+        return [*(a for a in range(rank) if a not in two), *two]
+
+    def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
+        (x,) = xs
+        dims = x.dims
+        if dims is not None:
+            *rest, first, second = (dims[a] for a in self._order(len(dims)))
+            dims = (*rest, unify(first, second))
+        return [dataclasses.replace(x, dims=dims, value=None, origin=frozenset())]
+
+    def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
+        (x,) = xs
+        return Trace(xs, [tf.linalg.diag_part(tf.transpose(x, self._order(x.shape.rank)))], p)
+
+    def route(self, trace: Trace, rs: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+        order = self._order(trace.inputs[0].shape.rank)
+        return [tf.transpose(tf.linalg.diag(rs[0]), sorted(range(len(order)), key=order.__getitem__))]
+
+
+@importer("Diagonal", domain="onnx_lrp")
+def diagonal(data: Any, *, axes: Any) -> Any:
+    """What an operand of an Einsum is rewritten to whose term has a letter twice."""
+    return Diagonal(axes=tuple(axes)), (data,)
+
+
+@rewriter("Einsum", domain="")
+def diagonals(node: Node, graph: Rewriting) -> list[Node] | None:
+    """An Einsum of the diagonals of its operands, where a letter stands twice in a term."""
+    try:
+        terms, out = parse(str(node.attributes["equation"]), len(node.inputs), diagonals=True)
+    except ValueError:
+        return None  # its importer says what is wrong
+    if all(len(set(term)) == len(term) for term in terms):
+        return None
+    made: list[Node] = []
+    names = list(node.inputs)
+    for k, term in enumerate(terms):
+        while twice := next((c for c in term if term.count(c) > 1), ""):
+            axes = _places(term, twice)
+            term = term.replace(twice, "", 2) + twice
+            value = graph.value(names[k])
+            if value is None:
+                made.append(graph.make("Diagonal", names[k], domain="onnx_lrp", version=1, axes=axes))
+                names[k] = made[-1].outputs[0]
+            else:
+                names[k] = graph.constant(np.diagonal(value, 0, *axes))
+        terms[k] = term
+    equation = f"{','.join(map(spelled, terms))}->{spelled(out)}"
+    return [*made, graph.make("Einsum", *names, to=graph.output(0), equation=equation)]
+
+
+def _places(term: str, letter: str) -> list[int]:
+    """The first two axes of a letter, from the end behind an ellipsis."""
+    found = [k for k, c in enumerate(term) if c == letter][:2]
+    return [k - len(term) if "." in term[:k] else k for k in found]
 
 
 @importer("Einsum", since=12)

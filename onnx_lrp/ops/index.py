@@ -1,6 +1,7 @@
 """Entries picked or overwritten by computed places: GatherElements, GatherND, ScatterElements, ScatterND, Compress.
 
-An entry that is picked hands its relevance to the place it came from; one that is overwritten gets nothing.
+An entry that is picked hands its relevance to the place it came from; one that is overwritten, or not the largest where the largest
+is wanted, gets nothing.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ import numpy as np
 
 from .._lazy import tf
 from ..dims import Dim, fresh, unify
-from ..layer import Affine, Plain, Routing, Trace, constant_dims, fill, mixed
+from ..layer import Affine, Opaque, Plain, Routing, Share, Trace, constant_dims, fill, mixed
 from ..linear import LinearMap
 from ..registry import ANY, Var, importer
 from .gather import bounds, from_start, put_back
 
-__all__ = ["Added", "Compress", "GatherElements", "GatherND", "Overwritten"]
+__all__ = ["Added", "Chosen", "Compress", "GatherElements", "GatherND", "Multiplied", "Overwritten", "Saturated"]
 
 Tensor = Any
 
@@ -163,6 +164,10 @@ def _rows(width: int | None, axis: int, data: Tensor, indices: Tensor, updates: 
     return rows, places, tf.reshape(updates, tf.stack([tf.size(places), size]))
 
 
+def _scatter_title(layer: Any) -> str:
+    return "ScatterElements" if layer.width is None else "ScatterND"
+
+
 def _scatter_infer(layer: Any, xs: Sequence[Var]) -> tuple[Var, Var]:
     """(the output with the data's dims, updates); what lies behind the index tuples is the data's own axis."""
     data, indices, updates = operands(layer, xs)
@@ -190,7 +195,7 @@ class Overwritten(Routing):
 
     @property
     def title(self) -> str:
-        return "ScatterElements" if self.width is None else "ScatterND"
+        return _scatter_title(self)
 
     def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
         out, updates = _scatter_infer(self, xs)
@@ -235,7 +240,7 @@ class Added(Affine):
 
     @property
     def title(self) -> str:
-        return "ScatterElements" if self.width is None else "ScatterND"
+        return _scatter_title(self)
 
     def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
         return [dataclasses.replace(_scatter_infer(self, xs)[0], interval=ANY, mask=False)]
@@ -285,12 +290,178 @@ class Added(Affine):
         return constant
 
 
+class _Extreme:
+    """The largest (or smallest) of the data and all updates at each place, and who it is."""
+
+    def __init__(self, largest: bool) -> None:
+        self.pick = tf.maximum if largest else tf.minimum
+        self.of_segments = tf.math.unsorted_segment_max if largest else tf.math.unsorted_segment_min
+
+    def first(self, new: Tensor, places: Tensor, best: Tensor) -> Tensor:
+        """(m, M) bools: which updates are the first at their place that are as good as the ``best`` (N, M)."""
+        count = tf.shape(places)[0]
+        order = tf.where(new == tf.gather(best, places), tf.range(count)[:, None], count)
+        winner = tf.math.unsorted_segment_min(order, places, tf.shape(best)[0])
+        return (tf.gather(winner, places) == tf.range(count)[:, None]) & (order < count)
+
+
+def _chosen_var(largest: bool, out: Var, updates: Var) -> Var:
+    """Entries without an update are the data's own; any other is beyond both."""
+    (low, high), (least, most) = out.interval, updates.interval
+    interval = (low, max(high, most)) if largest else (min(low, least), high)
+    return dataclasses.replace(out, interval=interval, mask=out.mask and updates.mask)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Chosen(Routing):
+    """Slots: data, indices, updates. The largest (or smallest) signal at a place takes all: the data, else the first update."""
+
+    slots: tuple[int | str, ...]
+    width: int | None
+    axis: int = 0
+    largest: bool = True
+
+    @property
+    def title(self) -> str:
+        return _scatter_title(self)
+
+    def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
+        return [_chosen_var(self.largest, *_scatter_infer(self, xs))]
+
+    def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
+        data, indices, updates = fill(self.slots, xs, p)
+        rows, places, new = _rows(self.width, self.axis, data, indices, updates)
+        extreme = _Extreme(self.largest)
+        best = extreme.pick(rows, extreme.of_segments(new, places, tf.shape(rows)[0]))
+        kept = rows == best
+        wins = extreme.first(new, places, best) & ~tf.gather(kept, places)
+        return Trace(xs, [tf.reshape(best, tf.shape(data))], p, {"kept": kept, "wins": wins, "places": places})
+
+    def route(self, trace: Trace, rs: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+        saved = trace.saved
+        data, _, updates = fill(self.slots, trace.inputs, trace.parameters)
+        rows = tf.reshape(rs[0], tf.shape(saved["kept"]))
+        zero = tf.zeros([], rows.dtype)
+        new = tf.where(saved["wins"], tf.gather(rows, saved["places"]), zero)
+        parts = [tf.reshape(tf.where(saved["kept"], rows, zero), tf.shape(data)), None, tf.reshape(new, tf.shape(updates))]
+        return [part for part, s in zip(parts, self.slots, strict=True) if not isinstance(s, str)]
+
+    def move(self, trace: Trace, xs: Sequence[Tensor], *, constants: bool) -> Sequence[Tensor]:
+        saved = trace.saved
+        data, _, updates = fill(self.slots, xs, trace.parameters)
+        rows, new = tf.reshape(data, tf.shape(saved["kept"])), tf.reshape(updates, tf.shape(saved["wins"]))
+        taken = tf.where(saved["wins"], new, tf.zeros_like(new))
+        moved = tf.math.unsorted_segment_sum(taken, saved["places"], tf.shape(rows)[0])
+        return [tf.reshape(tf.where(saved["kept"], rows, moved), tf.shape(data))]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Saturated(Opaque):
+    """As :class:`Chosen`, but the data or the updates are limits, which only saturate the others as in Max (the ``signal``'s slot).
+
+    Relevance passes to the data, or to the first of the best updates at the place; where there is none, the data take it.
+    """
+
+    slots: tuple[int | str, ...]
+    width: int | None
+    axis: int = 0
+    largest: bool = True
+    signal: int = 0
+
+    @property
+    def title(self) -> str:
+        return _scatter_title(self)
+
+    def signals(self, xs: Sequence[Var]) -> Sequence[int]:
+        slot = self.slots[self.signal]
+        return [slot] if isinstance(slot, int) and xs[slot].is_float else []
+
+    def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
+        return [_chosen_var(self.largest, *_scatter_infer(self, xs))]
+
+    def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
+        data, indices, updates = fill(self.slots, xs, p)
+        rows, places, new = _rows(self.width, self.axis, data, indices, updates)
+        extreme = _Extreme(self.largest)
+        best = extreme.of_segments(new, places, tf.shape(rows)[0])
+        wins = extreme.first(new, places, best)
+        y = tf.reshape(extreme.pick(rows, best), tf.shape(data))
+        return Trace(xs, [y], p, {"wins": wins, "places": places, "rows": tf.shape(rows)})
+
+    def relevance(self, rule: Any, trace: Trace, rs: Sequence[Tensor | None]) -> Share:
+        saved, slot = trace.saved, int(self.slots[self.signal])
+        r: Tensor = rs[0]
+        shares: list[Tensor | None] = [None] * len(trace.inputs)
+        if self.signal == 0:
+            shares[slot] = r
+            return Share(shares)
+        rows = tf.reshape(r, saved["rows"])
+        zero = tf.zeros([], r.dtype)
+        new = tf.where(saved["wins"], tf.gather(rows, saved["places"]), zero)
+        shares[slot] = tf.reshape(new, tf.shape(trace.inputs[slot]))
+        met = tf.math.unsorted_segment_max(tf.ones_like(saved["places"]), saved["places"], saved["rows"][0]) > 0
+        return Share(shares, {"constant": tf.reshape(tf.where(met[:, None], zero, rows), tf.shape(r))})
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Multiplied(Affine):
+    """Slots: data, indices, updates. Data times the updates at each place, which carry no relevance: a constant factor an entry."""
+
+    slots: tuple[int | str, ...]
+    width: int | None
+    axis: int = 0
+
+    @property
+    def title(self) -> str:
+        return _scatter_title(self)
+
+    def signals(self, xs: Sequence[Var]) -> Sequence[int]:
+        slot = self.slots[0]
+        return [slot] if isinstance(slot, int) and xs[slot].is_float else []
+
+    def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
+        out, updates = _scatter_infer(self, xs)
+        return [dataclasses.replace(out, interval=ANY, mask=out.mask and updates.mask)]
+
+    def sums(self, xs: Sequence[Var]) -> bool:
+        return False
+
+    def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
+        data, indices, updates = fill(self.slots, xs, p)
+        rows, places, new = _rows(self.width, self.axis, data, indices, updates)
+        factor = tf.reshape(tf.math.unsorted_segment_prod(new, places, tf.shape(rows)[0]), tf.shape(data))
+        return Trace(xs, [data * factor], p, {"factor": factor})
+
+    def linear(self, trace: Trace) -> LinearMap:
+        return self._map(trace.saved["factor"], len(trace.inputs))
+
+    def _map(self, factor: Tensor, count: int) -> LinearMap:
+        return LinearMap(
+            call=lambda xs: xs[0] * factor,
+            pull=lambda s: [s * factor, *[None] * (count - 1)],
+            mapped=lambda f: self._map(f(factor), count),
+        )
+
+
 def _scatter(data: Any, indices: Any, updates: Any, *, tuples: bool, reduction: str, node: Any, axis: int = 0) -> Any:
-    if reduction not in ("none", "add"):
-        raise node.refuse(f"reduction={reduction!r} is not read; only 'none' and 'add' are")
     slots, parameters, inputs = mixed(data, indices, updates)
-    layer = Overwritten if reduction == "none" else Added
-    return layer(parameters=parameters, slots=slots, width=width_of(indices, node) if tuples else None, axis=axis), inputs
+    live = [isinstance(x, Var) and x.live for x in (data, updates)]
+    own: dict[str, Any] = {
+        "parameters": parameters,
+        "slots": slots,
+        "width": width_of(indices, node) if tuples else None,
+        "axis": axis,
+    }
+    if reduction in ("none", "add"):
+        return (Overwritten if reduction == "none" else Added)(**own), inputs
+    if reduction in ("max", "min"):
+        own["largest"] = reduction == "max"
+        return (Chosen(**own) if all(live) else Saturated(**own, signal=2 if live[1] else 0)), inputs
+    if reduction != "mul":
+        raise node.refuse(f"reduction={reduction!r} is not read")
+    if live[1]:
+        raise node.refuse("reduction='mul' with updates that carry relevance is not read: only what they are multiplied with may")
+    return Multiplied(**own), inputs
 
 
 @importer("Scatter", since=9)

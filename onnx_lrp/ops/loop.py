@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from ..dims import Dim, fresh, unify
+from ..graph import Node, Value
 from ..nested import Body, Nested, Row, joined, state_var
 from ..registry import ANY, Var, importer
+from ..rewrite import Rewriting, rewriter
 
 __all__ = ["counters"]
 
@@ -216,3 +218,28 @@ def scan(
         kind="Scan",
     )
     return layer, inputs
+
+
+@rewriter("Scan", domain="")
+def batched_scan(node: Node, graph: Rewriting) -> list[Node] | None:
+    """Scan of opset 8, whose states and series have a batch axis before time: a Scan over the samples, of a Scan over the steps."""
+    if node.version >= 9:
+        return None
+    if graph.input(0):
+        raise graph.refuse("sequence_lens of a Scan of opset 8 is not read")
+    own = dict(node.attributes)
+    count = own["num_scan_inputs"]
+    of_one = tuple(graph.fresh(f"sample{k}") for k in range(len(node.inputs) - 1))
+    results = tuple(graph.fresh(f"result{k}") for k in range(len(own["body"].outputs)))
+    steps = {"body": own["body"], "num_scan_inputs": count, "scan_input_directions": own.get("directions", [0] * count)}
+    inner = dataclasses.replace(node, version=9, inputs=of_one, outputs=results, attributes=steps, origin=node)
+    sample = dataclasses.replace(
+        own["body"],
+        nodes=(inner,),
+        inputs=tuple(Value(n, None, None) for n in of_one),
+        outputs=tuple(Value(n, None, None) for n in results),
+        constants={},
+        value_info={},
+    )
+    samples = {"body": sample, "num_scan_inputs": len(of_one)}
+    return [dataclasses.replace(node, version=9, inputs=node.inputs[1:], attributes=samples, origin=node)]

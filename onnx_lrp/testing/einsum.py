@@ -28,6 +28,8 @@ EQUATIONS: dict[str, str] = {
     "btw,...w->bt...": "w",
     "...tw,...tw->...w": "1tw",  # onnxruntime wants both ellipses to be of one rank
 }
+# equation of x·w (B, T, T), or with a constant second factor
+DIAGONALS: dict[str, str] = {"btt->bt": "", "...tt": "", "btt,th->bh": "th", "btt,tt->bt": "tt", "btt,bss->b": "", "...tt->...": ""}
 SIGNALS = ("btw,bsw->bts", "...tw,...sw->...ts", "btw,btw->btw", "btw,btv->bwv", "btw,bsv->b")
 GATED = ("bst,btw->bsw", "...st,...tw->...sw", "btw,bst->bsw")
 
@@ -40,13 +42,18 @@ def einsums(draw: Any, *, equation: str | None = None) -> Case:
     sizes = {"b": batch, "t": time, "w": width, "h": hidden, "1": 1}
     x = b.series(time, batch, width)
     z = b.op("Tanh", x) if draw(st.booleans()) else b.op("Add", b.op("MatMul", x, b.weight(width, width)), b.weight(width))
-    equation = equation or draw(st.sampled_from([*EQUATIONS, *SIGNALS, *GATED]))
+    equation = equation or draw(st.sampled_from([*EQUATIONS, *SIGNALS, *GATED, *DIAGONALS]))
     if equation in EQUATIONS:
         axes = EQUATIONS[equation]
         operands = (z, b.weight(*(sizes[a] for a in axes))) if axes else (z,)
         if equation.startswith("ht"):
             operands = operands[::-1]
         y = b.op("Einsum", *operands, equation=equation)
+    elif equation in DIAGONALS:
+        axes = DIAGONALS[equation]
+        square = b.op("MatMul", z, b.weight(width, time))
+        others = (b.weight(*(sizes[a] for a in axes)),) if axes else (b.op("Tanh", square),) if "," in equation else ()
+        y = b.op("Einsum", square, *others, equation=equation)
     elif equation in SIGNALS:
         y = b.op("Einsum", z, b.op("Tanh", b.op("MatMul", x, b.weight(width, width))), equation=equation)
     else:

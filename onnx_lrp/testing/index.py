@@ -11,14 +11,21 @@ from .build import Builder, Case, generators, opsets
 
 __all__ = ["indexings"]
 
-KINDS = ("elements", "tuples", "batched tuples", "last step", "scatter", "scatter add", "scatter tuples", "add tuples", "compress")
+SCATTERS = ("add", "max", "min", "mul")
+KINDS = (
+    *("elements", "tuples", "batched tuples", "last step", "compress"),
+    *("scatter", *(f"scatter {r}" for r in SCATTERS), "scatter tuples", *(f"{r} tuples" for r in SCATTERS)),
+)
 
 
 @st.composite
 def indexings(draw: Any, *, kind: str | None = None) -> Case:
     """One indexing op on a series between two dense layers. ``kind``: one of ``KINDS`` or any (None). Shrinks to GatherElements."""
     kind = kind or draw(st.sampled_from(KINDS))
-    least = {"batched tuples": 13, "scatter add": 17, "add tuples": 17}.get(kind, 11)
+    reduction = next((r for r in SCATTERS if r in kind.split()), "none")
+    since = {"none": 11, "add": 17, "mul": 17, "max": 18, "min": 18}[reduction]
+    least = 13 if kind == "batched tuples" else since
+    reducing = {} if reduction == "none" else {"reduction": reduction}
     b = Builder(draw(generators()), draw(opsets(least=least)))
     batch, time, width, count = (draw(st.integers(1, 3)) for _ in range(4))
     x = b.series(time, batch, width)
@@ -49,23 +56,27 @@ def indexings(draw: Any, *, kind: str | None = None) -> Case:
         last = b.op("Sub", lens, b.const(1, np.int64))
         pairs = b.op("Concat", *(b.over("Unsqueeze", v, 1) for v in (samples, last)), axis=1)
         y = b.over("Unsqueeze", b.op("GatherND", z, pairs), 1)
-    elif kind in ("scatter", "scatter add"):
+    elif kind.startswith("scatter") and kind != "scatter tuples":
         indices = per_sample(integers(time, count, 2))
         new = b.op("Expand", b.const(b.numbers(1, count, 2)), b.op("Shape", indices))
-        if draw(st.booleans()):
+        if reduction != "mul" and draw(st.booleans()):
             new = b.op("MatMul", b.over("ReduceSum", x, 1, keepdims=1), b.weight(width, 2))
             new = b.op("Expand", new, b.op("Shape", indices))
+            if reducing and draw(st.booleans()):  # into a constant
+                z = b.op("Expand", b.const(b.numbers(1, time, 2)), b.op("Shape", z))
         if kind == "scatter":  # onnxruntime leaves open which of two updates wins
             order = np.argsort(b.rng.random((time, 2)), axis=0)[:1]
             indices = per_sample(order.astype(np.int64))
             new = b.slice(new, [0], [1], [1])
-        y = b.op("ScatterElements", z, indices, new, axis=1, **({"reduction": "add"} if kind == "scatter add" else {}))
-    elif kind in ("scatter tuples", "add tuples"):
+        y = b.op("ScatterElements", z, indices, new, axis=1, **reducing)
+    elif kind.endswith("tuples"):
         step = per_sample(integers(time, 1, 1))
         samples = b.op("Range", b.const(0, np.int64), b.over("Squeeze", rows, 0), b.const(1, np.int64))
         places = b.op("Concat", b.op("Reshape", samples, b.ints(-1, 1, 1)), step, axis=2)
         new = b.op("MatMul", b.over("ReduceSum", x, 1, keepdims=1), b.weight(width, 2))
-        y = b.op("ScatterND", z, places, new, **({"reduction": "add"} if kind == "add tuples" else {}))
+        if reduction == "mul":
+            new = b.op("Expand", b.weight(1, 1, 2), b.op("Concat", rows, b.ints(1, 2), axis=0))
+        y = b.op("ScatterND", z, places, new, **reducing)
     else:
         wanted = b.rng.random(time) < 0.5
         wanted[0] = True

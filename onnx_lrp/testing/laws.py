@@ -135,7 +135,7 @@ def assert_within_intervals(model: Any, feeds: Feeds, *, tolerance: float = 1e-9
     explainer = _load(opened, {"precision": "float64", **options})
     variables = explainer._plan.vars
     for name, array in explainer.predict(feeds).items():
-        if name not in variables or array.dtype.kind not in "fiub":
+        if name not in variables or isinstance(array, list) or array.dtype.kind not in "fiub":  # a list is a sequence
             continue
         (low, high), array = variables[name].interval, np.asarray(array, np.float64)
         finite = array[np.isfinite(array)]

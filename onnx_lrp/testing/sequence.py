@@ -23,7 +23,9 @@ def sequences(draw: Any) -> Case:
     keep = draw(st.booleans())
     steps = b.op("SplitToSequence", z, axis=draw(st.sampled_from([1, -2])), keepdims=int(keep))
     if draw(st.booleans()):
-        parts = b.op("SplitToSequence", z, b.const(time if draw(st.booleans()) else 1, np.int64), axis=1)
+        first = draw(st.integers(1, time))
+        sizes = draw(st.sampled_from([b.const(time, np.int64), b.const(1, np.int64), b.ints(first, time - first)]))
+        parts = b.op("SplitToSequence", z, sizes, axis=1)
         z = b.op("ConcatFromSequence", parts, axis=1)
         steps = b.op("SplitToSequence", z, axis=1, keepdims=int(keep))
     kind = draw(st.sampled_from(["join", "construct", "insert", "erase", "accumulate"]))
