@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .batches import Schedule, checked, parts, schedule
 from .branches import Branches, guesses, is_open
 from .composites import Assignment, Composite, assign, make_composite
 from .errors import InputError, ModelError, OnnxLrpError, ParityError, RuleError
@@ -53,6 +54,8 @@ def load(
     device: str | None = None,
     jit: str = "auto",
     verify: str = "first",
+    max_bytes: int | None = None,
+    checkpoint: str | int = "auto",
 ) -> Explainer:
     """Read a model and decide how it is explained. Cheap: TensorFlow is not imported before the first run.
 
@@ -71,8 +74,13 @@ def load(
         batch_axis: axis of the samples (of the first input, or by input name), where the file leaves it open.
         precision: "float32" or "float64", of everything the engine computes.
         device: TensorFlow device such as "/GPU:0"; default: TensorFlow's own placement.
-        jit: "graph", "xla", "eager", or "auto".
+        jit: "graph" (a TensorFlow graph for all sizes), "xla" (compiled anew for every shape), "eager", or "auto": a graph, and
+            from the third call on with one shape of few samples compiled, where that is faster; the two differ by rounding.
         verify: compare the forward pass with onnxruntime's on the "first" batch, "always" or "never".
+        max_bytes: what a run may keep in memory for its way back, estimated; a larger batch is run in parts. Default: 512 MiB, or a
+            quarter of what is free.
+        checkpoint: "auto": where not even a few samples fit, recurrent layers keep their states only every so many steps and run
+            these again on the way back; a number: that many steps; "never".
 
     Raises:
         ModelError: the model can't be read or explained.
@@ -83,10 +91,12 @@ def load(
     for name, value, known in (("precision", precision, PRECISIONS), ("jit", jit, JITS), ("verify", verify, VERIFY)):
         if value not in known:
             raise InputError(f"{name}={value!r} does not exist; one of {', '.join(known)}")
+    checked(max_bytes, checkpoint)
     graph = load_graph(model)
     choose: dict[str, Any] = {"at": at, "output": output, "from_probabilities": from_probabilities, "batch_axis": batch_axis}
     choose["gates"] = gates
     run = {"policy": policy, "composite": which, "precision": precision, "device": device, "jit": jit, "verify": verify}
+    run |= {"max_bytes": max_bytes, "checkpoint": checkpoint}
     plan, complaint = None, None
     for candidate, unknown in guesses(graph):
         try:
@@ -127,6 +137,11 @@ def explain(model: Model, inputs: Any, target: Any = None, *, keep: str | Sequen
     return load(model, **options).explain(inputs, target, keep=keep, **chosen)
 
 
+def _rows(array: np.ndarray, axis: int | None, rows: range) -> np.ndarray:
+    """Some samples; what has no axis of samples, or one entry for all, is for every sample."""
+    return array if axis is None or array.shape[axis] == 1 else np.take(array, rows, axis)
+
+
 def _defined(relevance: Mapping[str, np.ndarray], method: str) -> None:
     for name, array in relevance.items():
         wrong = np.argwhere(~np.isfinite(array))
@@ -152,6 +167,8 @@ class Explainer:
         self._device: str | None = run["device"]
         self._jit: str = run["jit"]
         self._verify: str = run["verify"]
+        self._max_bytes: int | None = run["max_bytes"]
+        self._checkpoint: str | int = run["checkpoint"]
         self._verified = False
         self._runtime = Runtime(plan.graph)
         self._branches = Branches(graph) if is_open(graph) else None
@@ -171,8 +188,9 @@ class Explainer:
 
     @functools.cached_property
     def _program(self) -> Program:
-        jit = "graph" if self._jit == "auto" else self._jit
-        return Program(self._plan, policy=self._policy, rules=self.plan(), precision=self._precision, jit=jit, device=self._device)
+        return Program(
+            self._plan, policy=self._policy, rules=self.plan(), precision=self._precision, jit=self._jit, device=self._device
+        )
 
     def plan(self) -> Assignment:
         """Which rule each affine block and recurrent layer gets; prints as text. Needs no TensorFlow."""
@@ -325,7 +343,7 @@ class Explainer:
         """(B,), or (K, B) of several classes: relevance per sample; the batch may be merged with others (the letters of words)."""
         if len(shape) == 2:
             return np.stack([self._sums(point, r, shape[1:]) for r in relevance])
-        return self._plan.per_sample(relevance.astype(np.float64), point, shape[0])
+        return self._plan.per_sample(relevance, point, shape[0])
 
     def _at_output(self, name: str) -> Explainer:
         """The explainer of another output, made once."""
@@ -360,18 +378,23 @@ class Explainer:
     def _chunks(
         self, feeds: dict[str, np.ndarray], target: Target, finish: Any, keep: tuple[Kept, ...] = (), method: Method | None = None
     ) -> Any:
-        """Run; a model exported for a batch of one is run sample by sample."""
+        """Run, in micro-batches where the whole is too large; a model exported for a batch of one is run sample by sample."""
         batch = self._batch(feeds)
-        if self._plan.fixed_batch != 1 or batch == 1:
-            return finish(self._run(feeds, target, keep, method), feeds)
-        parts = []
+        if self._plan.fixed_batch == 1:
+            how = Schedule(1)
+        else:
+            size = np.dtype(self._precision).itemsize
+            how = schedule(self._plan, feeds, batch, itemsize=size, max_bytes=self._max_bytes, checkpoint=self._checkpoint)
+        if how.size >= batch:
+            return finish(self._run(feeds, target, keep, method, how.segment), feeds)
+        done = []
         axes = {n: self._plan.batch_axis(n) for n in feeds}
-        for k in range(batch):
-            part = {n: a if axes[n] is None else np.take(a, [k], axes[n]) for n, a in feeds.items()}
-            own = target.sample(k, scores_of(self._plan)) if target.arrays else target
-            single = None if method is None else method.of_sample(k, batch, self._plan)
-            parts.append(finish(self._run(part, own, keep, single), part))
-        return self._joined(parts, target.several, keep)
+        for rows in parts(batch, how.size):
+            part = {n: _rows(a, axes[n], rows) for n, a in feeds.items()}
+            own = target.part(rows, scores_of(self._plan)) if target.arrays else target
+            few = None if method is None else method.part(rows, batch, self._plan)
+            done.append(finish(self._run(part, own, keep, few, how.segment), part))
+        return self._joined(done, target.several, keep)
 
     def _joined(self, parts: Sequence[Mapping[str, Any]], several: bool, keep: Sequence[Kept]) -> dict[str, Any]:
         lead = int(several)
@@ -396,14 +419,21 @@ class Explainer:
         }
 
     def _run(
-        self, feeds: Mapping[str, np.ndarray], target: Target, keep: tuple[Kept, ...] = (), method: Method | None = None
+        self,
+        feeds: Mapping[str, np.ndarray],
+        target: Target,
+        keep: tuple[Kept, ...] = (),
+        method: Method | None = None,
+        segment: int | None = None,
     ) -> dict[str, Any]:
         plan = self._plan
         entered = any(n in plan.prefix for n in feeds)  # the caller computed the cut himself
         before = self._runtime.prefix(plan.prefix, feeds) if plan.prefix and not entered else {}
         given = {n: before[n] if n in before else feeds[n] for n in plan.feeds}
         try:
-            result = self._program(given, target, keep) if method is None else attribute(self._program, given, target, method)
+            result = (
+                self._program(given, target, keep, segment) if method is None else attribute(self._program, given, target, method)
+            )
         except Exception as error:
             if not entered or isinstance(error, OnnxLrpError):
                 raise

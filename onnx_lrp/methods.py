@@ -67,15 +67,15 @@ class Method:
             found[option] = _described(value) if option == "baseline" else value
         return {k: v for k, v in found.items() if v is not None}
 
-    def of_sample(self, k: int, count: int, plan: Plan) -> Method:
-        """The method for sample k alone of ``count``."""
+    def part(self, rows: range, count: int, plan: Plan) -> Method:
+        """The method for some samples of ``count``."""
 
         def row(point: str, value: Any) -> Any:
             axis, array = plan.batch_axis(point), np.asarray(value)
             rank = plan.vars[point].rank
             if axis is None or array.ndim != rank or array.shape[axis] != count:
                 return value
-            return np.take(array, [k], axis)
+            return np.take(array, rows, axis)
 
         given = self.baseline if isinstance(self.baseline, Mapping) else dict.fromkeys(plan.points, self.baseline)
         return dataclasses.replace(self, baseline={p: row(_point(p, plan), v) for p, v in given.items()})

@@ -84,12 +84,12 @@ class Plan:
         return next((i for i, d in enumerate(dims) if any(r in self.times for r in d.roots)), None)
 
     def per_sample(self, x: np.ndarray, name: str, count: int) -> np.ndarray:
-        """(B,): sums of an array with the axes of a tensor, whose batch of ``count`` may be merged with other axes."""
+        """(B,): sums, in float64, of an array with the axes of a tensor, whose batch of ``count`` may be merged with other axes."""
         place = split_axis(self.vars[name].dims or (), self.batch)
         if place is None:
-            return x.sum().reshape(1)
+            return x.sum(dtype=np.float64).reshape(1)
         axis, inner, outer = place
-        whole = x.sum(tuple(a for a in range(x.ndim) if a != axis))
+        whole = x.sum(tuple(a for a in range(x.ndim) if a != axis), dtype=np.float64)
         if outer:
             return whole.reshape(-1, count, inner or 1).sum((0, 2))
         return whole.reshape(count, -1).sum(1)

@@ -11,6 +11,7 @@ import numpy as np
 
 from ._lazy import tf
 from .affine import Role, Scope
+from .batches import is_narrow
 from .composites import Assignment
 from .dims import split_axis
 from .hidden import Kept
@@ -18,6 +19,7 @@ from .layer import Affine, Opaque, PerSample, Routing, Share, Trace, unbroadcast
 from .linear import LinearMap
 from .nested import Nested, Step
 from .plan import Plan
+from .recurrence import Recurrent
 from .registry import Var, is_float
 from .rules import COUNT, Channel, Epsilon, Policy
 from .seeds import Target, at_own_step, classes, scores_of, start
@@ -29,6 +31,8 @@ __all__ = ["Asked", "Program"]
 
 Tensor = Any
 Part = Any  # "r", "q" or a Channel
+OFTEN = 3  # calls of one shape after which it is worth seconds of compilation
+PROGRAMS = 12  # compiled programs of one plan; a text reader's many lengths stay with the graph
 
 
 def _add(into: dict[str, Tensor], name: str, value: Tensor | None) -> None:
@@ -59,7 +63,7 @@ class Program:
         policy: how sums are stabilized, gates share, biases are treated.
         rules: the rule of every affine block and recurrent layer.
         precision: "float32" or "float64".
-        jit: "graph" (tf.function), "xla" (compiled, one program a shape) or "eager".
+        jit: "graph" (tf.function), "xla" (compiled, one program a shape), "eager", or "auto" (see ``load``).
         device: a TensorFlow device name, None: TensorFlow's own placement.
     """
 
@@ -78,7 +82,10 @@ class Program:
             }
         self._modes: dict[Any, Any] = {}
         # XLA's arrays have a fixed size: a loop that a condition may end early can't be compiled
-        self._jit = "graph" if jit == "xla" and _ends_early(plan.steps) else jit
+        self._static = not _ends_early(plan.steps)
+        self._jit = "graph" if jit == "xla" and not self._static else jit
+        self._calls: dict[Any, int] = {}
+        self._compiled: set[Any] = set()
 
     def _tensors(self, steps: Sequence[Step]) -> list[Any]:
         """The parameters of every step; of a loop also those of its body's steps, and results that are constant."""
@@ -96,20 +103,23 @@ class Program:
         return tf.device(self.device) if self.device else contextlib.nullcontext()
 
     def _cast(self, array: np.ndarray) -> np.ndarray:
-        return array.astype(self.dtype) if is_float(array.dtype) else array
+        return array.astype(self.dtype, copy=False) if is_float(array.dtype) else array
 
     def _feed(self, name: str, array: np.ndarray) -> np.ndarray:
         """A fed tensor as its readers take it: a quantized one computed elsewhere is held in floating point, too."""
         var = self.plan.vars.get(name)
-        return array.astype(self.dtype) if var is not None and var.is_float else self._cast(array)
+        return array.astype(self.dtype, copy=False) if var is not None and var.is_float else self._cast(array)
 
-    def __call__(self, feeds: Mapping[str, np.ndarray], target: Target, keep: tuple[Kept, ...] = ()) -> dict[str, Any]:
+    def __call__(
+        self, feeds: Mapping[str, np.ndarray], target: Target, keep: tuple[Kept, ...] = (), segment: int | None = None
+    ) -> dict[str, Any]:
         """Run forward and backward.
 
         Args:
             feeds: every tensor of ``plan.feeds``; float ones are cast to the precision.
             target: mode "forward" for the outputs alone, "scores" for the explained tensor too.
             keep: where else relevance is looked at.
+            segment: steps between the states that recurrent layers keep, None: they keep every step.
 
         Returns:
             outputs {name: array}, and unless "forward" relevance {point: array}, hidden {key: array}, absorbed
@@ -117,29 +127,56 @@ class Program:
             have a leading axis.
         """
         asked = Asked.of(target, keep)
-        return self.call(asked, lambda tensors, given: self._run(tensors, asked, given), feeds, target.arrays)
+        segment = None if any(k.state for k in keep) else segment
 
-    def call(self, key: Any, body: Any, feeds: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]) -> Any:
-        """``body(feeds, given)`` on tensors: in this precision, on this device, traced at most once a ``key`` and signature."""
+        def body(tensors: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, Any]:
+            return self.forward(tensors, segment=segment).result(asked, given)
+
+        return self.call((asked, segment), body, feeds, target.arrays, may_compile=segment is None)
+
+    def call(
+        self, key: Any, body: Any, feeds: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray], *, may_compile: bool = False
+    ) -> Any:
+        """``body(feeds, given)`` on tensors: in this precision, on this device, traced at most once a ``key`` and signature.
+
+        ``may_compile``: where ``jit`` is "auto", it may be compiled.
+        """
         with self._placed():
             tensors = {n: tf.constant(self._feed(n, np.asarray(v))) for n, v in feeds.items()}
             extra = {n: tf.constant(self._cast(v)) for n, v in given.items()}
-            result = self._function(key, body, tensors, extra)(tensors, extra)
+            xla = self._jit == "xla" or (may_compile and self._jit == "auto" and self._pays(key, tensors, extra))
+            try:
+                result = self._function(key, body, tensors, extra, xla=xla)(tensors, extra)
+            except tf.errors.OpError:
+                if not xla or self._jit == "xla":
+                    raise
+                self._static = False  # an op of this model can't be compiled, and nobody asked for it
+                result = self._function(key, body, tensors, extra, xla=False)(tensors, extra)
         return tf.nest.map_structure(lambda t: t.numpy(), result)
 
-    def _function(self, name: Any, body: Any, tensors: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> Any:
+    def _function(self, name: Any, body: Any, tensors: Mapping[str, Tensor], given: Mapping[str, Tensor], *, xla: bool) -> Any:
         if self._jit == "eager":
             return body
         ranks = tuple((n, t.shape.rank) for n, t in given.items())
-        key = (name, ranks, tuple(t.shape.rank for t in tensors.values()))
+        key = (name, ranks, tuple(t.shape.rank for t in tensors.values()), xla)
         if key not in self._modes:
-            function = tf.function(body, jit_compile=self._jit == "xla", autograph=False)
-            if self._jit != "xla":
+            function = tf.function(body, jit_compile=xla, autograph=False)
+            if not xla:
                 specs = {n: tf.TensorSpec(self._open(n, t), t.dtype) for n, t in tensors.items()}
                 more = {n: tf.TensorSpec([None] * t.shape.rank, t.dtype) for n, t in given.items()}
                 function = function.get_concrete_function(specs, more)
             self._modes[key] = function
         return self._modes[key]
+
+    def _pays(self, key: Any, tensors: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> bool:
+        """Whether a call is compiled: few samples, this shape for the third time, and not too many shapes so far."""
+        if not self._static or not is_narrow(self.plan, tensors):
+            return False
+        call = (key, *((name, tuple(tensor.shape)) for name, tensor in (*tensors.items(), *given.items())))
+        self._calls[call] = self._calls.get(call, 0) + 1
+        if self._calls[call] >= OFTEN and len(self._compiled) < PROGRAMS:
+            self._compiled.add(call)
+        return call in self._compiled
 
     def _open(self, name: str, tensor: Tensor) -> list[int | None]:
         """The shape a graph is traced for: sizes are fixed only where the file says so and nothing may vary them."""
@@ -149,17 +186,24 @@ class Program:
         batch = self.plan.batch
         return [None if d.size is None or d.has(batch) or d.size != n else d.size for d, n in zip(dims, tensor.shape, strict=True)]
 
-    def _run(self, feeds: Mapping[str, Tensor], asked: Asked, given: Mapping[str, Tensor]) -> dict[str, Any]:
-        return self.forward(feeds).result(asked, given)
-
-    def forward(self, feeds: Mapping[str, Tensor], only: Container[str] | None = None) -> _Run:
+    def forward(self, feeds: Mapping[str, Tensor], only: Container[str] | None = None, segment: int | None = None) -> _Run:
         """A forward pass on tensors; what is fed is not computed. ``only``: keys of the steps to run, None: all."""
         steps, parameters = self.plan.steps, self.parameters
+        if segment is not None:
+            steps = tuple(self._segmented(step, segment) for step in steps)
         if only is not None:
             chosen = [k for k, step in enumerate(steps) if step.key in only]
             steps, parameters = tuple(steps[k] for k in chosen), [parameters[k] for k in chosen]
         tensors = {**self.constants, **feeds}
         return _Run(self.plan, self.policy, self.rules, self.plan.scope, steps, parameters, tensors, self.dtype)
+
+    def _segmented(self, step: Step, segment: int) -> Step:
+        """A recurrent layer that keeps its states every so many steps, and makes Y only if somebody reads it."""
+        if not isinstance(step.layer, Recurrent):
+            return step
+        read = {name for other in self.plan.steps for name in other.inputs} | {*self.plan.outputs, self.plan.explained}
+        layer = dataclasses.replace(step.layer, segment=segment, silent=not step.outputs or step.outputs[0] not in read)
+        return dataclasses.replace(step, layer=layer)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -285,7 +285,7 @@ class Recurrent(Opaque):
         saved = trace.saved
         x, lens, valid = saved["x"], saved["lens"], saved["valid"]
         met: list[list[Tensor]] = []  # relevance of the states at every step, by direction
-        into_x: Any = 0.0
+        into_x: Tensor | None = None
         into: list[Sequence[Tensor]] = []
         totals: dict[str, Any] = {}
         for d, backwards in enumerate(self.backwards):
@@ -306,7 +306,8 @@ class Recurrent(Opaque):
                 met += [[flip(r, lens) if turned else r for r in part] for part in seen or ()]
             else:
                 of_x, left, absorbed = run.back(lambda *given, d=d: self._back(d, rule, *given), ry, ends)
-            into_x += flip(of_x, lens) if turned else of_x
+            of_x = flip(of_x, lens) if turned else of_x
+            into_x = of_x if into_x is None else into_x + of_x
             into.append(left)
             for kind, amount in absorbed.items():
                 totals[kind] = totals.get(kind, 0.0) + amount

@@ -72,8 +72,8 @@ class Target:
                         f"step {step} is out of range: this output has {length} steps, 0 to {length - 1} or -{length} to -1"
                     )
 
-    def sample(self, k: int, scores: Scores) -> Target:
-        """The part of one sample of a batch."""
+    def part(self, rows: range, scores: Scores) -> Target:
+        """Of some samples of a batch."""
         axis = scores.batch_axis
         assert axis is not None
         if self.mode != "seed" and scores.class_axis is not None and axis > scores.class_axis:
@@ -82,7 +82,7 @@ class Target:
         def part(array: np.ndarray | None) -> np.ndarray | None:
             if array is None or array.ndim <= axis or array.shape[axis] == 1:
                 return array
-            return np.take(array, [k], axis)
+            return np.take(array, rows, axis)
 
         return Target(self.mode, part(self.value), part(self.other), self.steps, self.count)
 
