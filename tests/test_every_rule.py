@@ -33,7 +33,7 @@ RULES = {
 }
 every_family = pytest.mark.parametrize("family", list(FAMILIES))
 # two is the least that hypothesis does not spend on the smallest model alone
-FEW = settings(max_examples=max(2, settings.get_profile(settings.get_current_profile_name()).max_examples // 50))
+FEW = settings(max_examples=max(2, settings.get_profile(settings.get_current_profile_name()).max_examples // 100))
 
 
 def draw_case(data, family):

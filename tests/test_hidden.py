@@ -181,8 +181,10 @@ def test_asking_changes_nothing_else():
     assert plain.hidden == {}
 
 
-@pytest.mark.parametrize("suffix", [".npz", ".json"])
+@pytest.mark.parametrize("suffix", [".npz", ".json", ".parquet"])
 def test_saved_with_the_explanation(suffix, tmp_path):
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
     model, feeds = tagger()
     before = onnx_lrp.load(model, jit="eager").explain(feeds, keep=["lstm"])
     before.save(tmp_path / f"saved{suffix}")
