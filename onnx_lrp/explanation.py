@@ -65,6 +65,7 @@ class Explanation:
         settings: method, rule, epsilon, precision and the rest of what made these numbers.
         hidden: {name: array} relevance at the internal tensors and states that ``keep=`` asked for.
         arrived: {attribution point: (B,)} relevance summed per sample, in float64.
+        passed: the same of what ``keep=`` asked for; (1,), of all samples, where a tensor does not tell them apart.
     """
 
     relevance: Mapping[str, np.ndarray]
@@ -81,6 +82,7 @@ class Explanation:
     settings: Mapping[str, Any] = field(default_factory=dict)
     hidden: Mapping[str, np.ndarray] = field(default_factory=dict)
     arrived: Mapping[str, np.ndarray] = field(default_factory=dict)
+    passed: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "relevance", Relevance(self.relevance, self.origins))
@@ -119,6 +121,7 @@ class Explanation:
             residual=self.residual[k],
             hidden={n: a[k] for n, a in self.hidden.items()},
             arrived={n: a[k] for n, a in self.arrived.items()},
+            passed={n: a[k] for n, a in self.passed.items()},
         )
 
     @property
@@ -300,4 +303,5 @@ FIELDS = (
     "settings",
     "hidden",
     "arrived",
+    "passed",
 )

@@ -110,6 +110,7 @@ def _read_json(raw: dict[str, Any]) -> dict[str, Any]:
         "settings": raw["settings"],
         "hidden": arrays("hidden") if "hidden" in raw else {},
         "arrived": {k: np.asarray(v) for k, v in raw.get("arrived", {}).items()},
+        "passed": {k: np.asarray(v) for k, v in raw.get("passed", {}).items()},
     }
 
 
@@ -117,7 +118,7 @@ def _write_npz(explanation: Explanation, stream: IO[bytes], *, relevance: bool =
     """``relevance``: also that of the attribution points, else its shapes alone."""
     arrays: dict[str, Any] = {}
     parts: dict[str, list[str]] = {}
-    for part in ("relevance", "inputs", "outputs", "absorbed", "hidden", "arrived"):
+    for part in ("relevance", "inputs", "outputs", "absorbed", "hidden", "arrived", "passed"):
         if part == "relevance" and not relevance:
             continue
         values = {k: v for k, v in getattr(explanation, part).items() if isinstance(v, np.ndarray) and v.dtype != object}
@@ -166,6 +167,7 @@ def _read_npz(stream: IO[bytes], relevance: Callable[..., Any] | None = None) ->
             "settings": meta["settings"],
             "hidden": parts.get("hidden", {}),
             "arrived": parts.get("arrived", {}),
+            "passed": parts.get("passed", {}),
         }
         return fields if relevance is None else fields | {"relevance": relevance(fields, meta["shapes"])}
 
