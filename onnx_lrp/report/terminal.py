@@ -159,7 +159,7 @@ def render(sample: Sample, width: int) -> RenderableType:
 
 def _pair(name: str, value: Text) -> Table:
     grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim", width=10)
+    grid.add_column(style="dim", width=max(10, cell_len(name)))
     grid.add_column(overflow="fold")
     grid.add_row(name, value)
     return grid
