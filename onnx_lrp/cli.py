@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import importlib
 import importlib.metadata
 import json
 import math
@@ -15,13 +14,14 @@ import os
 import platform
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from . import __version__
+from ._lazy import start_quietly
 from .errors import InputError, MissingExtra, ModelError, RuleError, UnsupportedModel
 
 if TYPE_CHECKING:
@@ -504,28 +504,9 @@ def _strict(value: Any) -> Any:
 
 
 def _start_engine() -> None:
-    """Import TensorFlow and find its devices, without its start-up notices on stderr."""
-    if _State.debug:
-        return
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _without_stderr():
-        importlib.import_module("tensorflow").config.list_logical_devices()
-
-
-@contextlib.contextmanager
-def _without_stderr() -> Iterator[None]:
-    try:
-        kept = os.dup(2)
-    except OSError:  # closed by the caller
-        yield
-        return
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+    """TensorFlow, with its own messages only where they are asked for."""
+    if not _State.debug:
+        start_quietly()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -422,8 +422,27 @@ def test_a_broken_law_fails_with_its_replay(suite, swapped):
     ran.stdout.fnmatch_lines(
         ["small.onnx: parity is broken", "output * is off*", "  x: float32 (1, 1, 2) = *", "replay it:", "  onnx-lrp check *"]
     )
+    assert any("_ small.onnx: parity _" in line for line in ran.outlines)  # which of several models
     line = next(line for line in ran.outlines if line.startswith("  onnx-lrp check"))
     assert run(*shlex.split(line)[1:]) == 1
+
+
+def test_a_failure_shows_no_notices_of_the_engine(suite):
+    """TensorFlow's start-up notices would stand below the first failure as captured stderr."""
+    suite.makeconftest(
+        """
+        from onnx_lrp import recurrence
+        from onnx_lrp.ops import lstm
+
+        pick = recurrence.pick
+        lstm.pick = lambda a, order, size: pick(a, (order[1], order[0], *order[2:]), size)
+        """
+    )
+    ran = suite.runpytest_subprocess(*PLUGIN, "--onnx-model", "small.onnx", "--onnx-max-examples", "5")
+    ran.assert_outcomes(passed=5, failed=1)
+    for notice in ("*absl*", "*cuda*", "*oneDNN custom operations*"):
+        ran.stdout.no_fnmatch_line(notice)
+        ran.stderr.no_fnmatch_line(notice)
 
 
 def test_what_cannot_be_tested_is_said(suite):
