@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import onnx_lrp
 from onnx_lrp import rules, testing
+from onnx_lrp.errors import RuleError
 from onnx_lrp.rules import GATE_RULES, NAMES, AlphaBeta, Epsilon, Flat, Gamma, WSquare, ZBox, ZPlus
 from onnx_lrp.testing import measures
 from onnx_lrp.testing.build import Builder
@@ -74,7 +75,11 @@ def test_laws_under_every_rule(family, rule, data):
 @given(data=st.data())
 def test_laws_under_every_gate_rule(family, gates, data):
     case, rule = draw_case(data, family), data.draw(st.one_of(*RULES.values()))
-    assert_laws(case, rule=rule, gates=gates)
+    try:
+        assert_laws(case, rule=rule, gates=gates)
+    except RuleError as error:  # the one thing that is refused
+        if family != "einsums" or "of an Einsum or a vector only 'half' and 'all'" not in str(error):
+            raise
 
 
 def zeros():
