@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-__all__ = ["tf"]
+__all__ = ["start_quietly", "tf"]
 
 
 class _Lazy(ModuleType):
@@ -22,3 +24,26 @@ class _Lazy(ModuleType):
 
 
 tf: Any = _Lazy("tensorflow")
+
+
+def start_quietly() -> None:
+    """Import TensorFlow and find its devices, without its start-up notices on stderr, which no log level silences."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _without_stderr():
+        importlib.import_module("tensorflow").config.list_logical_devices()
+
+
+@contextlib.contextmanager
+def _without_stderr() -> Iterator[None]:
+    try:
+        kept = os.dup(2)
+    except OSError:  # closed by the caller
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

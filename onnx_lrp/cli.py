@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import importlib
 import importlib.metadata
 import json
 import math
@@ -15,13 +14,14 @@ import os
 import platform
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from . import __version__
+from ._lazy import start_quietly
 from .errors import InputError, MissingExtra, ModelError, RuleError, UnsupportedModel
 
 if TYPE_CHECKING:
@@ -135,6 +135,12 @@ def explain(
     at: Annotated[
         list[str] | None, typer.Option(metavar="TENSOR", help="Attribute to this internal tensor; may be repeated.")
     ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Keep relevance at this internal tensor, layer, or state (lstm:h, lstm:c); may be repeated."
+        ),
+    ] = None,
     output: Annotated[str | None, typer.Option(metavar="NAME", help="Graph output to explain.")] = None,
     precision: Annotated[Precision, typer.Option(help="Of everything computed.")] = Precision.float32,
     jit: Annotated[Jit, typer.Option(help="How the program runs.")] = Jit.auto,
@@ -148,16 +154,19 @@ def explain(
     tokens: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Names of the steps: one a line, a blank line between samples; or JSON.")
     ] = None,
-    save: Annotated[Path | None, typer.Option(metavar="OUT", help="Save the explanation as .npz or .json.")] = None,
+    save: Annotated[Path | None, typer.Option(metavar="OUT", help="Save the explanation as .npz, .json or .parquet.")] = None,
     html: Html = None,
     as_json: AsJson = False,
 ) -> None:
     """Explain a model's decisions on INPUTS."""
     from .methods import prepare_method
     from .report.files import Outputs
+    from .saved import SUFFIXES, need_pyarrow
 
-    _suffix("--save", save, ".npz", ".json")
+    _suffix("--save", save, *SUFFIXES)
     _suffix("--html", html, ".html", ".htm")
+    if save is not None and save.suffix == ".parquet":
+        need_pyarrow()
     _distinct({"MODEL": model, "INPUTS": inputs, "--tokens": tokens, "--save": save, "--html": html})
     wanted = _target(target)
     given = {"steps": steps, "baseline": baseline, "by": by}
@@ -187,9 +196,9 @@ def explain(
         names = read_tokens(tokens) if tokens is not None else None
         prepare_inputs(data, explainer._plan)  # refuses bad input before TensorFlow is waited for
         _start_engine()
-        explanation = explainer.explain(data, wanted, method=method, **options)
+        explanation = explainer.explain(data, wanted, method=method, keep=keep or (), **options)
 
-        from .report.view import samples
+        from .report.view import passed, samples
 
         count = explanation.seed.shape[-1]
         shown = samples(explanation, tokens=names, limit=SAMPLES)
@@ -204,9 +213,11 @@ def explain(
     if as_json:
         _print_json(explanation.to_dict() | ({} if names is None else {"tokens": names}))
         return
-    from .report.terminal import show
+    from .report.terminal import describe_passed, show
 
     show(shown, left_out=max(count - SAMPLES, 0))
+    if explanation.passed:
+        describe_passed(passed(explanation, limit=SAMPLES))
 
 
 @app.command()
@@ -493,28 +504,9 @@ def _strict(value: Any) -> Any:
 
 
 def _start_engine() -> None:
-    """Import TensorFlow and find its devices, without its start-up notices on stderr."""
-    if _State.debug:
-        return
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _without_stderr():
-        importlib.import_module("tensorflow").config.list_logical_devices()
-
-
-@contextlib.contextmanager
-def _without_stderr() -> Iterator[None]:
-    try:
-        kept = os.dup(2)
-    except OSError:  # closed by the caller
-        yield
-        return
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+    """TensorFlow, with its own messages only where they are asked for."""
+    if not _State.debug:
+        start_quietly()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

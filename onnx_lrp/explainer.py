@@ -304,6 +304,7 @@ class Explainer:
             origins=dict(plan.origins),
             hidden=raw["hidden"],
             arrived=arrived,
+            passed={k.key: k.per_sample(plan, raw["hidden"][k.key], start.shape) for k in kept},
             explained=plan.output,
             settings={
                 **(self._settings() if other is None else other.settings),

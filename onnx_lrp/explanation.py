@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,8 +15,6 @@ from .errors import InputError
 from .targets import Spec
 
 __all__ = ["Explanation", "Relevance"]
-
-SCHEMA = 1
 
 
 class Relevance(Mapping[str, np.ndarray]):
@@ -69,6 +65,7 @@ class Explanation:
         settings: method, rule, epsilon, precision and the rest of what made these numbers.
         hidden: {name: array} relevance at the internal tensors and states that ``keep=`` asked for.
         arrived: {attribution point: (B,)} relevance summed per sample, in float64.
+        passed: the same of what ``keep=`` asked for; (1,), of all samples, where a tensor does not tell them apart.
     """
 
     relevance: Mapping[str, np.ndarray]
@@ -85,6 +82,7 @@ class Explanation:
     settings: Mapping[str, Any] = field(default_factory=dict)
     hidden: Mapping[str, np.ndarray] = field(default_factory=dict)
     arrived: Mapping[str, np.ndarray] = field(default_factory=dict)
+    passed: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "relevance", Relevance(self.relevance, self.origins))
@@ -123,6 +121,7 @@ class Explanation:
             residual=self.residual[k],
             hidden={n: a[k] for n, a in self.hidden.items()},
             arrived={n: a[k] for n, a in self.arrived.items()},
+            passed={n: a[k] for n, a in self.passed.items()},
         )
 
     @property
@@ -210,6 +209,8 @@ class Explanation:
                 return [plain(v) for v in value]
             return value.item() if isinstance(value, np.generic) else value
 
+        from .saved import SCHEMA
+
         return {"schema": SCHEMA, **{name: plain(getattr(self, name)) for name in FIELDS}}
 
     def to_html(self, path: str | os.PathLike[str] | None = None, *, tokens: Any = None) -> str:
@@ -234,50 +235,45 @@ class Explanation:
 
         return to_fragment(self)
 
+    def to_pandas(self, point: str | None = None, *, per_step: bool = False) -> Any:
+        """The relevance as a pandas DataFrame: one row an entry, so that ``groupby`` and ``pivot`` do the rest.
+
+        Columns, in this order; one that no point has is left out, one that only some have is empty at the others:
+            point: the attribution point.
+            rank, class: only of several classes, index along their axis and the class. ``rank`` is left out where it is the class
+                (``targets.all_classes``), ``class`` where the positions of a sample have classes of their own.
+            sample: index in the batch; -1 in tensors in which samples and another axis are one.
+            step: time step, where the point has a time axis; behind integer ids their position.
+            feature: index along all other axes together, in row-major order.
+            relevance: in the precision it was computed in.
+            value: what the model read there: the input's value, or behind integer ids the id. Internal tensors (``at=``) have
+                none, nor has under ``per_step`` a step of several values.
+
+        ``attrs`` holds explained (the output's name), target, seed, residual (None for NaN) and settings, as lists and numbers.
+
+        Args:
+            point: attribution point or the graph input it comes from; None: all of them.
+            per_step: one row a sample and step, summed over the features as :meth:`per_step` does.
+
+        Raises:
+            InputError: no such point.
+            MissingExtra: pandas is not installed.
+        """
+        from .table import frame
+
+        return frame(self, point, per_step=per_step)
+
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write as ``.npz`` (exact, no pickle) or ``.json``.
+        """Write as ``.npz`` (exact, no pickle), ``.json`` or ``.parquet`` (the table of :meth:`to_pandas`, all else as metadata).
 
         Raises:
             InputError: another suffix.
+            MissingExtra: .parquet without pyarrow.
             OSError: the file can't be written.
         """
-        file = Path(path)
-        if file.suffix == ".json":
-            dtypes = {
-                f"{part}/{name}": str(array.dtype)
-                for part in ("relevance", "inputs", "outputs", "hidden")
-                for name, array in getattr(self, part).items()
-                if isinstance(array, np.ndarray)
-            }
-            residual = self.residual.astype(object)
-            residual[np.isnan(self.residual)] = None  # JSON has no NaN
-            file.write_text(json.dumps({**self.to_dict(), "residual": residual.tolist(), "dtypes": dtypes}))
-            return
-        if file.suffix != ".npz":
-            raise InputError(f"{file.name}: an explanation is saved as .npz or .json")
-        arrays: dict[str, Any] = {}
-        parts: dict[str, list[str]] = {}
-        for part in ("relevance", "inputs", "outputs", "absorbed", "hidden", "arrived"):
-            values = {k: v for k, v in getattr(self, part).items() if isinstance(v, np.ndarray) and v.dtype != object}
-            parts[part] = list(values)
-            arrays.update({f"{part}.{i}": v for i, v in enumerate(values.values())})
-        rows = [(layer, kind, amount) for layer, kinds in self.ledger.items() for kind, amount in kinds.items()]
-        arrays.update({f"ledger.{i}": amount for i, (_, _, amount) in enumerate(rows)})
-        arrays.update(seed=self.seed, residual=self.residual)
-        if isinstance(self.target, np.ndarray):
-            arrays["target"] = self.target
-        meta = {
-            "target": self.target.to_dict() if isinstance(self.target, Spec) else None,
-            "schema": SCHEMA,
-            "parts": parts,
-            "ledger": [(layer, kind) for layer, kind, _ in rows],
-            "axes": self.axes,
-            "origins": self.origins,
-            "explained": self.explained,
-            "settings": self.settings,
-        }
-        with file.open("wb") as stream:
-            np.savez_compressed(stream, meta=np.asarray(json.dumps(meta)), **arrays)
+        from .saved import write
+
+        write(self, Path(path))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Explanation:
@@ -285,14 +281,11 @@ class Explanation:
 
         Raises:
             InputError: missing, not an explanation, or of a newer schema.
+            MissingExtra: .parquet without pyarrow.
         """
-        file = Path(path)
-        try:
-            return _from_json(json.loads(file.read_text())) if file.suffix == ".json" else _from_npz(file)
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{file}: not a saved explanation: {error}") from error
+        from .saved import read
+
+        return cls(**read(Path(path)))
 
 
 FIELDS = (
@@ -310,64 +303,5 @@ FIELDS = (
     "settings",
     "hidden",
     "arrived",
+    "passed",
 )
-
-
-def _known(schema: Any) -> None:
-    if schema != SCHEMA:
-        raise InputError(f"saved with schema {schema}, this version reads {SCHEMA}")
-
-
-def _axes(raw: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) for k, v in raw.items()}
-
-
-def _from_npz(file: Path) -> Explanation:
-    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-        meta = json.loads(str(archive["meta"]))
-        _known(meta["schema"])
-        parts = {part: {name: archive[f"{part}.{i}"] for i, name in enumerate(names)} for part, names in meta["parts"].items()}
-        ledger: dict[str, dict[str, np.ndarray]] = {}
-        for i, (layer, kind) in enumerate(meta["ledger"]):
-            ledger.setdefault(layer, {})[kind] = archive[f"ledger.{i}"]
-        return Explanation(
-            relevance=parts["relevance"],
-            inputs=parts["inputs"],
-            outputs=parts["outputs"],
-            target=archive["target"] if meta.get("target") is None else Spec.from_dict(meta["target"]),
-            seed=archive["seed"],
-            absorbed=parts["absorbed"],
-            ledger=ledger,
-            residual=archive["residual"],
-            axes=_axes(meta["axes"]),
-            origins=_axes(meta["origins"]),
-            explained=meta["explained"],
-            settings=meta["settings"],
-            hidden=parts.get("hidden", {}),
-            arrived=parts.get("arrived", {}),
-        )
-
-
-def _from_json(raw: dict[str, Any]) -> Explanation:
-    _known(raw["schema"])
-    dtypes = raw["dtypes"]
-
-    def arrays(part: str) -> dict[str, Any]:
-        return {k: np.asarray(v, np.dtype(dtypes[f"{part}/{k}"])) if f"{part}/{k}" in dtypes else v for k, v in raw[part].items()}
-
-    return Explanation(
-        relevance=arrays("relevance"),
-        inputs=arrays("inputs"),
-        outputs=arrays("outputs"),
-        target=Spec.from_dict(raw["target"]) if isinstance(raw["target"], dict) else np.asarray(raw["target"]),
-        seed=np.asarray(raw["seed"]),
-        absorbed={k: np.asarray(v) for k, v in raw["absorbed"].items()},
-        ledger={layer: {k: np.asarray(v) for k, v in kinds.items()} for layer, kinds in raw["ledger"].items()},
-        residual=np.asarray(raw["residual"], np.float64),
-        axes=_axes(raw["axes"]),
-        origins=_axes(raw["origins"]),
-        explained=raw["explained"],
-        settings=raw["settings"],
-        hidden=arrays("hidden") if "hidden" in raw else {},
-        arrived={k: np.asarray(v) for k, v in raw.get("arrived", {}).items()},
-    )

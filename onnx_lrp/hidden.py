@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from .errors import InputError
 from .nested import Step
 from .plan import Plan
@@ -38,6 +40,26 @@ class Kept:
             return plan.batch_axis(self.tensor)
         dims = plan.scope.inner[self.loop].vars[self.tensor].dims or ()
         return next((a + 1 for a, d in enumerate(dims) if d.has(plan.batch)), None)
+
+    def per_sample(self, plan: Plan, relevance: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+        """What is kept, summed by sample in float64: (B,), or (K, B) of several classes; (1,) or (K, 1), where it can't be told
+        which sample it belongs to.
+
+        Args:
+            relevance: what is kept.
+            shape: (B,) or (K, B).
+        """
+        if not relevance.size:  # none arrived
+            return np.zeros(shape)
+        if len(shape) == 2:
+            return np.stack([self.per_sample(plan, r, shape[1:]) for r in relevance])
+        whole = relevance.astype(np.float64)
+        if not self.loop and not self.state:
+            return plan.per_sample(whole, self.tensor, shape[0])
+        axis = self.batch_axis(plan)
+        if axis is None or whole.shape[axis] != shape[0]:
+            return whole.sum().reshape(1)
+        return whole.sum(tuple(a for a in range(whole.ndim) if a != axis))
 
 
 def resolve(plan: Plan, names: str | Sequence[str]) -> tuple[Kept, ...]:

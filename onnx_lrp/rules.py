@@ -74,9 +74,14 @@ class Channel:
         middle, half = (self.box.high + self.box.low) / 2, (self.box.high - self.box.low) / 2
         return x - tf.cast(middle, x.dtype) if self.inputs == "centred" else tf.ones_like(x) * tf.cast(half, x.dtype)
 
+    @property
+    def counts_constants(self) -> bool:
+        """Whether a constant is a term of the rule."""
+        return self.inputs in ("x", "abs")
+
     def constant(self, b: Tensor) -> Tensor | None:
         """What a constant term is in this channel; None: it is no term of the rule."""
-        if self.inputs not in ("x", "abs"):
+        if not self.counts_constants:
             return None
         return b if self.inputs == "x" else tf.abs(b)
 
@@ -108,10 +113,15 @@ def mapped(channel: Channel, weight: Tensor) -> Tensor:
 
 
 def stabilized(z: Tensor, r: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
-    """(s = r / (z + ε·sign z), ε·sign z · s), sign 0 = +1; z = 0 with ε = 0 carries nothing, s = 0 there."""
+    """(s = r / (z + ε·sign z), what the stabilizer takes ε·sign z · s), sign 0 = +1.
+
+    With ε = 0 a sum of exactly 0 passes nothing on, s = 0, and the stabilizer takes all, as it does there for any ε > 0.
+    """
+    if not epsilon:
+        return tf.math.divide_no_nan(r, z), tf.where(z == 0, r, tf.zeros_like(r))
     # ε − 2ε·[z < 0] is exactly ±ε, and takes a third of the time of a selection between two numbers
     signed = epsilon - 2 * epsilon * tf.cast(z < 0, z.dtype)
-    s = r / (z + signed) if epsilon else tf.math.divide_no_nan(r, z)
+    s = r / (z + signed)
     return s, signed * s
 
 
@@ -161,7 +171,7 @@ class Rule(abc.ABC):
     @property
     def reaches_zeros(self) -> bool:
         """Whether an input of zero may receive relevance."""
-        return any(channel.inputs not in ("x", "abs") for channel in self.channels)
+        return not all(channel.counts_constants for channel in self.channels)
 
     @abc.abstractmethod
     def share(self, z: Tensor, sums: Mapping[Channel, Tensor], r: Tensor) -> Shares:
@@ -238,9 +248,10 @@ class AlphaBeta(Rule):
         positive, negative = tf.maximum((z + absolute) / 2, 0) + epsilon, tf.minimum((z - absolute) / 2, 0) - epsilon
         up = self.alpha * tf.math.divide_no_nan(r, positive)
         down = self.beta * tf.math.divide_no_nan(r, negative)
-        # without a stabilizer a side without terms takes nothing, and its part is the rule's to lose
-        lost = tf.where(positive == 0, self.alpha * r, 0) - tf.where(negative == 0, self.beta * r, 0) if not self.epsilon else None
-        return Shares({PLAIN: (up - down) / 2, ABSOLUTE: (up + down) / 2}, epsilon * (up + down), lost)
+        stabilizer = epsilon * (up + down)
+        if not self.epsilon:  # a side without terms takes nothing
+            stabilizer = tf.where(positive == 0, self.alpha * r, 0) - tf.where(negative == 0, self.beta * r, 0)
+        return Shares({PLAIN: (up - down) / 2, ABSOLUTE: (up + down) / 2}, stabilizer)
 
 
 @dataclass(frozen=True)
@@ -271,7 +282,7 @@ class WSquare(Rule):
 
     def share(self, z: Tensor, sums: Mapping[Channel, Tensor], r: Tensor) -> Shares:
         s, stabilizer = stabilized(sums[SQUARE], r, self.epsilon)
-        return Shares({SQUARE: s}, stabilizer, _without(sums[SQUARE], r, self.epsilon))
+        return Shares({SQUARE: s}, stabilizer)
 
 
 @dataclass(frozen=True)
@@ -310,12 +321,7 @@ class ZBox(Rule):
         centred, half = self.needs
         total = sums[centred] + sums[half]
         s, stabilizer = stabilized(total, r, self.epsilon)
-        return Shares({centred: s, half: s}, stabilizer, _without(total, r, self.epsilon))
-
-
-def _without(total: Tensor, r: Tensor, epsilon: float) -> Tensor | None:
-    """What is lost at a denominator of zero where no stabilizer takes it."""
-    return None if epsilon else tf.where(total == 0, r, tf.zeros_like(r))
+        return Shares({centred: s, half: s}, stabilizer)
 
 
 NAMES: dict[str, type[Rule]] = {

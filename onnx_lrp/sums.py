@@ -79,7 +79,7 @@ class Sums:
                 assert isinstance(layer, Routing)
                 self.terms[channel][name] = layer.move(trace, terms, constants=False)[position]
                 # constants among a routing's operands are read as they are in the plain channel, by their size in the absolute one
-                moved = layer.move(trace, constants, constants=channel.constant(constants[0]) is not None)[position]
+                moved = layer.move(trace, constants, constants=channel.counts_constants)[position]
                 self.constants[channel][name] = tf.abs(moved) if channel.inputs == "abs" else moved
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -251,6 +253,43 @@ def test_a_permuted_gate_is_found_and_can_be_replayed(model, capsys, monkeypatch
     assert run(*words) == 0
 
 
+SHIM = """#!{python}
+import sys
+sys.path.insert(0, {package!r})
+from onnx_lrp import cli, recurrence
+from onnx_lrp.ops import lstm
+pick = recurrence.pick
+if {swapped}:
+    lstm.pick = lambda a, order, size: pick(a, (order[1], order[0], *order[2:]), size)
+cli.main()
+"""
+
+
+def test_the_printed_command_replays_in_a_shell(tmp_path):
+    """The demo model passes; read with two gates swapped it does not, and the line that is printed then does what it says."""
+    shutil.copy(MODEL, tmp_path / "a copy.onnx")
+    environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    (tmp_path / "bin").mkdir()
+    script = tmp_path / "bin" / "onnx-lrp"
+
+    def shell(line: str, *, swapped: bool) -> subprocess.CompletedProcess[str]:
+        script.write_text(
+            SHIM.format(python=sys.executable, package=str(Path(onnx_lrp.__file__).parents[1]), swapped=swapped), encoding="utf-8"
+        )
+        script.chmod(0o755)
+        return subprocess.run(line, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+
+    first = shell("onnx-lrp check 'a copy.onnx' --max-examples 5", swapped=True)
+    assert (first.returncode, first.stderr) == (1, "onnx-lrp: 1 of 6 laws broken: parity\n")
+    (command,) = (line for line in first.stdout.splitlines() if line.startswith("onnx-lrp check"))
+    assert (tmp_path / "a copy.breach-parity.npz").is_file()
+    again = shell(command, swapped=True)
+    assert (again.returncode, again.stderr) == (1, "onnx-lrp: 1 of 6 laws broken: parity\n")
+    assert "equivariance  skipped: no inputs say anything about it" in again.stdout  # of one sample
+    sound = shell(command, swapped=False)
+    assert (sound.returncode, sound.stderr) == (0, "")
+
+
 def test_the_same_seed_asks_the_same(model):
     first, second = (testing.check(model, max_examples=8, seed=3, laws=["conservation"]).verdicts[0] for _ in range(2))
     assert (first.examples, first.worst) == (second.examples, second.worst)
@@ -291,6 +330,7 @@ def test_where_onnxruntime_cannot_run_parity_is_skipped(tmp_path, capsys, monkey
     assert run("check", "first.onnx", "--max-examples", 5) == 0
     out = capsys.readouterr().out
     assert "skipped: onnxruntime can't run the model" in out
+    assert "…" not in out
     assert next(line for line in out.splitlines() if line.startswith("parity")).split()[1:] == ["0", "skipped"]
 
 
@@ -382,8 +422,27 @@ def test_a_broken_law_fails_with_its_replay(suite, swapped):
     ran.stdout.fnmatch_lines(
         ["small.onnx: parity is broken", "output * is off*", "  x: float32 (1, 1, 2) = *", "replay it:", "  onnx-lrp check *"]
     )
+    assert any("_ small.onnx: parity _" in line for line in ran.outlines)  # which of several models
     line = next(line for line in ran.outlines if line.startswith("  onnx-lrp check"))
     assert run(*shlex.split(line)[1:]) == 1
+
+
+def test_a_failure_shows_no_notices_of_the_engine(suite):
+    """TensorFlow's start-up notices would stand below the first failure as captured stderr."""
+    suite.makeconftest(
+        """
+        from onnx_lrp import recurrence
+        from onnx_lrp.ops import lstm
+
+        pick = recurrence.pick
+        lstm.pick = lambda a, order, size: pick(a, (order[1], order[0], *order[2:]), size)
+        """
+    )
+    ran = suite.runpytest_subprocess(*PLUGIN, "--onnx-model", "small.onnx", "--onnx-max-examples", "5")
+    ran.assert_outcomes(passed=5, failed=1)
+    for notice in ("*absl*", "*cuda*", "*oneDNN custom operations*"):
+        ran.stdout.no_fnmatch_line(notice)
+        ran.stderr.no_fnmatch_line(notice)
 
 
 def test_what_cannot_be_tested_is_said(suite):

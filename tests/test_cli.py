@@ -386,6 +386,39 @@ def test_save_html_and_tokens(capsys, tmp_path, ids):
     assert {p.name for p in tmp_path.iterdir()} == {"ids.npy", "tokens.txt", "out.npz", "out.html"}
 
 
+@pytest.mark.parametrize("suffix", [".npz", ".json", ".parquet"])
+def test_keep(suffix, capsys, tmp_path, lstm):
+    """Relevance inside: in the saved file, in --json, and as sums on the terminal."""
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(3, 2, 2)).astype(np.float32))
+    options = ["--keep", "lstm:c", "--keep", "s", "--jit", "eager"]
+    out = tmp_path / f"out{suffix}"
+    shown = passes(capsys, "explain", lstm, tmp_path / "x.npy", *options, "--save", out)
+    saved = Explanation.load(out)
+    assert {n: a.shape for n, a in saved.hidden.items()} == {"lstm:c": (3, 1, 2, 3), "s": (2, 3)}
+    rows = [line.split() for line in shown[shown.index("relevance inside") :].splitlines()]
+    assert rows[0] == ["relevance", "inside", "shape", "sample", "1", "sample", "2"]
+    assert [row[:2] for row in rows[1:]] == [["lstm:c", "3x1x2x3"], ["s", "2x3"]]
+    for row, name in zip(rows[1:], saved.hidden, strict=True):
+        sums = saved.hidden[name].sum(tuple(a for a in range(saved.hidden[name].ndim) if a != saved.hidden[name].ndim - 2))
+        assert [float(cell) for cell in row[2:]] == pytest.approx(sums.tolist(), abs=1e-3)
+    found = json.loads(passes(capsys, "explain", lstm, tmp_path / "x.npy", *options, "--json"))
+    np.testing.assert_array_equal(found["hidden"]["s"], saved.hidden["s"].astype(np.float64))
+    np.testing.assert_allclose(found["passed"]["s"], saved.hidden["s"].astype(np.float64).sum(1))
+    every = passes(capsys, "explain", lstm, tmp_path / "x.npy", *options, "--target", "all")
+    assert "lstm:c, class 1" in every
+    assert "relevance inside" not in passes(capsys, "explain", lstm, tmp_path / "x.npy", "--jit", "eager")
+    assert "'lstm:c'" in fails(4, capsys, "explain", lstm, tmp_path / "x.npy", "--keep", "lstm:cc")
+    fails(2, capsys, "explain", lstm, tmp_path / "x.npy", "--keep", "s", "--method", "gradient")
+
+
+def test_saving_a_table_without_pyarrow_is_2_before_any_work(capsys, tmp_path, lstm, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setattr(onnx_lrp, "load", None)
+    assert 'pip install "onnx-lrp[data]"' in fails(2, capsys, "explain", lstm, "x.npy", "--save", tmp_path / "out.parquet")
+
+
 def test_weights_orders(capsys, tmp_path, lstm):
     found = {}
     for order in ("ifco", "ifgo", "iofc"):

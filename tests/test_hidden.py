@@ -181,13 +181,18 @@ def test_asking_changes_nothing_else():
     assert plain.hidden == {}
 
 
-@pytest.mark.parametrize("suffix", [".npz", ".json"])
+@pytest.mark.parametrize("suffix", [".npz", ".json", ".parquet"])
 def test_saved_with_the_explanation(suffix, tmp_path):
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
     model, feeds = tagger()
     before = onnx_lrp.load(model, jit="eager").explain(feeds, keep=["lstm"])
     before.save(tmp_path / f"saved{suffix}")
     after = onnx_lrp.Explanation.load(tmp_path / f"saved{suffix}")
     assert list(after.hidden) == list(before.hidden)
+    assert list(after.passed) == list(before.passed)
+    for name, sums in before.passed.items():
+        np.testing.assert_array_equal(after.passed[name], sums)
     for name, array in before.hidden.items():
         assert after.hidden[name].dtype == array.dtype
         np.testing.assert_array_equal(after.hidden[name], array)
@@ -203,3 +208,33 @@ def test_refused_by_name(name, parts):
         onnx_lrp.load(model, **EAGER).explain(feeds, keep=[name])
     for part in (repr(name), *parts):
         assert part in str(caught.value)
+
+
+def test_sums_by_sample():
+    """What passed, sample by sample; (1,) where a tensor is the same for all."""
+    model, feeds = tagger()
+    explainer = onnx_lrp.load(model, **EAGER)
+    names = ["lstm:h", "lstm:c", "Y", explainer._plan.explained]
+    found = explainer.explain(feeds, keep=names)
+    assert list(found.passed) == names
+    np.testing.assert_allclose(found.passed["lstm:h"], found.hidden["lstm:h"].sum((0, 1, 3)))
+    np.testing.assert_allclose(found.passed["Y"], found.hidden["Y"].sum((0, 1, 3)))
+    np.testing.assert_allclose(found.passed[explainer._plan.explained], found.seed)
+    every = explainer.explain(feeds, targets.all_classes(), keep=names)
+    for k in range(len(every.seed)):
+        for name in names:
+            np.testing.assert_allclose(every.passed[name][k], explainer.explain(feeds, k, keep=names).passed[name], atol=1e-12)
+            np.testing.assert_array_equal(every.select(k).passed[name], every.passed[name][k])
+
+
+def test_sums_of_a_tensor_in_a_loop():
+    from test_laws import _sample
+
+    models, feeds = _sample(testing.cell_spellings(op="LSTM"))
+    for model in models[1:]:
+        explainer = onnx_lrp.load(model, **EAGER)
+        names = [n for scope in explainer._plan.scope.inner.values() for n in scope.ends]
+        found = explainer.explain(feeds, keep=names)
+        for name in names:
+            assert found.passed[name].shape == found.seed.shape
+            np.testing.assert_allclose(found.passed[name].sum(), found.hidden[name].sum(), atol=1e-12)

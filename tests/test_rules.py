@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import onnx_lrp
-from onnx_lrp import testing
+from onnx_lrp import targets, testing
 from onnx_lrp.composites import Composite, make_composite
 from onnx_lrp.errors import RuleError
 from onnx_lrp.rules import AlphaBeta, Epsilon, Flat, Gamma, WSquare, ZBox, ZPlus
@@ -101,15 +101,19 @@ def dense(seed, spelling="Gemm"):
     return model, feeds["x"].astype(np.float64), w.astype(np.float64), bias.astype(np.float64)
 
 
+@pytest.mark.parametrize("seed", ["first", "every"])
 @pytest.mark.parametrize("spelling", ["Gemm", "scaled", "Conv"])
 @pytest.mark.parametrize("rule", RULES, ids=names)
-def test_a_rule_is_its_twin(rule, spelling):
+def test_a_rule_is_its_twin(rule, spelling, seed):
+    """With relevance of one unit, and of all of them with either sign."""
     model, x, w, b = dense(2, spelling)
-    explanation = relevance(model, {"x": x}, rule=rule)
     y = np.tanh(x @ w + b)
+    seeds = np.where(np.arange(4) == 0, y, 0) if seed == "first" else np.random.default_rng(0).normal(size=y.shape)
+    target = 0 if seed == "first" else targets.seed(seeds)
+    explainer = onnx_lrp.load(model, rule=rule, precision="float64", jit="eager", verify="never")
+    explanation = explainer.explain({"x": x}, target)
     for k in range(len(x)):
-        seed = np.where(np.arange(4) == 0, y[k], 0)
-        want, absorbed = twin(rule, x[k], w, b, seed)
+        want, absorbed = twin(rule, x[k], w, b, seeds[k])
         np.testing.assert_allclose(explanation.relevance["x"][k], want, rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(sum(a[k] for a in explanation.absorbed.values()), absorbed, rtol=1e-9, atol=1e-12)
 

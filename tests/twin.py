@@ -1,4 +1,4 @@
-"""The slow twin: LRP of LSTM, pooling and dense layers, message by message, one sample at a time, in float64.
+"""The slow twin: LRP of LSTM, GRU, RNN, pooling and dense layers, message by message, one sample at a time, in float64.
 
 Written from the papers: z_ij = x_i w_ij, R_{i←j} = (z_ij + δ·(b_j + ε·sign z_j)/N) / (z_j + ε·sign z_j) · R_j with sign 0 = +1
 (Bach et al. 2015, eq. 58; Arras et al. 2017, section 2.2, which use δ = 1 for their sanity check).
@@ -157,3 +157,129 @@ def network(sample, weights, *, mean, epsilon, delta, gates="all"):
         else:
             books.absorb("initial_state", r.sum())
     return relevance, books.absorbed, logits, {k: np.stack([m[k] for m in hidden], 1) for k in ("h", "c")}
+
+
+# GRU and RNN. Formulas: h_t = (1 − z)·n + z·h₋ and its parts share as any sum and any product of a gate and a signal do.
+
+
+def gru(x, w, u, b, h0, length, backwards, reset_after):
+    """One direction of one sample. x (T, I), w (3H, I), u (3H, H), b (6H,) in ONNX's gate order z, r, n; as :func:`lstm`.
+
+    ``reset_after`` (linear_before_reset): n = tanh(x w + b + r·(h₋ u + b')), else tanh(x w + (r·h₋) u + b + b').
+    """
+    size = len(h0)
+    own = [slice(k * size, (k + 1) * size) for k in range(3)]
+    outer, inner = b[: 3 * size], b[3 * size :]
+    y, h, steps = np.zeros((len(x), size)), h0.copy(), []
+    for t in range(length - 1, -1, -1) if backwards else range(length):
+        z, r = (sigmoid(w[k] @ x[t] + u[k] @ h + outer[k] + inner[k]) for k in own[:2])
+        k = own[2]
+        if reset_after:
+            n = np.tanh(w[k] @ x[t] + outer[k] + r * (u[k] @ h + inner[k]))
+        else:
+            n = np.tanh(w[k] @ x[t] + outer[k] + inner[k] + u[k] @ (r * h))
+        steps.append((t, h, (z, r, n)))
+        h = (1 - z) * n + z * h
+        y[t] = h
+    return y, h, steps
+
+
+def gru_relevance(x, w, u, b, steps, r_y, r_h, books: Books, gates: str, reset_after: bool):
+    """Relevance of x (T, I) and h0, given that of Y and of the last h; and of h_t at every step (T, H)."""
+    size, width = u.shape[1], x.shape[1]
+    outer, inner = b[: 3 * size], b[3 * size :]
+    r_x, r_h, met = np.zeros(x.shape), np.array(r_h), np.zeros((len(x), size))
+    for t, h, (z, r, n) in reversed(steps):
+        met[t] = r_h + r_y[t]
+        # h = (1 − z)·n + z·h₋: a sum whose lower units are all 2H products
+        both = np.concatenate([(1 - z) * n, z * h])
+        shares = linear(both, np.concatenate([np.eye(size)] * 2), np.zeros(size), met[t], books)
+        r_rest, r_n = product(1 - z, n, shares[:size], gates, books)
+        r_z, r_h = product(z, h, shares[size:], gates, books)
+        if gates != "all":  # 1 − z: a sum of −z and a bias of 1
+            r_z = r_z + linear(-z, np.eye(size), np.ones(size), r_rest, books)
+        # the candidate's pre-activation
+        own = slice(2 * size, 3 * size)
+        if reset_after and gates == "all":  # a gate takes nothing: r scales the weights and the bias inside
+            weights = np.concatenate([w[own].T, u[own].T * r])
+            lower = linear(np.concatenate([x[t], h]), weights, outer[own] + r * inner[own], r_n, books)
+            r_r, r_h = np.zeros(size), r_h + lower[width:]
+        elif reset_after:  # the product r·v is a lower unit of its own, and v = h₋ u + b' another sum
+            v = u[own] @ h + inner[own]
+            weights = np.concatenate([w[own].T, np.eye(size)])
+            lower = linear(np.concatenate([x[t], r * v]), weights, outer[own], r_n, books)
+            r_r, r_v = product(r, v, lower[width:], gates, books)
+            r_h = r_h + linear(h, u[own].T, inner[own], r_v, books)
+        else:
+            weights = np.concatenate([w[own].T, u[own].T])
+            lower = linear(np.concatenate([x[t], r * h]), weights, outer[own] + inner[own], r_n, books)
+            r_r, r_signal = product(r, h, lower[width:], gates, books)
+            r_h = r_h + r_signal
+        r_x[t] += lower[:width]
+        # the gates' pre-activations; one that got nothing sends nothing
+        for k, part in enumerate((r_z, r_r)) if gates != "all" else ():
+            own = slice(k * size, (k + 1) * size)
+            weights = np.concatenate([w[own].T, u[own].T])
+            lower = linear(np.concatenate([x[t], h]), weights, outer[own] + inner[own], part, books)
+            r_x[t] += lower[:width]
+            r_h = r_h + lower[width:]
+    return r_x, r_h, met
+
+
+def rnn(x, w, u, b, h0, length, backwards):
+    """h_t = tanh(x w + h₋ u + b + b'); x (T, I), w (H, I), u (H, H), b (2H,)."""
+    size = len(h0)
+    y, h, steps = np.zeros((len(x), size)), h0.copy(), []
+    for t in range(length - 1, -1, -1) if backwards else range(length):
+        steps.append((t, h))
+        h = np.tanh(w @ x[t] + u @ h + b[:size] + b[size:])
+        y[t] = h
+    return y, h, steps
+
+
+def rnn_relevance(x, w, u, b, steps, r_y, r_h, books: Books):
+    """Relevance of x (T, I) and h0, given that of Y and of the last h; and of h_t at every step (T, H)."""
+    size, width = u.shape[1], x.shape[1]
+    r_x, r_h, met = np.zeros(x.shape), np.array(r_h), np.zeros((len(x), size))
+    for t, h in reversed(steps):
+        met[t] = r_h + r_y[t]
+        lower = linear(np.concatenate([x[t], h]), np.concatenate([w.T, u.T]), b[:size] + b[size:], met[t], books)
+        r_x[t] += lower[:width]
+        r_h = lower[width:]
+    return r_x, r_h, met
+
+
+def cell_network(sample, weights, *, op, mean, epsilon, delta, gates, reset_after):
+    """The whole network of ``test_twin.cell_network`` for one sample: logits = Vᵀ features + d; returns as :func:`network`."""
+    x, length = sample["x"], int(sample["lens"]) if "lens" in sample else len(sample["x"])
+    runs, size = [], weights["R"].shape[2]
+    for d, backwards in enumerate(weights["backwards"]):
+        h0 = sample["h0"][d] if "h0" in sample else np.zeros(size)
+        own = (x, weights["W"][d], weights["R"][d], weights["B"][d])
+        runs.append(gru(*own, h0, length, backwards, reset_after) if op == "GRU" else rnn(*own, h0, length, backwards))
+    y = np.concatenate([run[0] for run in runs], 1)
+    features = y.mean(0) if mean else np.concatenate([run[1] for run in runs])
+    logits = features @ weights["V"] + weights["d"]
+    seed = np.where(np.arange(len(logits)) == logits.argmax(), logits, 0)
+    books = Books(epsilon, delta)
+    r_features = linear(features, weights["V"], weights["d"], seed, books)
+    r_y = pool(y, r_features, books) if mean else np.zeros(y.shape)
+    books.absorb("constant", r_y[length:].sum())
+    r_x, states, met = np.zeros(x.shape), [], []
+    for d, (_, _, steps) in enumerate(runs):
+        own = slice(d * size, (d + 1) * size)
+        given = (x, weights["W"][d], weights["R"][d], weights["B"][d], steps, r_y[:, own])
+        r_h = np.zeros(size) if mean else r_features[own]
+        if op == "GRU":
+            r_d, r_h0, seen = gru_relevance(*given, r_h, books, gates, reset_after)
+        else:
+            r_d, r_h0, seen = rnn_relevance(*given, r_h, books)
+        r_x += r_d
+        states.append(r_h0)
+        met.append(seen)
+    relevance = {"x": r_x}
+    if "h0" in sample:
+        relevance["h0"] = np.stack(states)
+    else:
+        books.absorb("initial_state", np.sum(states))
+    return relevance, books.absorbed, logits, {"h": np.stack(met, 1)}

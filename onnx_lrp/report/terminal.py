@@ -16,12 +16,12 @@ from rich.text import Text
 from ..books import Books
 from ..errors import UnsupportedModel
 from ..summary import Summary
-from .view import Point, Sample, number, visible
+from .view import Passed, Point, Sample, number, visible
 
 if TYPE_CHECKING:
     from ..testing import Report
 
-__all__ = ["console", "render", "show"]
+__all__ = ["console", "describe_passed", "render", "show"]
 
 RAISES, LOWERS = ((251, 220, 208), (200, 55, 40)), ((212, 226, 250), (40, 85, 190))  # weak, strong
 BARS = " ▏▎▍▌▋▊▉█"
@@ -49,6 +49,19 @@ def show(samples: Sequence[Sample], *, file: IO[str] | None = None, left_out: in
         out.print(render(sample, out.width))
     if left_out:
         out.print(f"{left_out} more samples are not shown; --json, --save and --html have them.")
+
+
+def describe_passed(rows: Sequence[Passed], *, file: IO[str] | None = None) -> None:
+    """Print the sums of the relevance that was kept inside, a column a sample."""
+    count = max(len(row.sums) for row in rows)
+    table = Table(box=None, pad_edge=False, show_edge=False, header_style="dim")
+    table.add_column("relevance inside", overflow="fold")
+    table.add_column("shape", no_wrap=True)
+    for k in range(count):
+        table.add_column(f"sample {k + 1}" if count > 1 else "sum", justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(Text(row.name), row.shape, *map(number, row.sums))
+    console(file).print(table)
 
 
 def describe(summary: Summary, *, file: IO[str] | None = None) -> None:
@@ -146,7 +159,7 @@ def render(sample: Sample, width: int) -> RenderableType:
 
 def _pair(name: str, value: Text) -> Table:
     grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim", width=10)
+    grid.add_column(style="dim", width=max(10, cell_len(name)))
     grid.add_column(overflow="fold")
     grid.add_row(name, value)
     return grid

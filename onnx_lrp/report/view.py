@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..explanation import Explanation
 from ..targets import Spec
 
-__all__ = ["Point", "Sample", "Tokens", "number", "samples", "visible"]
+__all__ = ["Passed", "Point", "Sample", "Tokens", "number", "passed", "samples", "visible"]
 
 Tokens = Sequence[str] | Sequence[Sequence[str]]
 
@@ -112,6 +112,45 @@ class Sample:
         if self.books.seed >= 0 or self.method == "sensitivity":
             return ""
         return f"The explained score is negative ({number(self.books.seed)}): + still means raises this score, - lowers it further."
+
+
+@dataclass(frozen=True)
+class Passed:
+    """What passed one internal tensor that was kept.
+
+    Attributes:
+        shape: of what is kept, the axis of classes left out.
+        sums: by sample, as far as they are shown; of all together where the tensor does not tell them apart.
+    """
+
+    name: str
+    shape: str
+    sums: tuple[float, ...]
+
+
+def passed(explanation: Explanation, *, limit: int | None = None, classes: Sequence[str] = ()) -> list[Passed]:
+    """What was kept, a row a tensor, or a tensor and class where several were explained.
+
+    Args:
+        limit: at most so many samples.
+        classes: names of the classes.
+    """
+    if not explanation.several:
+        count = len(explanation.seed)
+        return [
+            Passed(
+                visible(name) + (", all samples" if sums.size != count else ""),
+                "x".join(map(str, explanation.hidden[name].shape)) or "scalar",
+                tuple(float(v) for v in sums[:limit]),
+            )
+            for name, sums in explanation.passed.items()
+        ]
+    rows = []
+    target = np.asarray(explanation.target)
+    for k in range(len(explanation.seed)):
+        which = _class(int(target[k]), classes) if target.ndim == 1 else f"rank {k + 1}"
+        rows += [replace(row, name=f"{row.name}, {which}") for row in passed(explanation.select(k), limit=limit)]
+    return rows
 
 
 def samples(

@@ -73,11 +73,13 @@ class Model(pytest.File):
     @functools.cached_property
     def found(self) -> dict[str, Verdict] | Exception:
         """Verdicts of all laws that are tested, or why there are none: one search asks them all on the same inputs."""
+        from .._lazy import start_quietly
         from . import check
 
         laws = [item.name for item in self.session.items if item.parent is self]
         options = {k: self.config.getoption(f"--onnx-{k.replace('_', '-')}") for k in ("precision", "max_examples")}
         try:
+            start_quietly()  # or its notices stand below a failure
             return {v.law: v for v in check(self.path, laws=laws, **options).verdicts}
         except Exception as error:
             return error
@@ -121,7 +123,7 @@ class Law(pytest.Item):
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
-        return self.path, None, self.name
+        return self.path, None, f"{self.path.name}: {self.name}"
 
 
 class Broken(Exception):
