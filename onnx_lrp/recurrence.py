@@ -285,7 +285,7 @@ class Recurrent(Opaque):
         saved = trace.saved
         x, lens, valid = saved["x"], saved["lens"], saved["valid"]
         met: list[list[Tensor]] = []  # relevance of the states at every step, by direction
-        into_x: Tensor | None = None
+        of_inputs: list[Tensor] = []
         into: list[Sequence[Tensor]] = []
         totals: dict[str, Any] = {}
         for d, backwards in enumerate(self.backwards):
@@ -306,12 +306,12 @@ class Recurrent(Opaque):
                 met += [[flip(r, lens) if turned else r for r in part] for part in seen or ()]
             else:
                 of_x, left, absorbed = run.back(lambda *given, d=d: self._back(d, rule, *given), ry, ends)
-            of_x = flip(of_x, lens) if turned else of_x
-            into_x = of_x if into_x is None else into_x + of_x
+            of_inputs.append(flip(of_x, lens) if turned else of_x)
             into.append(left)
             for kind, amount in absorbed.items():
                 totals[kind] = totals.get(kind, 0.0) + amount
         axis = 1 if self.batch_first else 0
+        into_x = of_inputs[0] if len(of_inputs) == 1 else tf.add_n(of_inputs)
         shares = {"x": tf.transpose(into_x, [1, 0, 2]) if self.batch_first else into_x}
         shares |= {name: tf.stack(part, axis) for name, part in zip(self.states, zip(*into, strict=True), strict=True)}
         inputs: list[Tensor | None] = [None] * len(trace.inputs)

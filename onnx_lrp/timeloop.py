@@ -97,8 +97,8 @@ class Pass:
 
     def stacked(self, state: int) -> Tensor:
         """A state after every step, (T, B, H)."""
-        first = 0 if self.down else 1
-        return self.states[state].gather(tf.range(first, self.count + first))
+        around = self.states[state].stack()
+        return around[:-1] if self.down else around[1:]
 
 
 def _arrays(like: Tensor, size: Any, widths: Sequence[int]) -> tuple[Any, ...]:
