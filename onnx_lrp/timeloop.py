@@ -42,10 +42,10 @@ class Sum:
         x: (T, B, I).
         w: (I + H, C), W_x above W_h.
         b: (C,) or None.
+        features: I.
     """
 
-    def __init__(self, x: Tensor, w: Tensor, b: Tensor | None) -> None:
-        features = x.shape[2]
+    def __init__(self, x: Tensor, w: Tensor, b: Tensor | None, features: int) -> None:
         self.x, self.w, self.b = x, w, b
         self.w_x, self.w_h = w[:features], w[features:]
         narrow = x.shape[1] is not None and x.shape[1] < NARROW
