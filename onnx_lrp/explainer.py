@@ -214,11 +214,17 @@ class Explainer:
         """Forward pass alone.
 
         Args:
-            inputs: an array, or arrays by graph input name.
+            inputs: as :meth:`explain` takes them.
 
         Returns:
-            every graph output by name, in the model's dtypes.
+            every graph output by name, in the model's dtypes; of sequences of different lengths padded with zeros.
         """
+        sequences = ragged.read(inputs, self._plan)
+        if sequences is not None:
+            parts = [(rows, self.predict(own)) for rows, own in sequences.groups()]
+            which, count = [rows for rows, _ in parts], len(sequences.lengths)
+            names = [(n, self._plan.batch_axis(n) if n in self._plan.vars else None) for n in parts[0][1]]
+            return {n: ragged.together(which, [made[n] for _, made in parts], axis, count) for n, axis in names}
         variant = self._variant(inputs)
         if variant is not self:
             return variant.predict(inputs)

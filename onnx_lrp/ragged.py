@@ -15,13 +15,14 @@ import numpy as np
 
 from .errors import InputError
 from .explanation import Explanation
+from .inputs import prepare_inputs
 from .layer import Elementwise
 from .nested import Step
 from .plan import Plan
 from .recurrence import Recurrent
 from .targets import Seed, Spec
 
-__all__ = ["Ragged", "joined", "read"]
+__all__ = ["Ragged", "check", "joined", "part_of_target", "read", "together"]
 
 BY_STEP = ("Cast", "Embedding", "Identity", "Squeeze", "Transpose", "Unsqueeze")  # titles of layers that mix no steps
 FILL = 0.8  # padded together: sequences at least this long, measured by the longest of them
@@ -233,6 +234,36 @@ def part_of_target(target: Any, rows: np.ndarray, count: int) -> Any:
     return np.take(array, rows, 0) if array is not None and array.ndim and len(array) == count else target
 
 
+def check(inputs: Any, plan: Plan) -> None:
+    """Refuse inputs, sequences of different lengths or not, without running anything.
+
+    Raises:
+        InputError: see :func:`~onnx_lrp.inputs.prepare_inputs`.
+    """
+    given = read(inputs, plan)
+    for part in [inputs] if given is None else [own for _, own in given.groups()]:
+        prepare_inputs(part, plan)
+
+
+def together(which: Sequence[np.ndarray], arrays: Sequence[Any], axis: int | None, count: int, fill: float = 0) -> Any:
+    """One array of the groups' arrays: ``which`` samples each holds along ``axis``, of ``count``; shorter ones are filled up.
+
+    What has no axis of samples is that of the first group.
+    """
+    if axis is None or not all(isinstance(a, np.ndarray) for a in arrays):
+        return arrays[0]
+    shape = np.max([a.shape for a in arrays], axis=0)
+    shape[axis] = count
+    # zeros cost nothing until they are touched
+    whole = np.full(shape, fill, arrays[0].dtype) if fill else np.zeros(shape, arrays[0].dtype)
+    turned = np.moveaxis(whole, axis, 0)
+    for rows, array in zip(which, arrays, strict=True):
+        moved = np.moveaxis(array, axis, 0)
+        where: Any = (rows, *(slice(n) for n in moved.shape[1:]))
+        turned[where] = moved
+    return whole
+
+
 def joined(
     parts: Sequence[tuple[np.ndarray, Explanation]],
     given: Ragged,
@@ -250,19 +281,10 @@ def joined(
     first, count = parts[0][1], len(given.lengths)
     lead = int(first.several)
 
+    which = [rows for rows, _ in parts]
+
     def join(arrays: Sequence[Any], axis: int | None, fill: float = 0) -> Any:
-        if axis is None or not all(isinstance(a, np.ndarray) for a in arrays):
-            return arrays[0]
-        shape = np.max([a.shape for a in arrays], axis=0)
-        shape[axis] = count
-        # zeros cost nothing until they are touched
-        whole = np.full(shape, fill, arrays[0].dtype) if fill else np.zeros(shape, arrays[0].dtype)
-        turned = np.moveaxis(whole, axis, 0)
-        for (rows, _), array in zip(parts, arrays, strict=True):
-            moved = np.moveaxis(array, axis, 0)
-            where: Any = (rows, *(slice(n) for n in moved.shape[1:]))
-            turned[where] = moved
-        return whole
+        return together(which, arrays, axis, count, fill)
 
     def named(field: str, axis: Any, add: int) -> dict[str, Any]:
         names = dict.fromkeys(name for _, e in parts for name in getattr(e, field))

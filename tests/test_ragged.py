@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
+import onnx
 import pytest
 import test_twin
 from hypothesis import given
@@ -10,7 +14,7 @@ from hypothesis import strategies as st
 from test_batches import bilstm, runs
 
 import onnx_lrp
-from onnx_lrp import Explanation, InputError, targets
+from onnx_lrp import Explanation, InputError, cli, targets
 from onnx_lrp.report.view import samples
 from onnx_lrp.testing.build import Builder
 
@@ -56,6 +60,7 @@ def test_each_is_explained_as_if_it_came_alone(lengths):
         np.testing.assert_allclose(together.seed[k], alone.seed[0], rtol=1e-12)
         np.testing.assert_allclose(together.residual[k], alone.residual[0], atol=1e-12)
         np.testing.assert_array_equal(together.inputs["x"][: len(sequence), k], sequence)
+        np.testing.assert_allclose(explainer.predict(given)[alone.explained][k], alone.outputs[alone.explained][0], rtol=1e-9)
         for kind, amount in alone.absorbed.items():
             np.testing.assert_allclose(together.absorbed[kind][k], amount[0], rtol=1e-9, atol=1e-13)
 
@@ -161,6 +166,21 @@ def test_saved_shown_and_tabled(tmp_path, suffix):
     assert [len(sample.points[0].labels) for sample in samples(back)] == [2, 4, 3]
     assert "step" in made.to_html()
     assert made.per_step().shape == (3, 4)
+
+
+def test_lists_in_a_file(tmp_path, capsys):
+    model, ids, tokens = (str(tmp_path / name) for name in ("words.onnx", "ids.json", "words.json"))
+    onnx.save(words(), model)
+    Path(ids).write_text("[[1, 4], [2, 0, 6, 3], [5]]")
+    Path(tokens).write_text(json.dumps([["a", "b"], list("cdef"), ["g"]]))
+    assert cli.run(["explain", model, ids, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["lengths"] == [2, 4, 1]
+    assert cli.run(["explain", model, ids, "--tokens", tokens]) == 0
+    assert "·" not in capsys.readouterr().out  # no padding is shown
+    for wrong, said in (("[[1, 4], [2, 99, 3]]", "id 99"), ("[[1, 4], [[2]], [5]]", "numbers of axes")):
+        Path(ids).write_text(wrong)
+        assert cli.run(["explain", model, ids]) == 4
+        assert said in capsys.readouterr().err
 
 
 def test_a_frame_has_no_rows_of_padding():
