@@ -1,106 +1,116 @@
-"""Time of an explanation over onnxruntime's forward pass: same model, same batch, same process, interleaved pairs.
+"""Time of an explanation over onnxruntime's forward pass, PyTorch's, and Captum's explanations: same network, same batch, in turns.
 
-    python benchmarks/recurrent.py [--pairs N] [--jit graph|xla] [--json]
+    python benchmarks/recurrent.py [--pairs N] [--jit auto|graph|xla] [--settle SECONDS] [--ready N] [--[no-]torch] [--json]
 
-Bidirectional LSTM, last states, dense head; (I, H, C, T, B) as listed. Prints a Markdown table: medians of the pairs' ratios,
-absolute medians, and the peak memory of the process.
+Bidirectional LSTM, last states, dense head; (I, H, C, T, B) as listed, every row in a process of its own. Prints a Markdown table:
+medians of the turns' ratios, absolute medians, and the peak memory of the process before PyTorch is imported. Where PyTorch and
+Captum are installed, they are compared with, unless ``--no-torch``; integrated gradients in fewer turns, as they take long.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
-import statistics
-import time
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+from _measure import arguments, fresh, head, line, machine, median_ms, memory, ratio, turns
+from _models import batch, bilstm, session
+from _twin import STEPS, missing, others
 
-GRID = ((60, 60, 5, 20, 64), (128, 256, 2, 100, 64), (200, 300, 2, 25, 100), (128, 256, 2, 100, 1), (300, 512, 10, 200, 32))
+Shape = tuple[int, ...]  # I, H, C, T, B
 
-
-def model(i: int, h: int, c: int) -> onnx.ModelProto:
-    """x (T, B, I) → bidirectional LSTM → last states of both directions → logits (B, C)."""
-    rng = np.random.default_rng(0)
-
-    def weight(name: str, *shape: int) -> onnx.TensorProto:
-        return numpy_helper.from_array(rng.normal(0, 1 / np.sqrt(h), shape).astype(np.float32), name)
-
-    nodes = [
-        helper.make_node("LSTM", ["x", "W", "R", "B"], ["", "state"], hidden_size=h, direction="bidirectional"),
-        helper.make_node("Transpose", ["state"], ["rows"], perm=[1, 0, 2]),
-        helper.make_node("Flatten", ["rows"], ["flat"]),
-        helper.make_node("Gemm", ["flat", "V", "b"], ["logits"]),
-    ]
-    weights = [weight("W", 2, 4 * h, i), weight("R", 2, 4 * h, h), weight("B", 2, 8 * h), weight("V", 2 * h, c), weight("b", c)]
-    graph = helper.make_graph(
-        nodes,
-        "bilstm",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["time", "batch", i])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", c])],
-        weights,
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+# the last two are those of the published TensorFlow program's own benchmark
+GRID = (
+    (60, 60, 5, 20, 64),
+    (128, 256, 2, 100, 64),
+    (128, 256, 2, 100, 1),
+    (300, 512, 10, 200, 32),
+    (200, 300, 2, 25, 10),
+    (200, 300, 2, 25, 100),
+)
+FEW = 5  # turns of integrated gradients, at most
+COLUMNS = {
+    "forward": "/ onnxruntime forward",
+    "torch": "/ PyTorch forward",
+    "gradient_x_input": "/ Captum gradient × input",
+    "integrated_gradients": f"/ Captum integrated gradients, {STEPS} steps",
+}
 
 
-def pairs(ours: Callable[[], Any], theirs: Callable[[], Any], count: int) -> tuple[float, float, float]:
-    """(median of the ratios, median seconds of ours, of theirs), the two taking turns."""
-    for function in (ours, theirs):
-        function()
-        function()
-    rows = []
-    for _ in range(count):
-        seconds = []
-        for function in (ours, theirs):
-            start = time.perf_counter()
-            function()
-            seconds.append(time.perf_counter() - start)
-        rows.append(seconds)
-    return (
-        statistics.median(a / b for a, b in rows),
-        statistics.median(a for a, _ in rows),
-        statistics.median(b for _, b in rows),
-    )
+def measure(shape: Shape, *, pairs: int, settle: float, ready: int, jit: str, torch: bool) -> dict[str, Any]:
+    """One row: {"explain_ms", "peak_mib", and of every other "…_ms" and "over_…"}."""
+    import onnx_lrp
+
+    i, h, c, t, b = shape
+    model, x = bilstm(i, h, c), batch(t, b, i)
+    explainer, theirs = onnx_lrp.load(model, jit=jit), session(model)
+    explain = {"explain": lambda: explainer.explain(x)}
+    seconds = turns({**explain, "forward": lambda: theirs.run(None, {"x": x})}, pairs, settle=settle, ready=ready)
+    row: dict[str, Any] = dict(zip(("I", "H", "C", "T", "B"), shape, strict=True))
+    row |= {"explain_ms": median_ms(seconds, "explain"), "peak_mib": memory("VmHWM"), **_over(seconds, "forward")}
+    if not torch:
+        return row
+    (logits,) = theirs.run(None, {"x": x})
+    functions = others(model, x, logits)
+    slow = {name: functions.pop(name) for name in list(functions) if name.startswith("integrated_gradients")}
+    for group, count, warm in ((functions, pairs, 4), (slow, min(pairs, FEW), 1)):
+        seconds = turns({**explain, **group}, count, settle=settle, ready=ready, warm=warm)
+        row |= {key: value for name in group for key, value in _over(seconds, name).items()}
+    at_once = row.pop("over_integrated_gradients_at_once", 0), row.pop("integrated_gradients_at_once_ms", 0)
+    if at_once[0] > row["over_integrated_gradients"]:  # Captum's better way counts
+        row["over_integrated_gradients"], row["integrated_gradients_ms"] = at_once
+    return row
+
+
+def _over(seconds: Any, name: str) -> dict[str, float]:
+    return {f"over_{name}": ratio(seconds, "explain", name), f"{name}_ms": median_ms(seconds, name)}
+
+
+def titles(*, torch: bool) -> list[str]:
+    kept = [title for name, title in COLUMNS.items() if torch or name == "forward"]
+    return ["I, H, C, T, B", *kept, "explanation", "onnxruntime forward", "peak"]
+
+
+def cells(row: dict[str, Any]) -> list[str]:
+    ratios = [f"{row[f'over_{name}']:#.3g}" for name in COLUMNS if f"over_{name}" in row]
+    times = [f"{row[key]:.1f} ms" for key in ("explain_ms", "forward_ms")]
+    return [", ".join(str(row[k]) for k in "IHCTB"), *ratios, *times, f"{row['peak_mib']:.0f} MiB"]
+
+
+def _shape(text: str) -> Shape:
+    numbers = tuple(int(n) for n in text.split(","))
+    if len(numbers) != 5:
+        raise argparse.ArgumentTypeError(f"{text!r} is not I,H,C,T,B")
+    return numbers
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=15)
-    parser.add_argument("--jit", default="auto")
-    parser.add_argument("--rows", type=int, nargs="*", default=list(range(len(GRID))), help="rows of the grid, from 0")
-    parser.add_argument("--json", action="store_true")
+    parser = arguments(__doc__, pairs=15)
+    parser.add_argument("--shapes", type=_shape, nargs="+", default=GRID, metavar="I,H,C,T,B", help="instead of the grid")
+    parser.add_argument("--torch", action=argparse.BooleanOptionalAction, help="compare with PyTorch and Captum; if installed")
     options = parser.parse_args()
-    import onnxruntime
-
-    import onnx_lrp
-
-    def measure(i: int, h: int, c: int, t: int, b: int) -> tuple[float, float, float]:
-        proto = model(i, h, c)
-        session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
-        x = np.random.default_rng(1).normal(size=(t, b, i)).astype(np.float32)
-        explainer = onnx_lrp.load(proto, jit=options.jit)
-        return pairs(lambda: explainer.explain(x), lambda: session.run(None, {"x": x}), options.pairs)
-
+    absent = missing()
+    if options.torch and absent:
+        parser.error(f"not installed: {', '.join(absent)}")
+    torch = not absent if options.torch is None else options.torch
+    how = {"pairs": options.pairs, "settle": options.settle, "ready": options.ready, "jit": options.jit}
+    if options.here:
+        print(json.dumps([measure(shape, **how, torch=torch) for shape in options.shapes]))
+        return
+    if not options.json:
+        print(head(titles(torch=torch)), flush=True)
     rows = []
-    for i, h, c, t, b in (GRID[k] for k in options.rows):
-        ratio, ours, theirs = measure(i, h, c, t, b)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        rows.append({"I": i, "H": h, "C": c, "T": t, "B": b, "ratio": ratio, "explain_ms": 1e3 * ours, "forward_ms": 1e3 * theirs})
-        rows[-1]["peak_mib"] = peak
+    same = [word for key, value in how.items() for word in (f"--{key}", value)] + ["--torch" if torch else "--no-torch"]
+    for shape in options.shapes:
+        rows += fresh(__file__, *same, "--shapes", ",".join(map(str, shape)))
+        if not options.json:
+            print(line(cells(rows[-1])), flush=True)
     if options.json:
         print(json.dumps(rows))
         return
-    print("| I, H, C, T, B | explanation / forward | explanation | onnxruntime forward | peak so far |")
-    print("| --- | --- | --- | --- | --- |")
-    for r in rows:
-        print(
-            f"| {r['I']}, {r['H']}, {r['C']}, {r['T']}, {r['B']} | {r['ratio']:.2f} | {r['explain_ms']:.1f} ms | "
-            f"{r['forward_ms']:.1f} ms | {r['peak_mib']:.0f} MiB |"
-        )
+    print(f"\nMedians of our time over theirs. {machine(**how)}")
+    if not torch:
+        print(f"No comparison with PyTorch and Captum: {'not installed' if absent else 'not asked for'}.")
 
 
 if __name__ == "__main__":
