@@ -16,38 +16,40 @@ from pathlib import Path
 from typing import Any
 
 # The threads of onnxruntime and PyTorch spin for some 50 ms after a call, waiting for more work, and take the cores from whatever
-# runs next. An explanation right after a forward pass would be timed on what is left; a forward pass after it would not. But a call
-# after a rest also wakes its own threads, which takes PyTorch longest: --ready 1 has an untimed call of the same function come
-# between the rest and the timed one, so that every library is at its best.
+# runs next. An explanation right after a forward pass would be timed on what is left; a forward pass after it would not. So every
+# call comes after a rest. But after a rest a call waits for its own threads to wake, which can take longer than a short forward
+# pass and would flatter us: the same call is repeated at once, and both are timed.
 SETTLE = 0.1
+AGAIN = " again"  # behind the name of a function: the call repeated
 WARM = 4  # the third call of a shape may compile it
 MIB = 2**20
+BUSY = 0.5  # processes running in the last minute
 
 Seconds = Mapping[str, Sequence[float]]
 
 
-def turns(functions: Mapping[str, Callable[[], Any]], count: int, *, settle: float, ready: int, warm: int = WARM) -> Seconds:
-    """{name: seconds of its ``count`` calls}: one call of each in turn, so that what slows the machine down slows all of them.
+def turns(functions: Mapping[str, Callable[[], Any]], count: int, *, settle: float, warm: int = WARM) -> Seconds:
+    """{name: seconds of its ``count`` calls after a rest, name + AGAIN: those of the calls repeated at once}.
+
+    One of each in turn, so that what slows the machine down slows all of them.
 
     Args:
         functions: what is timed, by name.
         count: turns.
-        settle: seconds of rest before every timed call.
-        ready: untimed calls of the same function between the rest and the timed one.
+        settle: seconds of rest.
         warm: calls of each before the first turn.
     """
     for function in functions.values():
         for _ in range(warm):
             function()
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    seconds: dict[str, list[float]] = {name + which: [] for name in functions for which in ("", AGAIN)}
     for _ in range(count):
         for name, function in functions.items():
             time.sleep(settle)
-            for _ in range(ready):
+            for which in ("", AGAIN):
+                start = time.perf_counter()
                 function()
-            start = time.perf_counter()
-            function()
-            seconds[name].append(time.perf_counter() - start)
+                seconds[name + which].append(time.perf_counter() - start)
     return seconds
 
 
@@ -84,7 +86,7 @@ def head(titles: Sequence[str]) -> str:
     return line(titles) + "\n" + line(["---"] * len(titles))
 
 
-def machine(*, settle: float, ready: int, pairs: int, jit: str) -> str:
+def machine(*, settle: float, pairs: int, jit: str) -> str:
     """What the numbers depend on, in a line below a table."""
     names = {
         "TensorFlow": ("tensorflow", "tensorflow-cpu"),
@@ -96,7 +98,7 @@ def machine(*, settle: float, ready: int, pairs: int, jit: str) -> str:
     versions = ", ".join(f"{title} {version}" for title, version in found.items() if version)
     return (
         f"{os.cpu_count()} cores, Python {platform.python_version()}, {versions}; {pairs} turns, "
-        f'{settle:g} s of rest and {ready} untimed calls before every timed one, jit="{jit}".'
+        f'{settle:g} s of rest before each call, jit="{jit}".'
     )
 
 
@@ -113,8 +115,16 @@ def arguments(text: str, *, pairs: int | None) -> argparse.ArgumentParser:
     if pairs is not None:
         parser.add_argument("--pairs", type=int, default=pairs, metavar="N", help=f"turns that are timed; {pairs}")
         parser.add_argument("--settle", type=float, default=SETTLE, metavar="SECONDS", help=f"rest before every call; {SETTLE}")
-        parser.add_argument("--ready", type=int, default=0, metavar="N", help="untimed calls of the same after the rest; 0")
     parser.add_argument("--jit", default="auto", choices=["auto", "graph", "xla"])
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)  # in this process, not in one of its own
     return parser
+
+
+def options_of(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The options given; says on stderr where the machine is busy. PyTorch suffers most: its threads wait for each other."""
+    options = parser.parse_args()
+    busy = os.getloadavg()[0]
+    if not options.here and busy > BUSY:
+        print(f"The machine is busy (load {busy:.1f}): no times to quote.", file=sys.stderr)
+    return options
