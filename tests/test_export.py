@@ -134,6 +134,13 @@ def halves():
     return model, feeds
 
 
+def gelu():
+    """An error function, which StableHLO has not."""
+    b = Builder(np.random.default_rng(6), 17)
+    x = b.gemm(b.rows(B, F), F, H)
+    return b.case(b.gemm(b.op("Mul", x, b.op("Add", b.op("Erf", x), b.const(np.float32(1)))), H, 3))
+
+
 GIVEN = np.array([2, 0, 1])
 # name: (model, target of the explainer, options of load, options of export)
 CASES = {
@@ -152,6 +159,8 @@ CASES = {
     "looped": (looped, None, {}, {}),
     "sentiment": (sentiment, None, {}, {}),
     "halves": (halves, None, {}, {}),
+    "gelu": (gelu, None, {}, {}),
+    "precise gelu": (gelu, None, {"precision": "float64"}, {}),
 }
 
 
