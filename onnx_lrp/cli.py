@@ -174,7 +174,7 @@ def explain(
     prepare_method(method, options)  # refuses what does not exist before the model is read
     with Outputs([p for p in (save, html) if p is not None]) as files:
         from . import load
-        from .inputs import prepare_inputs
+        from .ragged import check
         from .report.read import read_inputs, read_tokens
 
         explainer = load(
@@ -194,7 +194,7 @@ def explain(
         )
         data = read_inputs(inputs, stdin=sys.stdin, series=lambda table: _series(explainer, table))
         names = read_tokens(tokens) if tokens is not None else None
-        prepare_inputs(data, explainer._plan)  # refuses bad input before TensorFlow is waited for
+        check(data, explainer._plan)  # refuses bad input before TensorFlow is waited for
         _start_engine()
         explanation = explainer.explain(data, wanted, method=method, keep=keep or (), **options)
 

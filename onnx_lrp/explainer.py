@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from . import ragged
 from .batches import Schedule, checked, parts, schedule
 from .branches import Branches, guesses, is_open
 from .composites import Assignment, Composite, assign, make_composite
@@ -215,11 +216,17 @@ class Explainer:
         """Forward pass alone.
 
         Args:
-            inputs: an array, or arrays by graph input name.
+            inputs: as :meth:`explain` takes them.
 
         Returns:
-            every graph output by name, in the model's dtypes.
+            every graph output by name, in the model's dtypes; of sequences of different lengths padded with zeros.
         """
+        sequences = ragged.read(inputs, self._plan)
+        if sequences is not None:
+            parts = [(rows, self.predict(own)) for rows, own in sequences.groups()]
+            which, count = [rows for rows, _ in parts], len(sequences.lengths)
+            names = [(n, self._plan.batch_axis(n) if n in self._plan.vars else None) for n in parts[0][1]]
+            return {n: ragged.together(which, [made[n] for _, made in parts], axis, count) for n, axis in names}
         variant = self._variant(inputs)
         if variant is not self:
             return variant.predict(inputs)
@@ -232,7 +239,8 @@ class Explainer:
         """Explain a batch.
 
         Args:
-            inputs: anything ``np.asarray`` takes if the model has one required input, else ``{graph input: array}``. With
+            inputs: anything ``np.asarray`` takes if the model has one required input, else ``{graph input: array}``; or in place of
+                an array a list of sequences of different lengths, one a sample and without the axis of samples. With
                 ``at=`` behind an op that onnxruntime can't run: ``{cut tensor: array}``.
             target: None (each sample's predicted class), a class index, or (B,) indices; for a score at every position
                 also indices of the positions' shape. Or one of :mod:`onnx_lrp.targets`: time steps, a contrast of two classes,
@@ -254,6 +262,9 @@ class Explainer:
             RuleError: no such method, or an option it does not take.
             ParityError: the forward pass is not onnxruntime's (see ``verify``).
         """
+        sequences = ragged.read(inputs, self._plan)
+        if sequences is not None:
+            return self._ragged(sequences, target, method=method, keep=keep, **options)
         variant = self._variant(inputs)
         if isinstance(target, Output):
             variant, target = variant._at_output(target.name), target.target
@@ -369,6 +380,16 @@ class Explainer:
             },
         )
         artifact.write(path, inputs=inputs, shapes=shapes, target=target, outputs=outputs, ledger=ledger)
+
+    def _ragged(self, given: ragged.Ragged, target: Any, **options: Any) -> Explanation:
+        """Sequences of different lengths, group by group."""
+        plan, count = self._plan, len(given.lengths)
+        done = []
+        for rows, inputs in given.groups():
+            own = ragged.part_of_target(target, rows, count)
+            done.append((rows, self.explain(inputs, own, **options)))
+        hidden = {k.key: k.batch_axis(plan) for k in resolve(plan, options["keep"])}
+        return ragged.joined(done, given, plan, hidden=hidden, target_axis=self._samples_of_target())
 
     def _settings(self) -> dict[str, Any]:
         return {

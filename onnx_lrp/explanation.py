@@ -65,6 +65,8 @@ class Explanation:
         settings: method, rule, epsilon, precision and the rest of what made these numbers.
         hidden: {name: array} relevance at the internal tensors and states that ``keep=`` asked for.
         arrived: {attribution point: (B,)} relevance summed per sample, in float64.
+        lengths: (B,) steps of each sample, where sequences of different lengths were given: arrays are padded to the longest,
+            relevance with zeros. None: all are of one length.
         passed: the same of what ``keep=`` asked for; (1,), of all samples, where a tensor does not tell them apart.
     """
 
@@ -83,6 +85,7 @@ class Explanation:
     hidden: Mapping[str, np.ndarray] = field(default_factory=dict)
     arrived: Mapping[str, np.ndarray] = field(default_factory=dict)
     passed: Mapping[str, np.ndarray] = field(default_factory=dict)
+    lengths: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "relevance", Relevance(self.relevance, self.origins))
@@ -142,7 +145,7 @@ class Explanation:
         return found[0]
 
     def per_step(self, point: str | None = None) -> np.ndarray:
-        """Relevance summed over features, (B, T); (K, B, T) for several classes.
+        """Relevance summed over features, (B, T); (K, B, T) for several classes. Zero behind a sample's own ``lengths``.
 
         Args:
             point: attribution point or the graph input it comes from; may be left out if there is one.
@@ -304,4 +307,5 @@ FIELDS = (
     "hidden",
     "arrived",
     "passed",
+    "lengths",
 )

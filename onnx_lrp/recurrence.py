@@ -167,7 +167,8 @@ class Recurrent(Opaque):
 
     def sum(self, d: int, x: Tensor, p: Mapping[str, Tensor], columns: slice = slice(None)) -> Sum:
         """The pre-activations in some columns."""
-        return Sum(x, p["W"][d][:, columns], p["b"][d][columns] if "b" in p else None)
+        features = p["W"].shape[1] - self.hidden
+        return Sum(x, p["W"][d][:, columns], p["b"][d][columns] if "b" in p else None, features)
 
     def lower(self, d: int, rule: Any, p: Mapping[str, Tensor], columns: slice) -> Lower:
         """The sum behind some columns of the pre-activations, on the way back."""

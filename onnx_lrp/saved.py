@@ -111,6 +111,7 @@ def _read_json(raw: dict[str, Any]) -> dict[str, Any]:
         "hidden": arrays("hidden") if "hidden" in raw else {},
         "arrived": {k: np.asarray(v) for k, v in raw.get("arrived", {}).items()},
         "passed": {k: np.asarray(v) for k, v in raw.get("passed", {}).items()},
+        "lengths": None if raw.get("lengths") is None else np.asarray(raw["lengths"]),
     }
 
 
@@ -129,6 +130,8 @@ def _write_npz(explanation: Explanation, stream: IO[bytes], *, relevance: bool =
     arrays.update(seed=explanation.seed, residual=explanation.residual)
     if isinstance(explanation.target, np.ndarray):
         arrays["target"] = explanation.target
+    if explanation.lengths is not None:
+        arrays["lengths"] = explanation.lengths
     meta = {
         "target": explanation.target.to_dict() if isinstance(explanation.target, Spec) else None,
         "schema": SCHEMA,
@@ -168,6 +171,7 @@ def _read_npz(stream: IO[bytes], relevance: Callable[..., Any] | None = None) ->
             "hidden": parts.get("hidden", {}),
             "arrived": parts.get("arrived", {}),
             "passed": parts.get("passed", {}),
+            "lengths": archive["lengths"] if "lengths" in archive.files else None,
         }
         return fields if relevance is None else fields | {"relevance": relevance(fields, meta["shapes"])}
 

@@ -78,7 +78,7 @@ class Segmented:
             return k + 1, tuple(left), totals, self.filled(whole, j, into)
 
         totals = {"bias": zero, "stabilizer": zero}
-        start = (tf.constant(0), tuple(rs), totals, self.blank(self.x.shape[2]))
+        start = (tf.constant(0), tuple(rs), totals, self.blank(tf.shape(self.x)[2]))
         _, left, totals, whole = tf.while_loop(lambda k, *_: k < self.count, step, start, parallel_iterations=1)
         return whole, left, {kind: total for kind, total in totals.items() if kind in kinds}
 

@@ -25,6 +25,8 @@ def frame(explanation: Explanation, point: str | None, *, per_step: bool) -> Any
     except ImportError as error:
         raise MissingExtra("pandas", extra="data", purpose="a DataFrame of an explanation") from error
     found = pandas.DataFrame(columns(explanation, point, per_step=per_step))
+    if explanation.lengths is not None and {"step", "sample"} <= set(found):
+        found = found[~(found["step"] >= explanation.lengths[found["sample"]])].reset_index(drop=True)
     for name in ("step", "feature", "class"):
         if name in found and found[name].dtype.kind == "f":  # absent at some of the points
             found[name] = found[name].astype("Int64")

@@ -42,10 +42,10 @@ class Sum:
         x: (T, B, I).
         w: (I + H, C), W_x above W_h.
         b: (C,) or None.
+        features: I.
     """
 
-    def __init__(self, x: Tensor, w: Tensor, b: Tensor | None) -> None:
-        features = x.shape[2]
+    def __init__(self, x: Tensor, w: Tensor, b: Tensor | None, features: int) -> None:
         self.x, self.w, self.b = x, w, b
         self.w_x, self.w_h = w[:features], w[features:]
         narrow = x.shape[1] is not None and x.shape[1] < NARROW
@@ -107,8 +107,10 @@ def _arrays(like: Tensor, size: Any, widths: Sequence[int]) -> tuple[Any, ...]:
 
 
 def _loop(body: Callable[..., Any], start: Any, count: Any) -> Any:
-    done = tf.while_loop(lambda k, *_: k < count, body, (tf.constant(0), *start), maximum_iterations=count, parallel_iterations=10)
-    return done[1:]
+    """``body`` for k = 0 … count − 1."""
+    # a bound is a second counter, which only compiled gradients need, and these know T
+    bound = count if isinstance(count, int) else None
+    return tf.while_loop(lambda k, *_: k < count, body, (tf.constant(0), *start), maximum_iterations=bound)[1:]
 
 
 def forth(

@@ -157,7 +157,7 @@ def test_parity_error_is_3(capsys, ids, monkeypatch):
         ("x.npz", b"broken"),
         ("x.json", b"{"),
         ("x.json", b'"text"'),
-        ("x.json", b"[[1, 2], [3]]"),
+        ("x.json", b"[[1, 2], [[3]]]"),
         ("x.json", b"[[1.5, 2]]"),
         ("x.json", b"[[1, 999999]]"),
         ("x.json", b'{"wrong": [[1]]}'),

@@ -76,10 +76,10 @@ def cell_network(seed, op, *, direction, lens, states, mean, reset_after=False):
     return model, feeds, {**weights, "backwards": {"forward": [False], "reverse": [True]}.get(direction, [False, True])}
 
 
-def compare(model, feeds, weights, *, mean, precision, epsilon, delta, gates="all", op="LSTM", reset_after=False):
+def compare(model, feeds, weights, *, mean, precision, epsilon, delta, gates="all", op="LSTM", reset_after=False, jit="eager"):
     names = {"LSTM": "hc"}.get(op, "h") if gates == "all" else ""  # states are kept under gate rule "all" alone
     explanation = onnx_lrp.load(
-        model, epsilon=epsilon, bias_factor=delta, gates=gates, precision=precision, jit="eager", verify="never"
+        model, epsilon=epsilon, bias_factor=delta, gates=gates, precision=precision, jit=jit, verify="never"
     ).explain(feeds, keep=[f"{op.lower()}:{state}" for state in names])
     tolerance = {"float32": 1e-5, "float64": 1e-10}[precision]
     exact = {k: v.astype(np.float64) if v.dtype.kind == "f" else v for k, v in weights.items() if k != "backwards"}

@@ -45,7 +45,7 @@ class LSTM(Recurrent):
 
     @property
     def saves(self) -> int:
-        return 3  # i·g, f·c₋ and the candidate's pre-activation
+        return 2  # i·g and the candidate's pre-activation; f·c₋ is c less i·g
 
     def cell(self, d: int, x: Tensor, p: Mapping[str, Tensor]) -> Any:
         size, pre = self.hidden, self.sum(d, x, p)
@@ -60,10 +60,10 @@ class LSTM(Recurrent):
                 zi, zf = zi + peep[:size] * c, zf + peep[size : 2 * size] * c
             i = gate(clamp(zi))
             f = 1 - i if self.input_forget else gate(clamp(zf))
-            ig, fc = i * squash(clamp(zc)), f * c
-            new_c = fc + ig
+            ig = i * squash(clamp(zc))
+            new_c = f * c + ig
             o = gate(clamp(zo if peep is None else zo + peep[2 * size :] * new_c))
-            return (o * emit(new_c), new_c), (ig, fc, zc)
+            return (o * emit(new_c), new_c), (ig, zc)
 
         return step
 
@@ -80,10 +80,10 @@ class LSTM(Recurrent):
 
         def step(now: Step, carry: Sequence[Tensor]) -> Any:
             r_h, r_c, absorbed = carry
-            ig, fc, zc = now.kept
-            before = now.before[0]
-            s_c, lost_c = rule.ratio(now.after[1], r_c + r_h)
-            r_g, new_c = ig * s_c, fc * s_c
+            ig, zc = now.kept
+            before, c = now.before[0], now.after[1]
+            s_c, lost_c = rule.ratio(c, r_c + r_h)
+            r_g, new_c = ig * s_c, (c - ig) * s_c
             if delta:
                 even = delta * tf.reduce_sum(lost_c, 1, keepdims=True) / (2.0 * self.hidden)
                 r_g, new_c = r_g + even, new_c + even

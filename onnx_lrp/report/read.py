@@ -77,10 +77,15 @@ def _json(text: str, where: str) -> Any:
         raise InputError(f"{where}: not JSON: {error}") from error
     if not isinstance(value, dict | list | int | float):
         raise InputError(f"{where}: expected an array or an object of arrays by input name, got {type(value).__name__}")
+    return {k: _array(v) for k, v in value.items()} if isinstance(value, dict) else _array(value)
+
+
+def _array(value: Any) -> Any:
+    """An array; rows of different lengths stay a list: sequences, one a sample."""
     try:
-        return {k: np.asarray(v) for k, v in value.items()} if isinstance(value, dict) else np.asarray(value)
-    except ValueError as error:
-        raise InputError(f"{where}: rows of different lengths make no array") from error
+        return np.asarray(value)
+    except ValueError:
+        return value
 
 
 def _npz(path: Path, series: Shaped) -> Any:

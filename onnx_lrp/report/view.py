@@ -229,6 +229,7 @@ def _point(explanation: Explanation, name: str, b: int, count: int, names: list[
     steps = explanation.per_step(name).astype(np.float64)
     row = b if len(steps) == count else 0
     batch, time = explanation.axes[name]
+    length = None if explanation.lengths is None or time is None else int(explanation.lengths[b])
     array = np.asarray(explanation.relevance[name], np.float64)
     if batch is not None:
         time = None if time is None else time - (time > batch)
@@ -236,6 +237,8 @@ def _point(explanation: Explanation, name: str, b: int, count: int, names: list[
     matrix = array.reshape(1, 1) if array.ndim == 0 else np.moveaxis(array, time or 0, 0).reshape(steps.shape[1], -1)
     unit = "word" if names else "step" if time is not None else "feature" if array.ndim <= 1 else "index"
     labels = tuple(names[b]) if names else tuple(str(i) for i in range(steps.shape[1]))
+    if length is not None:  # a shorter sequence than the longest
+        steps, matrix, labels = steps[:, :length], matrix[:length], labels[:length]
     origins = tuple(n for n in explanation.origins.get(name, ()) if n != name)
     title = visible(name) + (f" (from {', '.join(map(visible, origins))})" if origins else "")
     return Point(title, unit, labels, steps[row], matrix if matrix.shape[1] > 1 else None)
