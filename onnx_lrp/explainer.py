@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from .branches import Branches, guesses, is_open
 from .composites import Assignment, Composite, assign, make_composite
 from .errors import InputError, ModelError, OnnxLrpError, ParityError, RuleError
 from .explanation import Explanation
+from .export import Export
 from .graph import Graph, Value, load_graph
 from .hidden import Kept, resolve
 from .inputs import prepare_inputs
@@ -324,6 +326,60 @@ class Explainer:
                 **({"target": str(target)} if isinstance(target, Spec) else {}),
             },
         )
+
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        inputs: Any = None,
+        shapes: Any = None,
+        target: Any = None,
+        outputs: str | Sequence[str] | None = None,
+        ledger: bool = False,
+    ) -> None:
+        """Write the whole explanation, forward and back, as a program that others run without onnx-lrp.
+
+        It takes the model's inputs (with ``at=``: that tensor), in the model's dtypes, and returns ``outputs/NAME``,
+        ``relevance/POINT`` with the shape of the point, ``absorbed/KIND`` (B,), ``seed`` (B,) and ``index``, the explained class of
+        every position; several classes have a leading axis. There inputs are not checked, a batch is not split, and nothing is
+        compared with onnxruntime.
+
+        Args:
+            path: a folder gets a TensorFlow SavedModel with the signature "serving_default", its batch and time open where the
+                file leaves them open, and ``assets.extra/manifest.json``. ``NAME.stablehlo`` gets a zip that ``numpy.load``
+                opens: ``program.mlirbc`` (portable StableHLO of fixed shapes), ``weights/K.npy``, and ``manifest.json``, which
+                lists arguments (inputs, then weights) and results in order, with shape, dtype, and the axes of batch and time.
+            inputs: examples whose shapes are fixed.
+            shapes: the same as a shape, or {graph input: shape}.
+            target: None (the predicted class), a class index, one of :mod:`onnx_lrp.targets` but a seed; or "input": the artifact
+                has an argument ``target``, int64, one class a position, (B,) for one score a sample.
+            outputs: the graph outputs that it returns; default: all.
+            ledger: absorbed relevance as ``absorbed/LAYER|KIND``.
+
+        Raises:
+            UnsupportedModel: onnxruntime or a branch has a part in this explanation, or it can't be compiled.
+            InputError: shapes are missing or don't fit, or a target that is no part of an artifact.
+        """
+        if isinstance(target, Output):
+            return self._at_output(target.name).export(
+                path, inputs=inputs, shapes=shapes, target=target.target, outputs=outputs, ledger=ledger
+            )
+        at = self._choose["at"]
+        artifact = Export(
+            plan=self._plan,
+            program=self._program,
+            cut=(at,) if isinstance(at, str) else tuple(at or ()),
+            branches=self._branches is not None,
+            xla=self._jit == "xla",
+            segment=None if isinstance(self._checkpoint, str) else int(self._checkpoint),
+            settings={
+                **self._settings(),
+                "precision": self._precision,
+                "from_probabilities": bool(self._plan.options.get("from_probabilities")),
+                "target": "predicted class" if target is None else str(target),
+            },
+        )
+        artifact.write(path, inputs=inputs, shapes=shapes, target=target, outputs=outputs, ledger=ledger)
 
     def _ragged(self, given: ragged.Ragged, target: Any, **options: Any) -> Explanation:
         """Sequences of different lengths, group by group."""

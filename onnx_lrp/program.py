@@ -87,6 +87,11 @@ class Program:
         self._calls: dict[Any, int] = {}
         self._compiled: set[Any] = set()
 
+    @property
+    def static(self) -> bool:
+        """Whether it can be compiled, as far as is known."""
+        return self._static
+
     def _tensors(self, steps: Sequence[Step]) -> list[Any]:
         """The parameters of every step; of a loop also those of its body's steps, and results that are constant."""
         out: list[Any] = []

@@ -96,7 +96,7 @@ def _padded(part: np.ndarray, axis: int, length: int) -> np.ndarray:
 
 
 def read(inputs: Any, plan: Plan) -> Ragged | None:
-    """Lists of arrays, one a sample, that are no array together; None: everything is an array already.
+    """Lists of arrays, one a sample; None: everything is an array already, or becomes one.
 
     Raises:
         InputError: the lists differ in length, or in an axis that is no sequence.
@@ -114,13 +114,12 @@ def read(inputs: Any, plan: Plan) -> Ragged | None:
         given = dict(inputs)
     else:
         return None
-    sequences = {name: rows for name, rows in ((n, _sequences(v)) for n, v in given.items()) if rows is not None}
+    names = {v.name for v in values}
+    if set(given) - names:
+        return None  # said with the names there are, where arrays are read
+    sequences = {name: rows for name, rows in ((n, _sequences(v, n, plan)) for n, v in given.items()) if rows is not None}
     if not sequences:
         return None
-    names = {v.name for v in values}
-    unknown = sorted(set(given) - names)
-    if unknown:
-        return None  # said with the names there are, where arrays are read
     counts = {name: len(rows) for name, rows in sequences.items()}
     if len(set(counts.values())) > 1:
         raise InputError("as many sequences for every input: " + ", ".join(f"{n} has {c}" for n, c in counts.items()))
@@ -182,15 +181,20 @@ def _mixes_no_steps(plan: Plan) -> bool:
     return all(alone(step) for step in timed) and all(plan.time_axis(n) is None for n in plan.outputs if n in plan.vars)
 
 
-def _sequences(value: Any) -> list[np.ndarray] | None:
-    """One array a sample; None: the value is an array, or becomes one."""
+def _sequences(value: Any, name: str, plan: Plan) -> list[np.ndarray] | None:
+    """One array a sample; None: the value is an array, or becomes one.
+
+    Arrays in a list are samples also where all are of one length: stacked as they come, their axis of samples might be another.
+    """
     if not isinstance(value, list | tuple) or len(value) == 0:
         return None
     try:
         lengths = {len(row) for row in value}
     except TypeError:  # numbers
         return None
-    if len(lengths) == 1:
+    rank = plan.vars[name].rank
+    arrays = all(isinstance(row, np.ndarray) and row.ndim + 1 == rank for row in value)
+    if len(lengths) == 1 and not (arrays and plan.batch_axis(name) is not None):
         return None
     try:
         rows = [np.asarray(row) for row in value]
@@ -214,6 +218,9 @@ def _time(name: str, rows: Sequence[np.ndarray], batch: int, plan: Plan) -> int:
             raise InputError(f"input {name!r}: sequence {wrong} has shape {rows[wrong].shape}, expected {fixed} along axis {axis}")
     if len(varied) > 1:
         raise InputError(f"input {name!r}: sequences differ along {len(varied)} axes; one is time")
+    if not varied:
+        time = plan.time_axis(name)
+        return next(axis for axis in range(rows[0].ndim + 1) if axis != batch) if time is None else time
     return varied[0] + (varied[0] >= batch)
 
 

@@ -16,7 +16,7 @@ from .rules import mapped
 __all__ = ["Lower", "Pass", "Sum", "back", "flip", "forth", "project", "taken"]
 
 Tensor = Any
-NARROW = 16  # samples below which one product of all steps with x is faster than one a step
+NARROW = 8  # samples below which one product of all steps with x is faster than one a step
 
 
 def flip(x: Tensor, lens: Tensor | None) -> Tensor:

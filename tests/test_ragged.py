@@ -65,6 +65,19 @@ def test_each_is_explained_as_if_it_came_alone(lengths):
             np.testing.assert_allclose(together.absorbed[kind][k], amount[0], rtol=1e-9, atol=1e-13)
 
 
+def test_arrays_in_a_list_are_samples_also_of_one_length():
+    """Stacked as they come they would be taken for the steps of a model whose time axis stands in front."""
+    model, _ = bilstm()
+    explainer = onnx_lrp.load(model, jit="eager")
+    given = sequences([4, 4])
+    made = explainer.explain(given)
+    assert_same(made, explainer.explain(np.stack(given, 1)))
+    assert made.lengths.tolist() == [4, 4]
+    np.testing.assert_allclose(explainer.predict(given[:1])[made.explained], made.outputs[made.explained][:1], rtol=1e-5)
+    as_numbers = np.stack(given, 1).tolist()  # numbers alone are an array as ever
+    assert explainer.explain(as_numbers).lengths is None
+
+
 def test_one_run_a_length(monkeypatch):
     model, _ = bilstm()
     seen = runs(monkeypatch)
