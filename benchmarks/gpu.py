@@ -78,12 +78,12 @@ def ask_torch(arguments: list[str]) -> dict[tuple[int, int, str], dict[str, Any]
 
 def explain_times(h: int, b: int, jit: str, options: argparse.Namespace) -> dict[str, Any]:
     """Milliseconds of both columns, None: out of memory; the seconds until the first result are those of tracing and compiling."""
-    import recurrent
     import tensorflow as tf
+    from _models import bilstm
 
     import onnx_lrp
 
-    explainer = onnx_lrp.load(recurrent.model(FEATURES, h, CLASSES), jit=jit, verify="never", max_bytes=WHOLE)
+    explainer = onnx_lrp.load(bilstm(FEATURES, h, CLASSES), jit=jit, verify="never", max_bytes=WHOLE)
     x = np.random.default_rng(1).normal(size=(options.steps, b, FEATURES)).astype(np.float32)
     row: dict[str, Any] = {}
     try:

@@ -28,12 +28,12 @@ SHAPE = (128, 256, 2, 100, 64)  # I, H, C, T, B
 
 def export(folder: Path, shape: tuple[int, ...]) -> None:
     """Write the artifact, and what it has to say."""
-    import recurrent
+    from _models import bilstm
 
     import onnx_lrp
 
     i, h, c, t, b = shape
-    explainer = onnx_lrp.load(recurrent.model(i, h, c), verify="never")
+    explainer = onnx_lrp.load(bilstm(i, h, c), verify="never")
     x = np.random.default_rng(1).normal(size=(t, b, i)).astype(np.float32)
     explanation = explainer.explain(x)
     folder.mkdir(parents=True, exist_ok=True)
