@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["Books", "Entry", "Line"]
 
@@ -94,6 +97,25 @@ class Books:
             "ledger": ledger,
             "residual": self.residual,
         }
+
+    def plot(self, ax: Axes | None = None, *, layers: bool = False) -> Axes:
+        """The waterfall as matplotlib Axes: inputs in full colours, what was absorbed in pale ones.
+
+        Args:
+            ax: Axes to draw on; pyplot is then left alone. None: those of a new figure.
+            layers: one bar a layer and kind instead of one a kind.
+
+        Raises:
+            MissingExtra: matplotlib is not installed.
+        """
+        from .report.plots import waterfall
+
+        return waterfall(self, ax, layers=layers)
+
+    def _repr_html_(self) -> str:
+        from .report.html import ledger
+
+        return ledger(self)
 
     def __str__(self) -> str:
         kinds = self.kinds if len(self.kinds) > 1 else []

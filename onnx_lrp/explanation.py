@@ -6,13 +6,16 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .books import Books, Entry
 from .errors import InputError
 from .targets import Spec
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["Explanation", "Relevance"]
 
@@ -232,6 +235,38 @@ class Explanation:
         if path is not None:
             Path(path).write_text(page, encoding="utf-8")
         return page
+
+    def plot(
+        self,
+        kind: str | None = None,
+        *,
+        point: str | None = None,
+        sample: int | None = 0,
+        tokens: Any = None,
+        layers: bool = False,
+        ax: Axes | None = None,
+    ) -> Axes:
+        """One sample as matplotlib Axes, red for what raises the explained score and blue for what lowers it.
+
+        Args:
+            kind: "bar": relevance by word, step or feature, (T,), summed over all features of a step.
+                "heatmap": time × feature, (T, F), in colours that are symmetric about white at 0.
+                "waterfall": the books, from the seed down to inputs, biases, stabilizer, initial state and residual.
+                None: a heat map where a row has several features; bars for words, behind integer ids and where it is one number.
+            point: attribution point or the graph input it comes from; may be left out if there is one.
+            sample: which one; of a waterfall None: all summed.
+            tokens: the words of that sample, or a list of them a sample.
+            layers: in a waterfall one bar a layer and kind instead of one a kind.
+            ax: Axes to draw on; pyplot is then left alone. None: those of a new figure.
+
+        Raises:
+            InputError: no such kind, point or sample; tokens that don't fit; an argument that this kind has no use for; several
+                classes (:meth:`select` one); a waterfall of a method that keeps no books.
+            MissingExtra: matplotlib is not installed.
+        """
+        from .report.plots import plot
+
+        return plot(self, kind, point=point, sample=sample, tokens=tokens, layers=layers, ax=ax)
 
     def _repr_html_(self) -> str:
         from .report.html import to_fragment

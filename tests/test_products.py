@@ -49,9 +49,6 @@ def three(b, x):
 
 REFUSED = {
     "3 operands; at most two are read": three,
-    "takes a diagonal": lambda b, x: b.op(
-        "Einsum", b.op("MatMul", b.op("Unsqueeze", x, b.ints(2)), b.weight(1, 3)), equation="bii->bi"
-    ),
     "base and exponent both depend": lambda b, x: b.op("Pow", b.op("Abs", x), x),
     "the slope depends": lambda b, x: b.op("PRelu", x, b.op("Tanh", x)),
     "the axis must be constant": lambda b, x: b.op("CumSum", x, b.op("Sub", b.op("Size", b.op("Shape", x)), b.const(1, np.int64))),

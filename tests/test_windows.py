@@ -184,7 +184,6 @@ def test_batch_normalization_is_part_of_its_convolution():
 
 def test_what_is_not_read_is_refused():
     for op, shapes, attributes, why in (
-        ("MaxPool", [], {"kernel_shape": [2, 2], "storage_order": 1}, "storage_order=1"),
         ("MeanVarianceNormalization", [], {}, "samples depend on each other"),
         ("Conv", [(3, 2, 2, 2)], {"auto_pad": "SOMEHOW"}, "SOMEHOW"),
         ("Resize", [(0,), (4,)], {"mode": "nearest", "antialias": 1}, "antialias=1"),

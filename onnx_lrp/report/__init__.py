@@ -1,1 +1,1 @@
-"""Explanations for people: in the terminal and as an HTML page. Both show what :mod:`.view` prepares."""
+"""Explanations for people: in the terminal, as an HTML page and as plots. All show what :mod:`.view` prepares."""

@@ -11,10 +11,11 @@ import jinja2
 import numpy as np
 
 from .. import __version__
+from ..books import Books
 from ..explanation import Explanation
-from .view import Sample, Tokens, number, samples, visible
+from .view import Sample, Tokens, number, readable, samples, visible
 
-__all__ = ["page", "to_fragment", "to_html", "write_html"]
+__all__ = ["ledger", "page", "to_fragment", "to_html", "write_html"]
 
 SAMPLES, HEIGHT, WIDTH = 20, 400, 32  # more samples, rows and features than these are counted, not shown
 
@@ -40,6 +41,12 @@ def to_fragment(explanation: Explanation, *, tokens: Tokens | None = None) -> st
     """The same without head and body, to stand inside another page such as a notebook."""
     shown = samples(explanation, tokens=tokens, limit=SAMPLES)
     return _render("body.html", shown, left_out=explanation.seed.shape[-1] - min(explanation.seed.shape[-1], SAMPLES))
+
+
+def ledger(books: Books) -> str:
+    """The table of the books alone, to stand inside another page."""
+    table = _environment().get_template("ledger.html").render(books=readable(books))
+    return _environment().get_template("style.html").render() + f'<div class="onnx-lrp">\n{table}</div>\n'
 
 
 def write_html(

@@ -14,7 +14,21 @@ from ..errors import InputError
 from ..explanation import Explanation
 from ..targets import Spec
 
-__all__ = ["Passed", "Point", "Sample", "Tokens", "number", "passed", "samples", "visible"]
+__all__ = [
+    "SIGNS",
+    "Passed",
+    "Point",
+    "Sample",
+    "Tokens",
+    "behind_ids",
+    "number",
+    "one",
+    "passed",
+    "readable",
+    "samples",
+    "visible",
+    "warning",
+]
 
 Tokens = Sequence[str] | Sequence[Sequence[str]]
 
@@ -44,6 +58,27 @@ def number(value: float) -> str:
     if size == 0 or size != size:
         return "0" if size == 0 else "nan"
     return f"{value:+.3f}" if 0.0005 <= size < 1000 else f"{value:+.3g}" if size >= 1000 else f"{value:+.0e}"
+
+
+def warning(seed: float) -> str:
+    """What to bear in mind where the explained score is negative, else empty."""
+    if not seed < 0:
+        return ""
+    return f"The explained score is negative ({number(seed)}): + still means raises this score, - lowers it further."
+
+
+def readable(books: Books, points: Sequence[str] | None = None) -> Books:
+    """Books with their names spelled out.
+
+    Args:
+        points: names for the attribution points, in their order.
+    """
+    return Books(
+        seed=books.seed,
+        points=dict(zip(points or map(visible, books.points), books.points.values(), strict=True)),
+        ledger={visible(layer): kinds for layer, kinds in books.ledger.items()},
+        residual=books.residual,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,9 +144,7 @@ class Sample:
     @property
     def note(self) -> str:
         """A warning where the explained score is negative, else empty."""
-        if self.books.seed >= 0 or self.method == "sensitivity":
-            return ""
-        return f"The explained score is negative ({number(self.books.seed)}): + still means raises this score, - lowers it further."
+        return "" if self.method == "sensitivity" else warning(self.books.seed)
 
 
 @dataclass(frozen=True)
@@ -180,33 +213,60 @@ def samples(
         return [sample for row in zip(*each, strict=True) for sample in row]
     count = len(explanation.seed)
     names = _named(explanation, tokens, count)
-    settings = ", ".join(
-        f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in explanation.settings.items() if v is not False
+    shown = range(count if limit is None else min(count, limit))
+    return [_sample(explanation, b, names, classes, visible(titles[b]) if titles else None, unknown) for b in shown]
+
+
+def one(explanation: Explanation, b: int, *, tokens: Tokens | None = None) -> Sample:
+    """One sample of a batch.
+
+    Args:
+        tokens: names of its time steps, or of those of every sample in the batch.
+
+    Raises:
+        InputError: there is no such sample, or the tokens don't fit.
+    """
+    count = len(explanation.seed)
+    if not 0 <= b < count:
+        raise InputError(f"sample {b}: there are {count}, 0 to {count - 1}")
+    if tokens is not None and all(isinstance(t, str) for t in tokens):
+        own, lengths = [str(t) for t in tokens], explanation.lengths
+        if lengths is not None and len(own) == lengths[b]:  # the others' steps are longer, or cut
+            own += ["·"] * (int(lengths.max()) - len(own))
+        tokens = [own] * count
+    return _sample(explanation, b, _named(explanation, tokens, count))
+
+
+def _sample(
+    explanation: Explanation,
+    b: int,
+    names: dict[str, list[list[str]]],
+    classes: Sequence[str] = (),
+    title: str | None = None,
+    unknown: bool = False,
+) -> Sample:
+    count = len(explanation.seed)
+    points = tuple(_point(explanation, name, b, count, names.get(name)) for name in explanation.relevance)
+    scores, predicted = _scores(explanation, b, count, classes)
+    settings = (f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in explanation.settings.items() if v is not False)
+    return Sample(
+        title=title if title is not None else f"sample {b + 1} of {count}" if count > 1 else "",
+        explained=_explained(explanation, b, count, classes, bool(scores)),
+        scores=scores,
+        predicted=predicted,
+        books=readable(explanation.books(b), [point.name for point in points]),
+        points=points,
+        settings=", ".join(settings),
+        unknown=unknown,
+        method=explanation.method,
     )
-    out = []
-    for b in range(count if limit is None else min(count, limit)):
-        points = tuple(_point(explanation, name, b, count, names.get(name)) for name in explanation.relevance)
-        books = explanation.books(b)
-        scores, predicted = _scores(explanation, b, count, classes)
-        out.append(
-            Sample(
-                title=visible(titles[b]) if titles else f"sample {b + 1} of {count}" if count > 1 else "",
-                explained=_explained(explanation, b, count, classes, bool(scores)),
-                scores=scores,
-                predicted=predicted,
-                books=Books(
-                    seed=books.seed,
-                    points={p.name: value for p, value in zip(points, books.points.values(), strict=True)},
-                    ledger={visible(layer): kinds for layer, kinds in books.ledger.items()},
-                    residual=books.residual,
-                ),
-                points=points,
-                settings=settings,
-                unknown=unknown,
-                method=explanation.method,
-            )
-        )
-    return out
+
+
+def behind_ids(explanation: Explanation, name: str) -> bool:
+    """Whether an attribution point is an embedding: its rows are the ids' positions, be there a time axis or not."""
+    origins = [explanation.inputs[n] for n in explanation.origins.get(name, ()) if n in explanation.inputs]
+    ids = bool(origins) and all(np.asarray(a).dtype.kind in "iu" for a in origins)
+    return ids and explanation.relevance[name].ndim > 2
 
 
 def _named(explanation: Explanation, tokens: Tokens | None, count: int) -> dict[str, list[list[str]]]:
@@ -217,7 +277,11 @@ def _named(explanation: Explanation, tokens: Tokens | None, count: int) -> dict[
     if len(lists) != count:
         raise InputError(f"tokens for {len(lists)} sample(s), but there are {count}")
     longest = max(len(row) for row in lists)
-    lengths = {p: explanation.per_step(p).shape[1] for p, (_, time) in explanation.axes.items() if time is not None}
+    lengths = {
+        p: explanation.per_step(p).shape[1]
+        for p, (_, time) in explanation.axes.items()
+        if time is not None or behind_ids(explanation, p)
+    }
     if longest not in lengths.values():
         known = ", ".join(f"{visible(p)} has {n}" for p, n in lengths.items()) or "no attribution point has a time axis"
         raise InputError(f"{longest} tokens don't fit the steps: {known}")
