@@ -162,15 +162,13 @@ class Program:
     def _function(self, name: Any, body: Any, tensors: Mapping[str, Tensor], given: Mapping[str, Tensor], *, xla: bool) -> Any:
         if self._jit == "eager":
             return body
-        ranks = tuple((n, t.shape.rank) for n, t in given.items())
-        key = (name, ranks, tuple(t.shape.rank for t in tensors.values()), xla)
+        # compiled programs are made for one shape; a graph for any
+        specs = {n: tf.TensorSpec(t.shape if xla else self._open(n, t), t.dtype) for n, t in tensors.items()}
+        more = {n: tf.TensorSpec(t.shape if xla else [None] * t.shape.rank, t.dtype) for n, t in given.items()}
+        key = (name, xla, *((n, tuple(spec.shape)) for n, spec in (*specs.items(), *more.items())))
         if key not in self._modes:
             function = tf.function(body, jit_compile=xla, autograph=False)
-            if not xla:
-                specs = {n: tf.TensorSpec(self._open(n, t), t.dtype) for n, t in tensors.items()}
-                more = {n: tf.TensorSpec([None] * t.shape.rank, t.dtype) for n, t in given.items()}
-                function = function.get_concrete_function(specs, more)
-            self._modes[key] = function
+            self._modes[key] = function.get_concrete_function(specs, more)
         return self._modes[key]
 
     def _pays(self, key: Any, tensors: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> bool:

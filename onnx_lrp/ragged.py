@@ -50,27 +50,22 @@ class Ragged:
 
     def groups(self) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         """(which samples, their inputs) of every group, the longest first."""
+        for rows in self._alike():
+            yield rows, self._inputs(rows)
+
+    def _alike(self) -> Iterator[np.ndarray]:
+        """Samples that can run together."""
         order = np.argsort(-self.lengths, kind="stable")
-        shapes = [tuple(rows[i].shape for rows in self.sequences.values()) for i in range(len(self.lengths))]
-        start = 0
-        while start < len(order):
-            first = order[start]
-            if self.pads is not None:
-                end = start + int(np.sum(self.lengths[order[start:]] >= FILL * self.lengths[first]))
-                rows = order[start:end]
-            else:
-                same = self.lengths[order[start:]] == self.lengths[first]
-                end = start + int(np.argmin(same)) if not same.all() else len(order)
-                rows = order[start:end]
-            start = end
-            if self.pads is not None:
-                yield rows, self._inputs(rows)
-                continue
-            kinds: dict[Any, list[int]] = {}  # other axes may differ, too
-            for i in rows:
-                kinds.setdefault(shapes[i], []).append(int(i))
-            for own in kinds.values():
-                yield np.asarray(own), self._inputs(np.asarray(own))
+        if self.pads is None:
+            same: dict[Any, list[int]] = {}
+            for i in order:
+                same.setdefault(tuple(rows[i].shape for rows in self.sequences.values()), []).append(i)
+            yield from map(np.asarray, same.values())
+            return
+        while len(order):
+            near = self.lengths[order] >= FILL * self.lengths[order[0]]
+            yield order[near]
+            order = order[~near]
 
     def _inputs(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         found = {}

@@ -152,6 +152,16 @@ def test_many_shapes_stay_with_the_graph():
     assert not any(program._pays("key", {"x": np.zeros((5, batches.NARROW, 3))}, {}) for _ in range(OFTEN + 1))
 
 
+def test_many_compiled_shapes_warn_of_nothing(caplog):
+    """TensorFlow warns of a function that is traced again and again; here each shape is meant to have its program."""
+    b = Builder(np.random.default_rng(0), 17)
+    x = b.input("x", b.numbers(2, 3), ["B", 3])
+    explainer = onnx_lrp.load(b.case(b.op("MatMul", x, b.weight(3, 2)))[0], jit="xla", verify="never")
+    for batch in range(1, 9):
+        explainer.explain(np.ones((batch, 3), np.float32))
+    assert not caplog.records
+
+
 def test_what_can_not_be_compiled_stays_a_graph(monkeypatch):
     import tensorflow as tf
 

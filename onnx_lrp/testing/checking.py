@@ -120,7 +120,8 @@ def check(
         raise InputError(f"laws are {', '.join(LAWS)}, got {', '.join(unknown) or 'none'}")
     if max_examples < 1:
         raise InputError(f"max_examples must be 1 or more, got {max_examples}")
-    bench = _Bench(load(model, precision=precision, verify="never", **options))
+    # one program for all examples: "auto" may change to another one from the third on, and that rounds otherwise
+    bench = _Bench(load(model, **{"precision": precision, "verify": "never", "jit": "graph", **options}))
     asked = [law for law in LAWS if law in laws and not bench.skips(law)]
     tally = _Tally()
     if replay is not None:
