@@ -18,6 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import onnx_lrp
 from onnx_lrp import Explainer, Explanation, ParityError, cli, demo
+from onnx_lrp.cli.parsing import target
+from onnx_lrp.cli.printing import print_json
 
 MODEL = str(Path(demo.__file__).with_name("sentiment.onnx"))
 IDS = [[4, 5, 6, 7], [8, 9, 10, 11]]
@@ -301,7 +303,7 @@ def test_json_of_inspect_and_demo(capsys):
 
 
 def test_json_has_no_nan(capsys):
-    cli._print_json({"residual": [float("nan"), 1.0], "x": (float("inf"),)})
+    print_json({"residual": [float("nan"), 1.0], "x": (float("inf"),)})
     assert capsys.readouterr().out == '{"residual": [null, 1.0], "x": [null]}\n'
 
 
@@ -350,15 +352,15 @@ def test_options_reach_the_library(capsys, lstm, tmp_path):
 def test_targets_in_words():
     from onnx_lrp import targets
 
-    assert cli._target(None) is None
-    assert cli._target("1") == 1
-    assert cli._target("1,0,1") == [1, 0, 1]
-    assert cli._target("step:3") == targets.step(3)
-    assert cli._target("step:-1:2") == targets.step(-1, 2)
-    assert cli._target("step:0,-1") == targets.step([0, -1])
-    assert cli._target("contrast:0,1") == targets.contrast(0, 1)
-    assert cli._target("all") == targets.all_classes()
-    assert cli._target("top:3") == targets.top_k(3)
+    assert target(None) is None
+    assert target("1") == 1
+    assert target("1,0,1") == [1, 0, 1]
+    assert target("step:3") == targets.step(3)
+    assert target("step:-1:2") == targets.step(-1, 2)
+    assert target("step:0,-1") == targets.step([0, -1])
+    assert target("contrast:0,1") == targets.contrast(0, 1)
+    assert target("all") == targets.all_classes()
+    assert target("top:3") == targets.top_k(3)
 
 
 @pytest.mark.parametrize(("target", "words"), [("contrast:0,1", "class 0 - class 1"), ("all", "class 1"), ("top:2", "class 0")])

@@ -1,0 +1,18 @@
+"""The command line. Thin: options in, library calls, reports out; every error becomes one line and an exit code.
+
+0 done · 1 a check failed · 2 usage, or a missing extra · 3 the model · 4 the input · 5 the output, or interrupted · 70 a bug
+"""
+
+from __future__ import annotations
+
+from .app import app
+from .check import check
+from .demo import demo
+from .explain import explain
+from .reading import inspect, weights
+from .running import main, run
+
+__all__ = ["app", "main", "run"]
+
+for command in (explain, inspect, weights, check, demo):
+    app.command()(command)

@@ -1,0 +1,97 @@
+"""The application: its global options, and what several commands share."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from .._lazy import start_quietly
+
+__all__ = [
+    "AsJson",
+    "CheckFailed",
+    "Html",
+    "Jit",
+    "ModelArgument",
+    "Order",
+    "Precision",
+    "State",
+    "Usage",
+    "Verify",
+    "app",
+    "start_engine",
+]
+
+app = typer.Typer(
+    name="onnx-lrp",
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Say which inputs made an ONNX model decide as it did: Layer-wise Relevance Propagation with closed books.",
+)
+
+
+class Precision(enum.StrEnum):
+    float32 = "float32"
+    float64 = "float64"
+
+
+class Jit(enum.StrEnum):
+    auto = "auto"
+    graph = "graph"
+    xla = "xla"
+    eager = "eager"
+
+
+class Verify(enum.StrEnum):
+    first = "first"
+    always = "always"
+    never = "never"
+
+
+class Order(enum.StrEnum):
+    ifco = "ifco"
+    ifgo = "ifgo"
+    iofc = "iofc"
+
+
+class Usage(Exception):
+    """A command line that makes no sense."""
+
+
+class CheckFailed(Exception):
+    """A law is broken."""
+
+
+class State:
+    debug = False
+
+
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="The .onnx file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
+Html = Annotated[Path | None, typer.Option("--html", metavar="OUT.html", help="Also write a self-contained page.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"onnx-lrp {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version and stop.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and TensorFlow's own messages.")] = False,
+) -> None:
+    State.debug = debug
+
+
+def start_engine() -> None:
+    """TensorFlow, with its own messages only where they are asked for."""
+    if not State.debug:
+        start_quietly()

@@ -1,0 +1,67 @@
+"""``onnx-lrp demo``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .app import AsJson, Html, start_engine
+from .parsing import suffix
+from .printing import print_json
+
+__all__ = ["demo"]
+
+
+def demo(
+    sentences: Annotated[list[str] | None, typer.Argument(metavar="[SENTENCE]...", help="English, about a film.")] = None,
+    html: Html = None,
+    as_json: AsJson = False,
+) -> None:
+    """Explain sentences with the sentiment model that ships in the package."""
+    from ..report.files import Outputs
+
+    suffix("--html", html, ".html", ".htm")
+    with Outputs([html] if html is not None else []) as files:
+        from .. import demo as demonstration
+        from .. import load
+        from ..report.view import samples
+
+        texts = sentences or list(demonstration.SENTENCES)
+        encoded = [demonstration.encode(text) for text in texts]
+        explainer = load(demonstration.model(), verify="never")
+        start_engine()
+        shown, documents = [], []
+        for text, (words, ids) in zip(texts, encoded, strict=True):
+            explanation = explainer.explain(ids)
+            unknown = ids[0] == demonstration.UNKNOWN
+            marked = [word + "?" if strange else word for word, strange in zip(words, unknown, strict=True)]
+            shown += samples(explanation, tokens=marked, classes=demonstration.CLASSES, titles=[text], unknown=bool(unknown.any()))
+            books = shown[-1].books
+            documents.append(
+                {
+                    "sentence": text,
+                    "predicted": shown[-1].predicted,
+                    "scores": dict(shown[-1].scores),
+                    "tokens": [
+                        {"token": word, "known": not strange, "relevance": float(value)}
+                        for word, strange, value in zip(words, unknown, shown[-1].points[0].relevance, strict=True)
+                    ],
+                    "seed": books.seed,
+                    "relevance": sum(books.points.values()),
+                    "absorbed": books.absorbed,
+                    "residual": books.residual,
+                }
+            )
+        if html is not None:
+            from ..report.html import page
+
+            text = page(shown, title="onnx-lrp demo: sentiment of sentences about films")
+            files.stage(html, lambda part: part.write_text(text, encoding="utf-8"))
+        files.commit()
+    if as_json:
+        print_json({"sentences": documents})
+        return
+    from ..report.terminal import show
+
+    show(shown)

@@ -1,0 +1,89 @@
+"""Options as text → what the library takes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from .app import Usage
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..explainer import Explainer
+
+__all__ = ["axes", "distinct", "series", "suffix", "target"]
+
+
+def suffix(option: str, path: Path | None, *known: str) -> None:
+    if path is not None and path.suffix not in known:
+        raise Usage(f"{option} {path}: expected a name that ends in {' or '.join(known)}")
+
+
+def distinct(paths: dict[str, str | Path | None]) -> None:
+    seen: dict[str, str] = {}
+    for option, path in paths.items():
+        if path is not None and path != "-":
+            other = seen.setdefault(os.path.realpath(path), option)
+            if other != option and option in ("--save", "--html"):
+                raise Usage(f"{option} would overwrite {other}: {path}")
+
+
+def target(text: str | None) -> Any:
+    """None, a class, a class for each sample, or one of ``onnx_lrp.targets``."""
+    if text is None:
+        return None
+    from .. import targets
+
+    kind, *parts = text.split(":")
+    try:
+        if kind == "step" and len(parts) in (1, 2):
+            return targets.step(*map(_numbers, parts))
+        if kind == "contrast" and len(parts) == 1:
+            a, b = map(int, parts[0].split(","))
+            return targets.contrast(a, b)
+        if kind == "top" and len(parts) == 1:
+            return targets.top_k(int(parts[0]))
+        return targets.all_classes() if text == "all" else _numbers(text)
+    except ValueError as error:  # InputError is one
+        raise Usage(
+            f"--target {text}: expected a class index, one a sample as in 1,0,1, step:3, step:-1:2, contrast:0,1, all or top:3"
+        ) from error
+
+
+def _numbers(text: str) -> int | list[int]:
+    numbers = [int(part) for part in text.split(",")]
+    return numbers if "," in text else numbers[0]
+
+
+def axes(texts: Sequence[str] | None) -> int | dict[str, int] | None:
+    if not texts:
+        return None
+    try:
+        if len(texts) == 1 and "=" not in texts[0]:
+            return int(texts[0])
+        pairs = [text.rsplit("=", 1) for text in texts]
+        return {name: int(axis) for name, axis in pairs}
+    except ValueError as error:
+        raise Usage(f"--batch-axis {' '.join(texts)}: expected an axis, or name=axis for each input") from error
+
+
+def series(explainer: Explainer, table: np.ndarray) -> np.ndarray:
+    """The model's input of one series (T, I): with a batch axis of 1, without a feature axis where the model has none."""
+    import numpy as np
+
+    if len(explainer.inputs) != 1:
+        raise InputError(f"a table holds one input, this model takes {', '.join(str(v) for v in explainer.inputs)}; pass .npz")
+    value = explainer.inputs[0]
+    if value.shape is None:
+        return table
+    batch = explainer._plan.batch_axis(value.name)
+    rank = len(value.shape) - (batch is not None)
+    if rank == 1 and 1 in table.shape:
+        table = table.reshape(-1)
+    elif rank != 2:
+        raise InputError(f"a table of shape {table.shape} is no single sample of {value}; pass .npy or .npz")
+    return table if batch is None else np.expand_dims(table, batch)
