@@ -15,11 +15,13 @@ from .nested import Nested
 from .plan import Plan
 from .recurrence import Recurrent
 
-__all__ = ["NARROW", "Schedule", "checked", "is_narrow", "parts", "schedule", "sizes_of"]
+__all__ = ["NARROW", "Schedule", "checked", "is_light", "parts", "schedule", "sizes_of"]
 
 BUDGET = 512 * 2**20  # bytes; more gains no speed, as a batch of that size fills the cores already
 FEW = 32  # samples: splitting below that costs more than running segments twice
-NARROW = 16  # samples below which a step is so small that the loop's overhead rules
+SMALL = 32 * 2**20  # bytes that need no look at what is free
+NARROW = 128  # samples, and
+LIGHT = 3e6  # multiplications of a step, up to which a loop's overhead rules
 
 
 def sizes_of(plan: Plan, feeds: Mapping[str, np.ndarray]) -> dict[Label, int]:
@@ -98,9 +100,11 @@ def schedule(
     plan: Plan, feeds: Mapping[str, np.ndarray], batch: int, *, itemsize: int, max_bytes: int | None, checkpoint: str | int
 ) -> Schedule:
     """How a batch of B samples is run: whole if it fits, else in micro-batches, else in segments of its steps too."""
-    budget = min(BUDGET, free_bytes() // 4) if max_bytes is None else int(max_bytes)
     sizes = sizes_of(plan, feeds)
     total = kept_bytes(plan, sizes, itemsize)
+    if total <= SMALL and max_bytes is None and isinstance(checkpoint, str):
+        return Schedule(batch)
+    budget = min(BUDGET, free_bytes() // 4) if max_bytes is None else int(max_bytes)
     segment = None if isinstance(checkpoint, str) else int(checkpoint)
     fits = max(1, int(batch * budget // max(total, 1)))
     if segment is None and checkpoint == "auto" and fits < min(batch, FEW):
@@ -133,8 +137,9 @@ def parts(batch: int, size: int) -> list[range]:
     return [range(start, min(start + size, batch)) for start in range(0, batch, size)]
 
 
-def is_narrow(plan: Plan, feeds: Mapping[str, np.ndarray]) -> bool:
-    """Whether a recurrent layer runs over fewer samples than fill a core: there compiled loops pay."""
+def is_light(plan: Plan, feeds: Mapping[str, np.ndarray]) -> bool:
+    """Whether the steps of the recurrent layers, if there are any, are so small that compiled loops pay."""
     sizes = sizes_of(plan, feeds)
     batch = 1 if plan.batch is None else sizes.get(plan.batch.root, 1)
-    return batch < NARROW and any(isinstance(step.layer, Recurrent) for step in plan.steps)
+    layers = [step.layer for step in plan.steps if isinstance(step.layer, Recurrent)]
+    return bool(layers) and batch <= NARROW and batch * max(layer.work for layer in layers) <= LIGHT

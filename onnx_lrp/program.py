@@ -11,7 +11,7 @@ import numpy as np
 
 from ._lazy import tf
 from .affine import Role, Scope
-from .batches import is_narrow
+from .batches import is_light
 from .composites import Assignment
 from .dims import split_axis
 from .hidden import Kept
@@ -173,7 +173,7 @@ class Program:
 
     def _pays(self, key: Any, tensors: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> bool:
         """Whether a call is compiled: few samples, this shape for the third time, and not too many shapes so far."""
-        if not self._static or not is_narrow(self.plan, tensors):
+        if not self._static or not is_light(self.plan, tensors):
             return False
         call = (key, *((name, tuple(tensor.shape)) for name, tensor in (*tensors.items(), *given.items())))
         self._calls[call] = self._calls.get(call, 0) + 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ from .targets import Seed, Spec
 __all__ = ["Ragged", "check", "joined", "part_of_target", "read", "together"]
 
 BY_STEP = ("Cast", "Embedding", "Identity", "Squeeze", "Transpose", "Unsqueeze")  # titles of layers that mix no steps
+LARGE = 2**24  # bytes
 FILL = 0.8  # padded together: sequences at least this long, measured by the longest of them
 
 
@@ -48,13 +50,8 @@ class Ragged:
     pads: Mapping[str, int] | None
     lens: str | None
 
-    def groups(self) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-        """(which samples, their inputs) of every group, the longest first."""
-        for rows in self._alike():
-            yield rows, self._inputs(rows)
-
-    def _alike(self) -> Iterator[np.ndarray]:
-        """Samples that can run together."""
+    def groups(self) -> Iterator[np.ndarray]:
+        """Which samples run together, the longest first."""
         order = np.argsort(-self.lengths, kind="stable")
         if self.pads is None:
             same: dict[Any, list[int]] = {}
@@ -67,7 +64,8 @@ class Ragged:
             yield order[near]
             order = order[~near]
 
-    def _inputs(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+    def inputs(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Of a group, one array for each input."""
         found = {}
         for name, given in self.sequences.items():
             axis = self.batch[name]
@@ -243,7 +241,7 @@ def check(inputs: Any, plan: Plan) -> None:
         InputError: see :func:`~onnx_lrp.inputs.prepare_inputs`.
     """
     given = read(inputs, plan)
-    for part in [inputs] if given is None else [own for _, own in given.groups()]:
+    for part in [inputs] if given is None else map(given.inputs, given.groups()):
         prepare_inputs(part, plan)
 
 
@@ -259,10 +257,16 @@ def together(which: Sequence[np.ndarray], arrays: Sequence[Any], axis: int | Non
     # zeros cost nothing until they are touched
     whole = np.full(shape, fill, arrays[0].dtype) if fill else np.zeros(shape, arrays[0].dtype)
     turned = np.moveaxis(whole, axis, 0)
-    for rows, array in zip(which, arrays, strict=True):
+
+    def put(rows: np.ndarray, array: np.ndarray) -> None:
         moved = np.moveaxis(array, axis, 0)
         where: Any = (rows, *(slice(n) for n in moved.shape[1:]))
         turned[where] = moved
+
+    # fresh memory takes longer to come by than to fill
+    with ThreadPoolExecutor(2 if whole.nbytes > LARGE else 1) as pool:
+        for done in [pool.submit(put, *group) for group in zip(which, arrays, strict=True)]:
+            done.result()
     return whole
 
 

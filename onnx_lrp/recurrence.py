@@ -18,7 +18,7 @@ from ._lazy import tf
 from .dims import fresh, unify
 from .layer import Opaque, PerSample, Share, Trace
 from .registry import Var
-from .timeloop import Lower, Pass, Sum, flip, forth
+from .timeloop import Lower, Pass, Sum, block_width, flip, forth
 
 __all__ = ["Recurrent", "activations", "check_shapes", "directions", "operands", "pick"]
 
@@ -107,6 +107,18 @@ def check_shapes(node: Any, count: int, rows: int, size: int, **weights: Any) ->
             raise node.refuse(f"{name} has shape {weights[name].shape}, expected {shape} at the front")
 
 
+def _blocks(matrices: np.ndarray, width: int) -> np.ndarray:
+    """(D, rows, columns) cut into blocks of columns, (D · columns / width, rows, width): each lies in one piece."""
+    rows = matrices.shape[1]
+    cut = matrices.reshape(len(matrices), rows, -1, width)
+    return np.ascontiguousarray(np.moveaxis(cut, 2, 1)).reshape(-1, rows, width)
+
+
+def _of_direction(blocks: Tensor, d: int, directions: int) -> list[Tensor]:
+    each = blocks.shape[0] // directions
+    return [blocks[k] for k in range(d * each, (d + 1) * each)]
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Recurrent(Opaque):
     """parameters: W_x (D, I, G·H), W_h (D, H, G·H), b (D, G·H) unless without bias; more as the subclass says.
@@ -138,8 +150,8 @@ class Recurrent(Opaque):
 
     @property
     @abc.abstractmethod
-    def candidate(self) -> slice:
-        """Columns of the weights that carry relevance."""
+    def candidate(self) -> int:
+        """Which of the G blocks of H columns carries relevance."""
 
     @property
     @abc.abstractmethod
@@ -159,24 +171,45 @@ class Recurrent(Opaque):
         """
 
     def tensors(self) -> Mapping[str, np.ndarray]:
-        """Also W (D, I + H, G·H), W_x above W_h, and W_back (D, n, I + H), the transposed columns of the candidate."""
+        """Also W (D, I + H, G·H), W_x above W_h, and where a product of all gates is better cut into pieces the same as "blocks"
+        (D·G·H / n, I + H, n); of the candidate the transposes back_x (D, H, I) and back_h, blocks (D·H / n, H, n) of (D, H, H).
+        """
         both = np.concatenate([self.parameters["W_x"], self.parameters["W_h"]], 1)
-        back = np.ascontiguousarray(both[:, :, self.candidate].swapaxes(1, 2))
-        rest = {name: array for name, array in self.parameters.items() if name not in ("W_x", "W_h")}
-        return {**rest, "W": both, "W_back": back}
+        back = both[:, :, self._columns(self.candidate)].swapaxes(1, 2)
+        features, width = both.shape[1] - self.hidden, block_width(both.shape[1], self.hidden)
+        found = {name: array for name, array in self.parameters.items() if name not in ("W_x", "W_h")}
+        found |= {"W": both, "back_x": np.ascontiguousarray(back[:, :, :features])}
+        found["back_h"] = _blocks(back[:, :, features:], block_width(self.hidden, self.hidden) or self.hidden)
+        return found | ({"blocks": _blocks(both, width)} if width else {})
 
-    def sum(self, d: int, x: Tensor, p: Mapping[str, Tensor], columns: slice = slice(None)) -> Sum:
-        """The pre-activations in some columns."""
-        features = p["W"].shape[1] - self.hidden
-        return Sum(x, p["W"][d][:, columns], p["b"][d][columns] if "b" in p else None, features)
+    @property
+    def work(self) -> int:
+        """Multiplications of one sample, step and direction."""
+        return sum(int(self.parameters[name][0].size) for name in ("W_x", "W_h"))
 
-    def lower(self, d: int, rule: Any, p: Mapping[str, Tensor], columns: slice) -> Lower:
-        """The sum behind some columns of the pre-activations, on the way back."""
-        features = p["W"].shape[1] - self.hidden
+    def _columns(self, first: int, count: int = 1) -> slice:
+        return slice(first * self.hidden, (first + count) * self.hidden)
+
+    def sum(self, d: int, x: Tensor, p: Mapping[str, Tensor], first: int, count: int) -> Sum:
+        """The pre-activations of ``count`` gates from the ``first`` on."""
+        features, columns, blocks = p["W"].shape[1] - self.hidden, self._columns(first, count), []
+        if "blocks" in p:
+            each = self.hidden // p["blocks"].shape[2]
+            blocks = _of_direction(p["blocks"], d, len(self.backwards))[first * each : (first + count) * each]
+        return Sum(x, p["W"][d][:, columns], blocks, p["b"][d][columns] if "b" in p else None, features, count)
+
+    def lower(self, d: int, rule: Any, p: Mapping[str, Tensor], gate: int) -> Lower:
+        """The sum behind a gate's or the candidate's pre-activations, on the way back."""
+        features, columns = p["W"].shape[1] - self.hidden, self._columns(gate)
         w = p["W"][d][:, columns]
-        turned = p["W_back"][d] if columns == self.candidate else tf.transpose(w)
-        b = p["b"][d][columns] if "b" in p else None
-        return Lower(rule.rule, w[:features], w[features:], b, turned[:, :features], turned[:, features:])
+        w_x, w_h = w[:features], w[features:]
+        own = gate == self.candidate
+        back_x, back_h = (
+            (p["back_x"][d], _of_direction(p["back_h"], d, len(self.backwards)))
+            if own
+            else (tf.transpose(w_x), [tf.transpose(w_h)])
+        )
+        return Lower(rule.rule, w_x, w_h, p["b"][d][columns] if "b" in p else None, back_x, back_h)
 
     def _names(self) -> Sequence[str]:
         return ("x", "lens", *self.states)

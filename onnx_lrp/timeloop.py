@@ -13,10 +13,26 @@ from typing import Any
 from ._lazy import tf
 from .rules import mapped
 
-__all__ = ["Lower", "Pass", "Sum", "back", "flip", "forth", "project", "taken"]
+__all__ = ["Lower", "Pass", "Sum", "back", "block_width", "flip", "forth", "project", "taken"]
 
 Tensor = Any
 NARROW = 8  # samples below which one product of all steps with x is faster than one a step
+CACHE = 896 * 1024  # bytes of weights that leave room for samples in a core's second-level cache of 1 MiB
+MOST_PARTS = 2  # blocks a gate; more of them are slower than one product that the cores share
+
+
+def block_width(rows: int, columns: int) -> int:
+    """Width of the blocks in which a matrix of a gate is multiplied, 0: with all gates at once.
+
+    oneDNN keeps a product on one core where its operands fit that core's cache. Then both directions and all gates run side by
+    side, while products that are shared out make the cores wait for each other at every step. On a GPU one product is best.
+    """
+    if tf.config.list_logical_devices("GPU"):
+        return 0
+    for parts in range(1, MOST_PARTS + 1):
+        if columns % parts == 0 and 4 * rows * (columns // parts) <= CACHE:
+            return columns // parts
+    return 0
 
 
 def flip(x: Tensor, lens: Tensor | None) -> Tensor:
@@ -33,41 +49,57 @@ def project(x: Tensor, w: Tensor) -> Tensor:
 
 
 class Sum:
-    """z = x_t W_x + h W_h + b of some columns of the weights, step by step.
+    """z = x_t W_x + h W_h + b of some gates, step by step.
 
-    With few samples all x_t W_x are one product before the loop; with many, [x_t, h] W is one product a step, which keeps
-    nothing of size (T, B, C).
+    With few samples all x_t W_x are one product before the loop; with many, [x_t, h] W is computed a step, which keeps nothing of
+    size (T, B, C): as one product, or a product a block of columns.
 
     Args:
         x: (T, B, I).
         w: (I + H, C), W_x above W_h.
+        blocks: the same as matrices (I + H, n) of equal width, so small that each product stays on one core; none: one product.
         b: (C,) or None.
         features: I.
+        count: number of gates, each of C / count columns.
     """
 
-    def __init__(self, x: Tensor, w: Tensor, b: Tensor | None, features: int) -> None:
-        self.x, self.w, self.b = x, w, b
-        self.w_x, self.w_h = w[:features], w[features:]
+    def __init__(self, x: Tensor, w: Tensor, blocks: Sequence[Tensor], b: Tensor | None, features: int, count: int) -> None:
         narrow = x.shape[1] is not None and x.shape[1] < NARROW
+        self.x, self.b, self.count = x, b, count
+        # a static number of samples: compiled, where one product is best
+        self.blocks = () if x.shape[1] is not None else tuple(blocks)
+        self.biases = None if b is None else tf.split(b, len(self.blocks) or 1)
+        self.w = None if self.blocks else w
+        self.w_x, self.w_h = w[:features], w[features:]
         self.ahead = self._biased(project(x, self.w_x)) if narrow else None
 
     def _biased(self, z: Tensor) -> Tensor:
         return z if self.b is None else tf.nn.bias_add(z, self.b)
 
-    def __call__(self, t: Tensor, h: Tensor) -> Tensor:
-        """(B, C) at step t, with h (B, H)."""
+    def __call__(self, t: Tensor, h: Tensor) -> Sequence[Tensor]:
+        """Of every gate (B, C / count) at step t, with h (B, H)."""
         if self.ahead is not None:
-            return tf.gather(self.ahead, t) + tf.matmul(h, self.w_h)
-        return self._biased(tf.matmul(tf.concat([tf.gather(self.x, t), h], 1), self.w))
+            return self._gates([tf.gather(self.ahead, t) + tf.matmul(h, self.w_h)])
+        row = tf.concat([tf.gather(self.x, t), h], 1)
+        parts = [tf.matmul(row, w) for w in self.blocks or (self.w,)]
+        if self.biases is not None:
+            parts = [tf.nn.bias_add(z, b) for z, b in zip(parts, self.biases, strict=True)]
+        return self._gates(parts)
+
+    def _gates(self, parts: Sequence[Tensor]) -> Sequence[Tensor]:
+        if len(parts) == 1 < self.count:
+            return tf.split(parts[0], self.count, 1)
+        each = len(parts) // self.count
+        return parts if each == 1 else [tf.concat(parts[k : k + each], 1) for k in range(0, len(parts), each)]
 
     def of_x(self, t: Tensor) -> Tensor:
-        """x_t W_x + b alone."""
+        """x_t W_x + b alone, (B, C)."""
         if self.ahead is not None:
             return tf.gather(self.ahead, t)
         return self._biased(tf.matmul(tf.gather(self.x, t), self.w_x))
 
     def of_h(self, h: Tensor) -> Tensor:
-        """h W_h alone."""
+        """h W_h alone, (B, C)."""
         return tf.matmul(h, self.w_h)
 
 
@@ -197,8 +229,8 @@ def back(
 class Lower:
     """The sum z = x W_x + h W_h + b behind some columns of the pre-activations, as a rule shares it over x and h.
 
-    ``W_x`` (I, n), ``W_h`` (H, n), ``b`` (n,) or None are those columns; ``back_x`` (n, I) and ``back_h`` (n, H) the transposes,
-    made once: a product with a transposed matrix takes up to twice as long.
+    ``W_x`` (I, n), ``W_h`` (H, n), ``b`` (n,) or None are those columns; ``back_x`` (n, I) and ``back_h``, blocks of columns of
+    (n, H), the transposes, made once: a product with a transposed matrix takes up to twice as long.
     """
 
     rule: Any
@@ -206,7 +238,7 @@ class Lower:
     W_h: Tensor
     b: Tensor | None
     back_x: Tensor
-    back_h: Tensor
+    back_h: Sequence[Tensor]
 
     def hoisted(self, x: Tensor) -> list[Tensor]:
         """What x and the bias add to the sums the rule needs, (T, B, n) each, all steps at once."""
@@ -233,7 +265,8 @@ class Lower:
         parts = []
         for channel, s in zip(self.rule.channels, cotangents, strict=True):
             s = s if factor is None else mapped(channel, factor) * s
-            parts.append(channel.value(h) * tf.matmul(s, mapped(channel, self.back_h)))
+            products = [tf.matmul(s, mapped(channel, w)) for w in self.back_h]
+            parts.append(channel.value(h) * (products[0] if len(products) == 1 else tf.concat(products, 1)))
         return parts[0] if len(parts) == 1 else tf.add_n(parts)
 
     def to_x(self, cotangents: Sequence[Tensor], x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from test_laws import BIASES, assert_equal, every_recurrence, relevance
 
 import onnx_lrp
-from onnx_lrp import batches, targets, testing
+from onnx_lrp import batches, targets, testing, timeloop
 from onnx_lrp.program import OFTEN, PROGRAMS, Program
 from onnx_lrp.rules import GATE_RULES
 from onnx_lrp.testing.build import Builder
@@ -149,7 +149,14 @@ def test_many_shapes_stay_with_the_graph():
             program._pays("key", {"x": np.zeros((length, 2, 3))}, {})
     assert len(program._compiled) == PROGRAMS
     assert not program._pays("key", {"x": np.zeros((99, 2, 3))}, {})
-    assert not any(program._pays("key", {"x": np.zeros((5, batches.NARROW, 3))}, {}) for _ in range(OFTEN + 1))
+
+
+@pytest.mark.parametrize(("size", "batch", "light"), [(4, batches.NARROW, True), (4, batches.NARROW + 1, False), (300, 16, False)])
+def test_only_light_steps_are_compiled(size, batch, light):
+    """From 16 · 303 · 1200 multiplications a step on, a graph that runs gates side by side is as fast."""
+    program = onnx_lrp.load(bilstm(size=size)[0])._program
+    pays = [program._pays("key", {"x": np.zeros((5, batch, 3))}, {}) for _ in range(OFTEN)]
+    assert pays == [False, False, light]
 
 
 def test_many_compiled_shapes_warn_of_nothing(caplog):
@@ -185,3 +192,25 @@ def test_every_mode_of_the_twin():
     model, feeds, weights = test_twin.network(5, direction="bidirectional", lens=True, states=("h0", "c0"), mean=True)
     for jit in ("xla", "graph"):
         test_twin.compare(model, feeds, weights, mean=True, precision="float64", epsilon=0.1, delta=0.0, jit=jit)
+
+
+@pytest.mark.parametrize(
+    ("op", "gates", "options"), [("LSTM", 4, {}), ("GRU", 3, {}), ("GRU", 3, {"linear_before_reset": 1}), ("RNN", 1, {})]
+)
+def test_how_a_product_is_cut_changes_nothing(monkeypatch, op, gates, options):
+    """All gates at once, gate by gate, or each in two pieces: which of them depends on the size of the weights alone."""
+    b = Builder(np.random.default_rng(4), 17)
+    x = b.input("x", b.numbers(5, 3, 3), ["T", "B", 3])
+    weights = [b.weight(2, gates * 4, 3), b.weight(2, gates * 4, 4), b.weight(2, 2 * gates * 4)]
+    y = b.op(op, x, *weights, hidden_size=4, direction="bidirectional", **options)
+    model, feeds = b.case(
+        b.op("MatMul", b.op("Reshape", b.op("Transpose", y, perm=[0, 2, 1, 3]), b.ints(0, 0, -1)), b.weight(8, 2))
+    )
+    for rule in ({}, {"gates": "half"} if op != "RNN" else {"rule": "gamma"}):
+        want = relevance(model, feeds, **rule)  # eager: all at once
+        for cache, pieces in ((0, 0), (4 * 7 * 4, 1), (4 * 7 * 2, 2)):
+            monkeypatch.setattr(timeloop, "CACHE", cache)
+            explainer = onnx_lrp.load(model, jit="graph", precision="float64", **rule)
+            blocks = [p["blocks"] for p in explainer._program.parameters if "blocks" in p]
+            assert [len(w) for w in blocks] == ([2 * gates * pieces] if pieces else [])
+            assert_equal(want, explainer.explain(feeds), 1e-9)

@@ -37,28 +37,27 @@ class GRU(Recurrent):
         return ("h0",)
 
     @property
-    def candidate(self) -> slice:
-        return slice(2 * self.hidden, 3 * self.hidden)
+    def candidate(self) -> int:
+        return 2
 
     @property
     def saves(self) -> int:
         return 4  # (1 − z)·n, z·h₋, r and the candidate's pre-activation
 
     def cell(self, d: int, x: Tensor, p: Mapping[str, Tensor]) -> Any:
-        size = self.hidden
-        gates, candidate = self.sum(d, x, p, slice(0, 2 * size)), self.sum(d, x, p, self.candidate)
+        gates, candidate = self.sum(d, x, p, 0, 2), self.sum(d, x, p, self.candidate, 1)
         gate, squash = (activate(name, settings) for name, settings in self.functions[d])
         inside = p["b_h"][d] if "b_h" in p else None
         clamp = self.clamp
 
         def step(t: Tensor, states: Sequence[Tensor]) -> Any:
             (h,) = states
-            z, r = (gate(clamp(part)) for part in tf.split(gates(t, h), 2, 1))
+            z, r = (gate(clamp(part)) for part in gates(t, h))
             if self.reset_after:
                 recurrent = candidate.of_h(h)
                 zn = candidate.of_x(t) + r * (recurrent if inside is None else recurrent + inside)
             else:
-                zn = candidate(t, r * h)
+                (zn,) = candidate(t, r * h)
             new, old = (1 - z) * squash(clamp(zn)), z * h
             return (new + old,), (new, old, r, zn)
 
@@ -113,20 +112,20 @@ class GRU(Recurrent):
 
         1 − z is a sum of its own: what z gets of it is −z · s, the 1 is a bias. z's and r's pre-activations are sums over x and h₋.
         """
-        p, delta, size = run.parameters, rule.bias_factor, self.hidden
+        p, delta = run.parameters, rule.bias_factor
         if delta:
             raise RuleError("bias_factor is for gate rule 'all' in recurrent layers")
         if run.met is not None:
             raise RuleError("the relevance of a recurrent layer's states is kept under gate rule 'all' only")
-        lowers = [self.lower(d, rule, p, slice(k * size, (k + 1) * size)) for k in range(3)]
+        lowers = [self.lower(d, rule, p, k) for k in range(3)]
         hoisted = [lower.hoisted(run.x) for lower in lowers]
         inner = p["b_h"][d] if "b_h" in p else None
         gate, squash = (activate(name, settings) for name, settings in self.functions[d])
-        gates = self.sum(d, run.x, p, slice(0, 2 * size))
+        gates = self.sum(d, run.x, p, 0, 2)
 
         def step(now: Step, carry: Sequence[Tensor]) -> Any:
             (_, _, r, zn), (before,) = now.kept, now.before
-            z_pre, r_pre = tf.split(gates(now.t, before), 2, 1)
+            z_pre, r_pre = gates(now.t, before)
             z, n = gate(self.clamp(z_pre)), squash(self.clamp(zn))
             s_h, lost_h = rule.ratio((1 - z) * n + z * before, carry[0])
             lost = [lost_h]

@@ -40,22 +40,22 @@ class LSTM(Recurrent):
         return ("h0", "c0")
 
     @property
-    def candidate(self) -> slice:
-        return slice(2 * self.hidden, 3 * self.hidden)
+    def candidate(self) -> int:
+        return 2
 
     @property
     def saves(self) -> int:
         return 2  # i·g and the candidate's pre-activation; f·c₋ is c less i·g
 
     def cell(self, d: int, x: Tensor, p: Mapping[str, Tensor]) -> Any:
-        size, pre = self.hidden, self.sum(d, x, p)
+        size, pre = self.hidden, self.sum(d, x, p, 0, 4)
         peep = p["P"][d] if "P" in p else None
         gate, squash, emit = (activate(name, settings) for name, settings in self.functions[d])
         clamp = self.clamp
 
         def step(t: Tensor, states: Sequence[Tensor]) -> Any:
             h, c = states
-            zi, zf, zc, zo = tf.split(pre(t, h), 4, 1)
+            zi, zf, zc, zo = pre(t, h)
             if peep is not None:
                 zi, zf = zi + peep[:size] * c, zf + peep[size : 2 * size] * c
             i = gate(clamp(zi))
@@ -112,13 +112,13 @@ class LSTM(Recurrent):
         if run.met is not None:
             raise RuleError("the relevance of a recurrent layer's states is kept under gate rule 'all' only")
         p, size, count, needs = run.parameters, self.hidden, len(rule.rule.channels), len(rule.rule.needs)
-        lowers = [self.lower(d, rule, p, slice(k * size, (k + 1) * size)) for k in range(4)]
+        lowers = [self.lower(d, rule, p, k) for k in range(4)]
         sums = [row for lower in lowers for row in lower.hoisted(run.x)]
         gate, squash, emit = (activate(name, settings) for name, settings in self.functions[d])
         peep = [None, None, None, None]
         if "P" in p:
             peep = [p["P"][d][:size], p["P"][d][size : 2 * size], None, p["P"][d][2 * size :]]
-        pre = self.sum(d, run.x, p)
+        pre = self.sum(d, run.x, p, 0, 4)
 
         def block(k: int, z: Tensor, now: Step, c: Tensor, r: Tensor) -> Any:
             """(cotangents, lost, relevance of h, relevance of the cell's state) of one gate's or the candidate's sum."""
@@ -135,7 +135,7 @@ class LSTM(Recurrent):
         def step(now: Step, carry: Sequence[Tensor]) -> Any:
             r_h, r_c, bias, absorbed = carry
             (before, old), c = now.before, now.after[1]
-            zi, zf, zg, zo = tf.split(pre(now.t, before), 4, 1)
+            zi, zf, zg, zo = pre(now.t, before)
             if "P" in p:
                 zi, zf, zo = zi + peep[0] * old, zf + peep[1] * old, zo + peep[3] * c
             i, f, g, o = gate(self.clamp(zi)), gate(self.clamp(zf)), squash(self.clamp(zg)), gate(self.clamp(zo))

@@ -29,20 +29,20 @@ class RNN(Recurrent):
         return ("h0",)
 
     @property
-    def candidate(self) -> slice:
-        return slice(0, self.hidden)
+    def candidate(self) -> int:
+        return 0
 
     @property
     def saves(self) -> int:
         return 1  # the pre-activation
 
     def cell(self, d: int, x: Tensor, p: Mapping[str, Tensor]) -> Any:
-        pre = self.sum(d, x, p)
+        pre = self.sum(d, x, p, 0, 1)
         ((name, settings),) = self.functions[d]
         squash = activate(name, settings)
 
         def step(t: Tensor, states: Sequence[Tensor]) -> Any:
-            z = pre(t, states[0])
+            (z,) = pre(t, states[0])
             return (squash(self.clamp(z)),), (z,)
 
         return step
