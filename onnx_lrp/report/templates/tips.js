@@ -15,14 +15,15 @@
     const x = at(event.clientX - box.left - svg.clientLeft, svg.clientWidth, width);
     const y = at(event.clientY - box.top - svg.clientTop, svg.clientHeight, height);
     const turned = svg.dataset.turned === "1";
+    const text = (cell) => cell.textContent.trim();
     const row = rows[(turned ? x : y) + 1];
-    const step = `${svg.dataset.unit} ${row.cells[0].textContent}`;
+    const step = `${svg.dataset.unit} ${text(row.cells[0])}`;
     const last = row.cells.length - 1;
-    if ("sums" in svg.dataset) return `${step}\nall features ${row.cells[last].textContent}`;
+    if ("sums" in svg.dataset) return `${step}\nall features ${text(row.cells[last])}`;
     const column = (turned ? y : x) + 1;
     const number = row.cells[column];
-    const name = rows[0].cells[column].textContent;
-    return `${step}${last > 1 ? `\n${name}` : ""} ${number.textContent}${number.dataset.read ? `\ninput ${number.dataset.read}` : ""}`;
+    const name = text(rows[0].cells[column]);
+    return `${step}${last > 1 ? `\n${name}` : ""} ${text(number)}${number.dataset.read ? `\ninput ${number.dataset.read}` : ""}`;
   };
 
   const said = (from) => {
