@@ -402,7 +402,7 @@ def test_methods_side_by_side(capsys, tmp_path, ids):
     page = html.read_text()
     for words in (
         "<h4>lrp",
-        "<h4>gradient_x_input",
+        "<h4>gradient x input",
         "<h4>occlusion",
         "baseline 0.5",
         "One scale for all 3",

@@ -390,3 +390,18 @@ def test_several_classes_stand_side_by_side():
     text = several.to_html()
     assert text.count("<article") == 2
     assert re.findall(r"<h4>(\w+ \w+) ", text) == ["class 0", "class 1"] * 2
+    assert "class 0 (" in text or "class 1 (" in text  # one of both scores is negative, and said to be
+
+
+@given(values=arrays.arrays(np.float64, st.integers(1, 9), elements=st.floats(-9, 9)), most=st.integers(1, 9))
+def test_bars_are_as_long_as_their_numbers(values, most):
+    [seen] = figures([view.Point("x", "feature", tuple(map(str, range(len(values)))), values, None)], Room(bars=most))
+    largest = np.abs(values).max() or 1.0
+    for label, _, value, name, left, width in seen.rows:
+        assert value == values[int(label)]
+        assert width == pytest.approx(50 * abs(value) / largest)
+        assert (left if value >= 0 else left + width) == pytest.approx(50)
+        assert name == ("u20" if value > 0 else "d20" if value < 0 else "z")
+    count, rest = seen.rest
+    assert count == len(values) - len(seen.rows)
+    assert sum(row[2] for row in seen.rows) + rest == pytest.approx(values.sum(), abs=1e-9)

@@ -151,7 +151,7 @@ def explain(
 
             beside = {name: explainer.explain(data, wanted, method=name, **own) for name, own in theirs.items()}
             page = to_html(
-                side_by_side({method: whole, **beside}) if beside else whole,
+                side_by_side({n.replace("_", " "): e for n, e in {method: whole, **beside}.items()}) if beside else whole,
                 tokens=names,
                 title=Path(model).name,
                 summary=summary,

@@ -108,7 +108,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Bars:
-    """Features without time: (label, value read, relevance, class, percent from the left, percent wide)."""
+    """Features without time: (label, value read, relevance, class of its sign, percent from the left, percent wide)."""
 
     unit: str
     rows: tuple[tuple[str, str, float, str, float, float], ...]
@@ -347,7 +347,7 @@ def _bars(point: Point, keep: Sequence[int], largest: float) -> Bars:
         value = float(point.relevance[k])
         share = max(-1.0, min(value / largest, 1.0)) if math.isfinite(value) else 0.0
         read = "" if point.values is None or point.values.shape[1] != 1 else f"{point.values[k, 0]:.4g}"
-        name = level(value, largest)
+        name = level(math.copysign(1.0, value) if value and math.isfinite(value) else value, 1.0)  # its length says how much
         rows.append((point.labels[k], read, value, name, 50 + 50 * min(share, 0.0), 50 * abs(share)))
     kept = set(keep)
     rest = [float(v) for k, v in enumerate(point.relevance) if k not in kept]

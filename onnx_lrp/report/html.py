@@ -243,7 +243,10 @@ def _blocks(columns: Mapping[str, Sequence[Sample]], shared: bool) -> list[Block
 def _how(blocks: Sequence[Block]) -> list[tuple[str, str]]:
     """(name, settings) of every explanation, where they are those of all samples; else nothing."""
     found = {tuple((name, s.settings) for name, s in b.columns) for b in blocks}
-    return list(found.pop()) if len(found) == 1 else []
+    if len(found) != 1:
+        return []
+    each = list(found.pop())
+    return each if len({settings for _, settings in each}) > 1 else [("", each[0][1])]
 
 
 def waterfall(entries: Sequence[Entry]) -> list[Bar]:
