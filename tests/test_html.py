@@ -318,6 +318,14 @@ def test_a_hundred_samples_stay_under_two_megabytes(steps, features, words):
         assert len(text.encode()) < LIMIT
 
 
+def test_many_explanations_of_many_samples_stay_under_it_too():
+    books = explanation(60, 6, samples=100)
+    text = onnx_lrp.compare({str(k): books for k in range(9)}).to_html()
+    assert "63 more samples are not shown" in text
+    assert "1 more explanations of each are not shown" in text
+    assert len(text.encode()) < LIMIT
+
+
 def test_fragment_and_file(tmp_path):
     books = explanation()
     assert "<html" not in html.to_fragment(books)

@@ -215,6 +215,7 @@ def _columns(
     if len(parts) > COLUMNS:  # of many classes those with the highest scores
         best = sorted(parts, key=lambda n: -float(np.mean(parts[n].seed)))[:COLUMNS]
         names = [n for n in parts if n in best]
+    limit = min(limit, 3 * SAMPLES // len(names))
     shown: dict[str, list[Sample]] = {}
     for name in names:
         part = parts[name]
