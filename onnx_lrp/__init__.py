@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from . import targets
+    from .comparison import Comparison, compare
     from .composites import Composite
     from .errors import InputError, InvalidModel, MissingExtra, ModelError, OnnxLrpError, ParityError, RuleError, UnsupportedModel
     from .explainer import Explainer, explain, load
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "AlphaBeta": "rules",
+    "Comparison": "comparison",
     "Composite": "composites",
     "Epsilon": "rules",
     "Explainer": "explainer",
@@ -37,12 +39,14 @@ _HOME = {
     "WSquare": "rules",
     "ZBox": "rules",
     "ZPlus": "rules",
+    "compare": "comparison",
     "explain": "explainer",
     "load": "explainer",
 }
 
 __all__ = [
     "AlphaBeta",
+    "Comparison",
     "Composite",
     "Epsilon",
     "Explainer",
@@ -63,6 +67,7 @@ __all__ = [
     "ZBox",
     "ZPlus",
     "__version__",
+    "compare",
     "explain",
     "load",
     "targets",

@@ -208,7 +208,7 @@ class Explainer:
 
     def summary(self) -> Summary:
         """What was read: layers, shapes, axes, attribution points, decisions. Needs no TensorFlow."""
-        return summarize(self._plan, self._policy, str(self._composite), self._precision)
+        return summarize(self._plan, self._policy, str(self._composite), self._precision, self.plan())
 
     def weights(self) -> dict[str, dict[str, np.ndarray]]:
         """Canonical weights by layer, gates in the order i, f, c, o. Needs no TensorFlow."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,8 @@ from .targets import Spec
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from .summary import Summary
 
 __all__ = ["Explanation", "Relevance"]
 
@@ -219,19 +221,35 @@ class Explanation:
 
         return {"schema": SCHEMA, **{name: plain(getattr(self, name)) for name in FIELDS}}
 
-    def to_html(self, path: str | os.PathLike[str] | None = None, *, tokens: Any = None) -> str:
-        """One self-contained HTML page; also written to ``path`` if given.
+    def to_html(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        tokens: Any = None,
+        title: str | None = None,
+        classes: Sequence[str] = (),
+        summary: Summary | None = None,
+        scheme: str = "blue-white-red",
+    ) -> str:
+        """One self-contained HTML page; also written to ``path`` if given. Several classes stand side by side.
 
         Args:
             path: where to write it.
             tokens: the words of one sample, or a list of them a sample.
+            title: heading of the page.
+            classes: names of the classes.
+            summary: :meth:`Explainer.summary` of the explainer that made this: the page shows the model's card and how relevance
+                flowed through its layers. Where branches part, the books alone don't tell how much went along each:
+                ``explain(keep=[...])`` of the tensors there does.
+            scheme: "blue-white-red", "purple-white-orange" (colour-blind safe), or "captum" (red, white, green).
 
         Raises:
-            InputError: tokens don't fit the explanation.
+            InputError: tokens don't fit the explanation, or there is no such scheme.
+            OSError: the file can't be written.
         """
         from .report.html import to_html
 
-        page = to_html(self, tokens=tokens)
+        page = to_html(self, tokens=tokens, title=title, classes=classes, summary=summary, scheme=scheme)
         if path is not None:
             Path(path).write_text(page, encoding="utf-8")
         return page

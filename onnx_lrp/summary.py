@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 
 from .affine import Role, Scope
+from .composites import Assignment
 from .dims import Dim
 from .layer import Layer
+from .nested import sources
 from .plan import Plan
+from .recurrence import Recurrent
 from .rules import Policy
 
 __all__ = ["Row", "Summary", "canonical_weights", "summarize"]
@@ -19,7 +22,12 @@ __all__ = ["Row", "Summary", "canonical_weights", "summarize"]
 
 @dataclass(frozen=True)
 class Row:
-    """One layer on the relevance path."""
+    """One tensor on the relevance path, and the layer that makes it.
+
+    Attributes:
+        inputs: tensors that relevance goes on to from here.
+        rule: how relevance is shared there, "" where there is nothing to share.
+    """
 
     name: str
     op: str
@@ -29,6 +37,8 @@ class Row:
     role: str
     weights: str
     note: str = ""
+    inputs: tuple[str, ...] = ()
+    rule: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,9 +79,9 @@ class Summary:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        import html
+        from .report.html import card
 
-        return f"<pre>{html.escape(str(self))}</pre>"
+        return card(self)
 
 
 def _shape(plan: Plan, dims: Sequence[Dim] | None) -> str:
@@ -106,7 +116,7 @@ def _weights(layer: Layer) -> str:
     return text
 
 
-def _rows(plan: Plan, scope: Scope, inside: str) -> Iterator[Row]:
+def _rows(plan: Plan, scope: Scope, rules: Assignment, inside: str) -> Iterator[Row]:
     """One row a tensor on the relevance path, those of a loop's body behind the loop."""
     for step in scope.steps:
         for output in step.outputs:
@@ -114,9 +124,11 @@ def _rows(plan: Plan, scope: Scope, inside: str) -> Iterator[Row]:
                 shape, role = _shape(plan, scope.vars[output].dims), ROLES[scope.roles[output]]
                 note = step.layer.decision([scope.vars[n] for n in step.inputs])
                 name, layer = inside + step.name, inside + step.layer.title
-                yield Row(name, step.node.op, layer, output, shape, role, _weights(step.layer), note)
+                inputs = tuple(n for n in sources(step, output, scope.vars) if n in scope.path) if output not in scope.ends else ()
+                rule = rules.of(scope, step.key if isinstance(step.layer, Recurrent) else output)
+                yield Row(name, step.node.op, layer, output, shape, role, _weights(step.layer), note, inputs, str(rule or ""))
         if step.key in scope.inner:
-            yield from _rows(plan, scope.inner[step.key], inside + "  ")
+            yield from _rows(plan, scope.inner[step.key], rules, inside + "  ")
 
 
 def _from(plan: Plan, point: str) -> str:
@@ -125,9 +137,9 @@ def _from(plan: Plan, point: str) -> str:
     return f" from {', '.join(names)}" if names and names != (point,) else ""
 
 
-def summarize(plan: Plan, policy: Policy, rules: str, precision: str) -> Summary:
+def summarize(plan: Plan, policy: Policy, rules: str, precision: str, assignment: Assignment) -> Summary:
     """The summary of a plan."""
-    rows = list(_rows(plan, plan.scope, ""))
+    rows = list(_rows(plan, plan.scope, assignment, ""))
     points = tuple(f"{p} {_shape(plan, plan.vars[p].dims)}{_from(plan, p)}" for p in plan.points)
     batch = "none (one sample)" if plan.batch is None else "fixed at " + str(plan.fixed_batch) if plan.fixed_batch else "any"
     return Summary(

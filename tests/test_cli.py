@@ -108,6 +108,11 @@ def test_help_and_version(capsys):
         ("explain", MODEL, "ids.npy", "--batch-axis", "x"),
         ("explain", MODEL, "ids.npy", "--save", "out.txt"),
         ("explain", MODEL, "ids.npy", "--html", "out.npz"),
+        ("explain", MODEL, "ids.npy", "--compare", "occlusion"),
+        ("explain", MODEL, "ids.npy", "--html", "x.html", "--compare", "lrp"),
+        ("explain", MODEL, "ids.npy", "--html", "x.html", "--compare", "occlusion,occlusion"),
+        ("explain", MODEL, "ids.npy", "--html", "x.html", "--compare", "magic"),
+        ("explain", MODEL, "ids.npy", "--html", "x.html", "--colors", "rainbow"),
         ("explain", MODEL, "out.json", "--save", "out.json"),
         ("explain", MODEL, "ids.npy", "--rule", "gama"),
         ("explain", MODEL, "ids.npy", "--epsilon", "-1"),
@@ -386,6 +391,26 @@ def test_save_html_and_tokens(capsys, tmp_path, ids):
     assert loaded.target.tolist() == [1, 1]
     assert "<!doctype html>" in html.read_text()
     assert {p.name for p in tmp_path.iterdir()} == {"ids.npy", "tokens.txt", "out.npz", "out.html"}
+
+
+def test_methods_side_by_side(capsys, tmp_path, ids):
+    out, html = tmp_path / "out.npz", tmp_path / "out.html"
+    methods = "gradient_x_input,occlusion"
+    arguments = ("--compare", methods, "--baseline", "0.5", "--html", html, "--save", out, "--colors", "captum", "--jit", "eager")
+    shown = passes(capsys, "explain", MODEL, ids, *arguments)
+    assert "occlusion" not in shown
+    page = html.read_text()
+    for words in (
+        "<h4>lrp",
+        "<h4>gradient x input",
+        "<h4>occlusion",
+        "baseline 0.5",
+        "One scale for all 3",
+        'data-scheme="captum" data',
+    ):
+        assert words in page
+    assert "Dashed" not in page  # the flow has what it needs,
+    assert Explanation.load(out).hidden == {}  # which nobody else sees
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".json", ".parquet"])

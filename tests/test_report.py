@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from rich.cells import cell_len
 
 from onnx_lrp import Explanation, InputError, Summary
 from onnx_lrp.report import terminal, view
-from onnx_lrp.report.html import to_fragment, to_html, write_html
+from onnx_lrp.report.html import to_html
 
 EVIL = '<script>alert("1")</script>&\x1b[31mred\x07\u202e[bold]x[/bold]'
 
@@ -159,71 +158,20 @@ def test_a_summary_gets_no_foreign_control_characters():
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", out.getvalue())
 
 
-class Page(HTMLParser):
-    """Tags and their balance, attribute names, and text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: set[str] = set()
-        self.attributes: set[str] = set()
-        self.open: list[str] = []
-        self.text = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.attributes.update(name for name, _ in attrs)
-        if tag != "meta":
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-def test_html_escapes_and_is_self_contained():
-    books = explanation(steps=1, samples=1, layer=EVIL)
-    text = to_html(books, tokens=[EVIL], title=EVIL, classes=[EVIL, EVIL])
-    page = Page(text)
-    assert page.open == []
-    assert "script" not in page.tags
-    assert not {"src", "href", "onload", "onclick"} & page.attributes
-    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text)
-    assert "url(" not in text
-    assert "http://" not in text
-    assert "https://" not in text
-    assert page.text.count('<script>alert("1")</script>') >= 4  # as text
-
-
-def test_html_has_every_number_in_a_table_and_on_hover():
-    books = explanation(samples=1)
-    text = to_html(books, tokens=list("abcde"))
-    for token, value in zip("abcde", books.per_step()[0], strict=True):
-        assert re.search(rf"<th>{token}</th><td [^>]*>{re.escape(view.number(value))}</td>", text)
-        assert f'title="{token}: {value}' in text
-    assert "prefers-color-scheme: dark" in text
-    assert "raises the explained score" in text
-
-
-def test_html_says_what_it_leaves_out():
-    text = to_html(explanation(steps=500, features=40, samples=25))
-    assert "5 more samples are not shown" in text
-    assert "100 more rows are not shown" in text
-    assert "the 32 strongest of 40 features" in text
-
-
-def test_html_fragment_and_file(tmp_path):
-    books = explanation()
-    assert "<html" not in to_fragment(books)
-    write_html(books, tmp_path / "x.html", tokens=[list("äbcde"), list("xy")])
-    assert "ä" in (tmp_path / "x.html").read_text(encoding="utf-8")
-
-
 def test_zero_and_nan_are_shown(monkeypatch):
     books = explanation(samples=1)
     books.relevance["x"][:] = 0
     object.__setattr__(books, "residual", np.array([np.nan]))
     assert "nan" in printed(view.samples(books), monkeypatch)
     assert "nan" in to_html(books)
+
+
+def test_a_name_is_cut_in_its_middle():
+    text = "/model/encoder/layer.11/output/dense"
+    assert view.short(text, 99) == text
+    for length in (5, 6, 22):
+        cut = view.short(text, length)
+        assert len(cut) == length
+        first, last = cut.split("…")
+        assert text.startswith(first)
+        assert text.endswith(last)

@@ -14,11 +14,13 @@ from .._lazy import start_quietly
 __all__ = [
     "AsJson",
     "CheckFailed",
+    "Colors",
     "Html",
     "Jit",
     "ModelArgument",
     "Order",
     "Precision",
+    "Scheme",
     "State",
     "Usage",
     "Verify",
@@ -58,6 +60,12 @@ class Order(enum.StrEnum):
     iofc = "iofc"
 
 
+class Colors(enum.StrEnum):
+    blue_white_red = "blue-white-red"
+    purple_white_orange = "purple-white-orange"
+    captum = "captum"
+
+
 class Usage(Exception):
     """A command line that makes no sense."""
 
@@ -73,6 +81,8 @@ class State:
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="The .onnx file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
 Html = Annotated[Path | None, typer.Option("--html", metavar="OUT.html", help="Also write a self-contained page.")]
+
+Scheme = Annotated[Colors, typer.Option("--colors", help="Of the page. purple-white-orange is colour-blind safe.")]
 
 
 def _version(wanted: bool) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .app import AsJson, Html, start_engine
+from .app import AsJson, Colors, Html, Scheme, start_engine
 from .parsing import suffix
 from .printing import print_json
 
@@ -16,6 +16,7 @@ __all__ = ["demo"]
 def demo(
     sentences: Annotated[list[str] | None, typer.Argument(metavar="[SENTENCE]...", help="English, about a film.")] = None,
     html: Html = None,
+    colors: Scheme = Colors.blue_white_red,
     as_json: AsJson = False,
 ) -> None:
     """Explain sentences with the sentiment model that ships in the package."""
@@ -25,18 +26,23 @@ def demo(
     with Outputs([html] if html is not None else []) as files:
         from .. import demo as demonstration
         from .. import load
+        from ..report.flow import open_tensors
+        from ..report.html import page, with_flows
         from ..report.view import samples
 
         texts = sentences or list(demonstration.SENTENCES)
         encoded = [demonstration.encode(text) for text in texts]
         explainer = load(demonstration.model(), verify="never")
+        summary = explainer.summary()
+        keep = open_tensors(summary) if html is not None else []
         start_engine()
         shown, documents = [], []
         for text, (words, ids) in zip(texts, encoded, strict=True):
-            explanation = explainer.explain(ids)
+            explanation = explainer.explain(ids, keep=keep)
             unknown = ids[0] == demonstration.UNKNOWN
             marked = [word + "?" if strange else word for word, strange in zip(words, unknown, strict=True)]
-            shown += samples(explanation, tokens=marked, classes=demonstration.CLASSES, titles=[text], unknown=bool(unknown.any()))
+            found = samples(explanation, tokens=marked, classes=demonstration.CLASSES, titles=[text], unknown=bool(unknown.any()))
+            shown += found if html is None else with_flows(found, explanation, summary)
             books = shown[-1].books
             documents.append(
                 {
@@ -54,9 +60,7 @@ def demo(
                 }
             )
         if html is not None:
-            from ..report.html import page
-
-            text = page(shown, title="onnx-lrp demo: sentiment of sentences about films")
+            text = page(shown, title="onnx-lrp demo: sentiment of sentences about films", summary=summary, scheme=colors.value)
             files.stage(html, lambda part: part.write_text(text, encoding="utf-8"))
         files.commit()
     if as_json:

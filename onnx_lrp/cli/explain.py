@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .app import AsJson, Html, Jit, ModelArgument, Precision, Verify, start_engine
+from .app import AsJson, Colors, Html, Jit, ModelArgument, Precision, Scheme, Usage, Verify, start_engine
 from .parsing import axes, distinct, series, suffix
 from .parsing import target as target_of
 from .printing import print_json
+
+if TYPE_CHECKING:
+    from ..explainer import Explainer
+    from ..explanation import Explanation
+    from ..summary import Summary
 
 __all__ = ["explain"]
 
@@ -75,10 +81,14 @@ def explain(
     ] = None,
     save: Annotated[Path | None, typer.Option(metavar="OUT", help="Save the explanation as .npz, .json or .parquet.")] = None,
     html: Html = None,
+    compare: Annotated[
+        str | None, typer.Option(metavar="METHOD,…", help="Of the page: these methods beside --method, on one scale of colours.")
+    ] = None,
+    colors: Scheme = Colors.blue_white_red,
     as_json: AsJson = False,
 ) -> None:
     """Explain a model's decisions on INPUTS."""
-    from ..methods import prepare_method
+    from ..methods import LRP, METHODS, prepare_method
     from ..report.files import Outputs
     from ..saved import SUFFIXES, need_pyarrow
 
@@ -90,8 +100,18 @@ def explain(
     wanted = target_of(target)
     given = {"steps": steps, "baseline": baseline, "by": by}
     options: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
-    prepare_method(method, options)  # refuses what does not exist before the model is read
+    others = [name.strip() for name in compare.split(",")] if compare is not None else []
+    if others and html is None:
+        raise Usage("--compare shows methods side by side on a page: give --html OUT.html")
+    if len({method, *others}) <= len(others):
+        raise Usage(f"--compare {compare}: name each method once, and --method {method} not again")
+    theirs = {name: {k: v for k, v in options.items() if k in METHODS.get(name, ())} for name in others}
+    taken = set().union(*theirs.values()) - set(METHODS.get(method, ()))
+    options = {k: v for k, v in options.items() if k not in taken}
+    for name, own in {method: options, **theirs}.items():
+        prepare_method(name, own)  # refuses what does not exist before the model is read
     with Outputs([p for p in (save, html) if p is not None]) as files:
+        from .. import compare as side_by_side
         from .. import load
         from ..ragged import check
         from ..report.read import read_inputs, read_tokens
@@ -115,7 +135,10 @@ def explain(
         names = read_tokens(tokens) if tokens is not None else None
         check(data, explainer._plan)  # refuses bad input before TensorFlow is waited for
         start_engine()
-        explanation = explainer.explain(data, wanted, method=method, keep=keep or (), **options)
+        summary = explainer.summary() if html is not None else None
+        more = _branching(explainer, summary, keep or []) if summary is not None and method == LRP else []
+        whole = explainer.explain(data, wanted, method=method, keep=[*(keep or []), *more], **options)
+        explanation = _without(whole, more)
 
         from ..report.view import passed, samples
 
@@ -126,7 +149,14 @@ def explain(
         if html is not None:
             from ..report.html import to_html
 
-            page = to_html(explanation, tokens=names, title=Path(model).name)
+            beside = {name: explainer.explain(data, wanted, method=name, **own) for name, own in theirs.items()}
+            page = to_html(
+                side_by_side({n.replace("_", " "): e for n, e in {method: whole, **beside}.items()}) if beside else whole,
+                tokens=names,
+                title=Path(model).name,
+                summary=summary,
+                scheme=colors.value,
+            )
             files.stage(html, lambda part: part.write_text(page, encoding="utf-8"))
         files.commit()
     if as_json:
@@ -137,3 +167,20 @@ def explain(
     show(shown, left_out=max(count - SAMPLES, 0))
     if explanation.passed:
         describe_passed(passed(explanation, limit=SAMPLES))
+
+
+def _branching(explainer: Explainer, summary: Summary, keep: list[str]) -> list[str]:
+    """What the page's flow needs beyond what is kept already; nothing of a model whose branches the inputs choose."""
+    from ..hidden import resolve
+    from ..report.flow import open_tensors
+
+    if explainer._branches is not None:
+        return []
+    kept = {k.key for k in resolve(explainer._plan, keep)}
+    return [name for name in open_tensors(summary) if name not in kept]
+
+
+def _without(explanation: Explanation, names: list[str]) -> Explanation:
+    """Without what was kept for the page alone."""
+    hidden = {k: v for k, v in explanation.hidden.items() if k not in names}
+    return replace(explanation, hidden=hidden, passed={k: v for k, v in explanation.passed.items() if k in hidden})

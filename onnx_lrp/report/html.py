@@ -1,56 +1,137 @@
-"""An Explanation as one self-contained HTML page: no script, nothing loaded, light and dark."""
+"""Explanations as one self-contained HTML page: nothing is loaded, everything is escaped, and it is read without its script too."""
 
 from __future__ import annotations
 
+import base64
 import functools
+import hashlib
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 import numpy as np
+from markupsafe import Markup
 
 from .. import __version__
-from ..books import Books
+from ..books import Books, Entry
+from ..comparison import Comparison, compare
+from ..errors import InputError
 from ..explanation import Explanation
-from .view import Sample, Tokens, number, readable, samples, visible
+from . import colors, drawing
+from .drawing import Drawing
+from .figures import Figure, Room, figures
+from .flow import flow
+from .view import Sample, Tokens, number, readable, samples, visible, warning
 
-__all__ = ["ledger", "page", "to_fragment", "to_html", "write_html"]
+if TYPE_CHECKING:
+    from ..summary import Summary
 
-SAMPLES, HEIGHT, WIDTH = 20, 400, 32  # more samples, rows and features than these are counted, not shown
+__all__ = ["card", "ledger", "page", "to_fragment", "to_html", "with_flows", "write_html"]
+
+SAMPLES, COLUMNS = 100, 8  # more samples, and more explanations of one, are counted, not shown
+OPEN = 8  # up to so many samples show everything at once
+BOXES, LINES = 1_000, 2_000  # layers in flows and in tables of books; samples beyond show their waterfall alone
+NOTEBOOK = 10  # samples in a notebook's cell
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A step of a waterfall in percent of its width."""
+
+    label: str
+    value: float
+    kind: str
+    left: float
+    width: float
+
+
+@dataclass(frozen=True)
+class Block:
+    """One sample on the page: as each explanation saw it, and per attribution point a figure of each, on one scale.
+
+    Attributes:
+        drawings: the flow of each explanation, where it is known and there is room.
+        layers: whether there is room for the books by layer.
+    """
+
+    index: int
+    columns: tuple[tuple[str, Sample], ...]
+    points: tuple[tuple[Figure, ...], ...]
+    drawings: tuple[Drawing | None, ...]
+    layers: bool
+
+    @property
+    def sample(self) -> Sample:
+        """The first explanation's, which filter and sort go by."""
+        return self.columns[0][1]
+
+    @property
+    def same(self) -> bool:
+        """Whether all of them explain the same score."""
+        return len({(s.explained, s.books.seed) for _, s in self.columns}) == 1
+
+    @property
+    def relevance(self) -> float:
+        """What arrived at all attribution points."""
+        return math.fsum(self.sample.books.points.values())
 
 
 def to_html(
-    explanation: Explanation, *, tokens: Tokens | None = None, title: str | None = None, classes: Sequence[str] = ()
+    explanation: Explanation | Comparison,
+    *,
+    tokens: Tokens | None = None,
+    title: str | None = None,
+    classes: Sequence[str] = (),
+    titles: Sequence[str] = (),
+    summary: Summary | None = None,
+    scheme: str = colors.DEFAULT,
+    shared: bool = True,
 ) -> str:
-    """The page of an explanation.
+    """The page of an explanation, or of several side by side.
 
     Args:
         tokens: names of the time steps, of one sample or a list for each.
         title: heading of the page.
         classes: names of the classes.
+        titles: a heading for each sample.
+        summary: of the explainer: the model's card and the flow through its layers are shown as well.
+        scheme: of colours, one of ``colors.SCHEMES``.
+        shared: one scale for all explanations of a sample.
 
     Raises:
-        InputError: the tokens don't fit.
+        InputError: the tokens don't fit, or there is no such scheme.
     """
-    shown = samples(explanation, tokens=tokens, classes=classes, limit=SAMPLES)
-    return page(shown, title=title, left_out=explanation.seed.shape[-1] - min(explanation.seed.shape[-1], SAMPLES))
+    _known(scheme)
+    shown, left_out, more = _columns(explanation, tokens, classes, titles, summary, SAMPLES)
+    return page(shown, title=title, left_out=left_out, more=more, summary=summary, scheme=scheme, shared=shared)
 
 
-def to_fragment(explanation: Explanation, *, tokens: Tokens | None = None) -> str:
+def to_fragment(explanation: Explanation | Comparison, *, tokens: Tokens | None = None) -> str:
     """The same without head and body, to stand inside another page such as a notebook."""
-    shown = samples(explanation, tokens=tokens, limit=SAMPLES)
-    return _render("body.html", shown, left_out=explanation.seed.shape[-1] - min(explanation.seed.shape[-1], SAMPLES))
+    shown, left_out, more = _columns(explanation, tokens, (), (), None, NOTEBOOK)
+    return _render("fragment.html", blocks=_blocks(shown, True), left_out=left_out, more=more, scheme=colors.DEFAULT, is_open=False)
 
 
 def ledger(books: Books) -> str:
-    """The table of the books alone, to stand inside another page."""
-    table = _environment().get_template("ledger.html").render(books=readable(books))
-    return _environment().get_template("style.html").render() + f'<div class="onnx-lrp">\n{table}</div>\n'
+    """The waterfall and the table of the books alone, to stand inside another page."""
+    return _render("books.html", books=readable(books), scheme=colors.DEFAULT, note=warning(books.seed))
+
+
+def card(summary: Summary) -> str:
+    """The model's card alone, to stand inside another page."""
+    return _render("card_alone.html", summary=summary, scheme=colors.DEFAULT)
 
 
 def write_html(
-    explanation: Explanation, path: str | os.PathLike[str], *, tokens: Tokens | None = None, title: str | None = None
+    explanation: Explanation | Comparison,
+    path: str | os.PathLike[str],
+    *,
+    tokens: Tokens | None = None,
+    title: str | None = None,
 ) -> None:
     """:func:`to_html` into a file.
 
@@ -61,13 +142,157 @@ def write_html(
     Path(path).write_text(to_html(explanation, tokens=tokens, title=title), encoding="utf-8")
 
 
-def page(shown: Sequence[Sample], *, title: str | None = None, left_out: int = 0) -> str:
-    """The page of samples, which may come from several explanations."""
-    return _render("page.html", shown, title=visible(title or "Explanation"), left_out=left_out, version=__version__)
+def page(
+    shown: Sequence[Sample] | Mapping[str, Sequence[Sample]],
+    *,
+    title: str | None = None,
+    left_out: int = 0,
+    more: int = 0,
+    summary: Summary | None = None,
+    scheme: str = colors.DEFAULT,
+    shared: bool = True,
+) -> str:
+    """The page of samples, which may come from several explanations.
+
+    Args:
+        shown: the samples; or {name: the same samples, explained in another way}.
+        left_out: how many samples are not among them.
+        more: how many explanations of each.
+    """
+    _known(scheme)
+    columns = shown if isinstance(shown, Mapping) else {"": shown}
+    blocks = _blocks(columns, shared)
+    return _render(
+        "page.html",
+        blocks=blocks,
+        title=visible(title or "Explanation"),
+        left_out=left_out,
+        more=more,
+        summary=summary,
+        scheme=scheme,
+        schemes=colors.SCHEMES,
+        shared=shared,
+        version=__version__,
+        predicted=list(dict.fromkeys(b.sample.predicted for b in blocks if b.sample.predicted)),
+        how=_how(blocks),
+        is_open=len(blocks) <= OPEN,
+        hashes=[_hash(name) for name in ("tips.js", "page.js")],
+    )
 
 
-def _render(template: str, shown: Sequence[Sample], **values: object) -> str:
-    return _environment().get_template(template).render(samples=shown, width=WIDTH, height=HEIGHT, **values)
+def with_flows(shown: Sequence[Sample], explanation: Explanation, summary: Summary) -> list[Sample]:
+    """The samples with their flow through the layers, where the summary is of what was explained."""
+    if explanation.method != "lrp":
+        return list(shown)
+    count = len(explanation.seed)
+    passed = {n: np.ravel(sums) for n, sums in explanation.passed.items() if np.size(sums) == count}
+    return [
+        replace(s, flow=flow(summary, explanation.books(b), {n: float(sums[b]) for n, sums in passed.items()}))
+        for b, s in enumerate(shown)
+    ]
+
+
+def _known(scheme: str) -> None:
+    if scheme not in colors.SCHEMES:
+        raise InputError(f"scheme={scheme!r} does not exist; one of {', '.join(colors.SCHEMES)}")
+
+
+def _columns(
+    explanation: Explanation | Comparison,
+    tokens: Tokens | None,
+    classes: Sequence[str],
+    titles: Sequence[str],
+    summary: Summary | None,
+    limit: int,
+) -> tuple[dict[str, list[Sample]], int, int]:
+    """{name: samples}, how many samples are left out, and how many explanations of each."""
+    if isinstance(explanation, Explanation) and explanation.several and len(explanation.seed) > 1:
+        explanation = compare(explanation)
+    elif isinstance(explanation, Explanation) and explanation.several:
+        explanation = explanation.select(0)
+    parts = dict(explanation.parts) if isinstance(explanation, Comparison) else {"": explanation}
+    names = list(parts)[:COLUMNS]
+    if len(parts) > COLUMNS:  # of many classes those with the highest scores
+        best = sorted(parts, key=lambda n: -float(np.mean(parts[n].seed)))[:COLUMNS]
+        names = [n for n in parts if n in best]
+    limit = min(limit, 3 * SAMPLES // len(names))
+    shown: dict[str, list[Sample]] = {}
+    for name in names:
+        part = parts[name]
+        found = samples(part, tokens=tokens, classes=classes, titles=titles, limit=limit)
+        shown[visible(name)] = found if summary is None else with_flows(found, part, summary)
+    count = len(next(iter(parts.values())).seed)
+    return shown, count - min(count, limit), len(parts) - len(names)
+
+
+def _blocks(columns: Mapping[str, Sequence[Sample]], shared: bool) -> list[Block]:
+    count = len(next(iter(columns.values())))
+    blocks = []
+    boxes, lines = BOXES, LINES
+    for b in range(count):
+        own = tuple((visible(name), shown[b]) for name, shown in columns.items())
+        points = len(own[0][1].points)
+        room = Room.of(count * len(own) * max(points, 1))
+        seen = tuple(tuple(figures([s.points[p] for _, s in own], room, shared=shared)) for p in range(points))
+        flows = [None if s.flow is None or boxes < len(s.flow.nodes) else drawing.draw(s.flow) for _, s in own]
+        boxes -= sum(len(d.boxes) for d in flows if d is not None)
+        lines -= sum(len(s.books.ledger) for _, s in own)
+        blocks.append(Block(b, own, seen, tuple(flows), lines >= 0))
+    return blocks
+
+
+def _how(blocks: Sequence[Block]) -> list[tuple[str, str]]:
+    """(name, settings) of every explanation, where they are those of all samples; else nothing."""
+    found = {tuple((name, s.settings) for name, s in b.columns) for b in blocks}
+    if len(found) != 1:
+        return []
+    each = list(found.pop())
+    return each if len({settings for _, settings in each}) > 1 else [("", each[0][1])]
+
+
+def waterfall(entries: Sequence[Entry]) -> list[Bar]:
+    """Bars in percent: the seed stands on zero, each of the others hangs from what is left."""
+    size = max((abs(e.value) for e in entries if math.isfinite(e.value)), default=0.0) or 1.0
+    edges: list[tuple[float, float]] = []
+    left = 0.0
+    for entry in entries:
+        value = entry.value / size if math.isfinite(entry.value) else 0.0
+        start, end = (0.0, value) if entry.kind == "seed" else (left, left - value)
+        edges.append((min(start, end), max(start, end)))
+        left = end
+    low, high = min(0.0, *(e[0] for e in edges)), max(0.0, *(e[1] for e in edges))
+    span = (high - low) or 1.0
+    return [
+        Bar(e.label, e.value, e.kind, 100 * (a - low) / span, 100 * (b - a) / span)
+        for e, (a, b) in zip(entries, edges, strict=True)
+    ]
+
+
+def _render(template: str, **values: Any) -> str:
+    return _environment().get_template(template).render(**values)
+
+
+def _source(name: str) -> str:
+    loader = _environment().loader
+    assert loader is not None
+    return loader.get_source(_environment(), name)[0]
+
+
+def _script(name: str) -> Markup:
+    """A script of ours, as it is; it holds nothing of what is explained."""
+    return Markup(_source(name))
+
+
+def _hash(name: str) -> str:
+    """What the page's policy allows to run, and nothing else."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(_source(name).encode()).digest()).decode()
+
+
+def _share(part: float, whole: float) -> str:
+    """In percent, "" where that says nothing."""
+    if not (math.isfinite(part) and math.isfinite(whole)) or not whole or not 0 < part / whole < 10:
+        return ""
+    return f"{100 * part / whole:.0f} %"
 
 
 @functools.cache
@@ -79,19 +304,6 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(number=number, share=_share, strongest=_strongest, largest=_largest)
+    environment.filters.update(number=number, visible=visible, waterfall=waterfall, share_of=_share)
+    environment.globals.update(script=_script, shades=Markup(colors.css()), finite=math.isfinite)
     return environment
-
-
-def _share(value: float, largest: float) -> str:
-    return f"{min(abs(value) / largest, 1.0):.3f}"
-
-
-def _largest(array: np.ndarray) -> float:
-    return float(np.abs(array).max(initial=0)) or 1.0
-
-
-def _strongest(features: np.ndarray, count: int) -> list[int]:
-    """The columns of (T, F) that moved most relevance, in their order."""
-    order = np.argsort(-np.abs(features).sum(0), kind="stable")[:count]
-    return sorted(int(k) for k in order)

@@ -14,6 +14,7 @@ import numpy as np
 from ..books import Books
 from ..errors import InputError, MissingExtra
 from ..explanation import Explanation
+from .colors import LOWERS, RAISES
 from .view import SIGNS, Point, Sample, Tokens, behind_ids, number, one, readable, warning
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["KINDS", "LOWERS", "RAISES", "plot", "waterfall"]
 
 KINDS = ("bar", "heatmap", "waterfall")
-RAISES, LOWERS = ("#b3402f", "#f5917e"), ("#2f5fb8", "#86b1f4")  # strong, weak: red and blue differ to every kind of colour vision
 NEUTRAL = "#626a76"
 LONG = 28  # characters of a label; longer ones are cut in the middle, as layers' names differ at their ends
 TALLEST = 20.0  # inches; more lines than fit share them

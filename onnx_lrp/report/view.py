@@ -13,6 +13,7 @@ from ..books import Books
 from ..errors import InputError
 from ..explanation import Explanation
 from ..targets import Spec
+from .flow import Flow
 
 __all__ = [
     "SIGNS",
@@ -26,6 +27,7 @@ __all__ = [
     "passed",
     "readable",
     "samples",
+    "short",
     "visible",
     "warning",
 ]
@@ -50,6 +52,11 @@ def visible(text: str) -> str:
     return "".join(
         c.encode("unicode_escape").decode() if c in BIDI or unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text
     )
+
+
+def short(text: str, length: int) -> str:
+    """Text of at most ``length`` characters, cut in the middle, as layers' names differ at their ends."""
+    return text if len(text) <= length else f"{text[: length // 2]}…{text[1 + length // 2 - length :]}"
 
 
 def number(value: float) -> str:
@@ -90,6 +97,9 @@ class Point:
         labels: name of each of the T rows.
         relevance: (T,) summed over features.
         features: (T, F), None where a row is one number.
+        feature_names: names of the F features, None where they have none.
+        values: what the model read there, (T, F), or (T, 1) where a row is one number; None for internal tensors.
+        embedded: the features are an embedding's, which have no meaning of their own.
     """
 
     name: str
@@ -97,6 +107,9 @@ class Point:
     labels: tuple[str, ...]
     relevance: np.ndarray
     features: np.ndarray | None
+    feature_names: tuple[str, ...] | None = None
+    values: np.ndarray | None = None
+    embedded: bool = False
 
     @property
     def largest(self) -> float:
@@ -113,6 +126,7 @@ class Sample:
         scores: [(class, score)] of the explained output, empty where it is no vector of classes.
         predicted: the class with the largest score, "" where there are no scores.
         books: where relevance started and ended, by the names that are shown.
+        flow: its way through the layers, where that is known.
     """
 
     title: str
@@ -124,6 +138,7 @@ class Sample:
     settings: str
     unknown: bool = False
     method: str = "lrp"
+    flow: Flow | None = None
 
     @property
     def signs(self) -> tuple[str, str]:
@@ -298,14 +313,24 @@ def _point(explanation: Explanation, name: str, b: int, count: int, names: list[
     if batch is not None:
         time = None if time is None else time - (time > batch)
         array = np.take(array, row, batch)
-    matrix = array.reshape(1, 1) if array.ndim == 0 else np.moveaxis(array, time or 0, 0).reshape(steps.shape[1], -1)
+
+    def rows_first(one: np.ndarray) -> np.ndarray:
+        return one.reshape(1, 1) if one.ndim == 0 else np.moveaxis(one, time or 0, 0).reshape(steps.shape[1], -1)
+
+    matrix = rows_first(array)
+    read = explanation.inputs.get(name)
+    values = None
+    if isinstance(read, np.ndarray) and read.shape == explanation.relevance[name].shape and read.dtype.kind in "fiu":
+        values = rows_first(np.asarray(read if batch is None else np.take(read, row, batch), np.float64))
     unit = "word" if names else "step" if time is not None else "feature" if array.ndim <= 1 else "index"
     labels = tuple(names[b]) if names else tuple(str(i) for i in range(steps.shape[1]))
     if length is not None:  # a shorter sequence than the longest
         steps, matrix, labels = steps[:, :length], matrix[:length], labels[:length]
+        values = None if values is None else values[:length]
     origins = tuple(n for n in explanation.origins.get(name, ()) if n != name)
     title = visible(name) + (f" (from {', '.join(map(visible, origins))})" if origins else "")
-    return Point(title, unit, labels, steps[row], matrix if matrix.shape[1] > 1 else None)
+    features = matrix if matrix.shape[1] > 1 else None
+    return Point(title, unit, labels, steps[row], features, values=values, embedded=behind_ids(explanation, name))
 
 
 def _class(index: int, classes: Sequence[str]) -> str:
