@@ -18,8 +18,8 @@ from .composites import Assignment
 from .dims import fresh
 from .errors import InputError, UnsupportedModel
 from .graph import Graph, load_graph
+from .held import MOST_AXES, table_of
 from .nested import Step
-from .ops.parts import MOST_AXES, table_of
 from .plan import Plan
 from .program import Program
 from .reader import Reader

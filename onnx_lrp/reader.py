@@ -172,7 +172,7 @@ class Reader:
     def _before(self, node: Node, layer: Layer, inputs: Sequence[Var], hint: str) -> list[Var]:
         """A layer that a node's own needs before it, under the node's name."""
         first = f"{next(o for o in node.outputs if o)}~{hint}"
-        own = dataclasses.replace(node, outputs=(first,))
+        own = dataclasses.replace(node, op=type(layer).__name__, outputs=(first,), origin=node.origin or node)
         self._record(own, layer, inputs, ())
         return [self.vars[name] for name in self.order[-1].outputs]
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from ._lazy import tf
 from .affine import Scope
+from .held import line, span
 from .nested import Nested, Row, Step
-from .ops.parts import line, span
 from .registry import Var, is_float
 
 __all__ = ["Left", "Loop", "forward", "walk"]

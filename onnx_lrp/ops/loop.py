@@ -14,10 +14,11 @@ import numpy as np
 
 from ..dims import Dim, fresh, unify
 from ..graph import Node, Value
+from ..held import table_of
 from ..nested import Body, Listed, Nested, Row, joined, state_var
 from ..registry import ANY, Parts, Var, importer
 from ..rewrite import Rewriting, rewriter
-from .parts import Blank, Spread, table_of
+from .parts import Blank, Spread
 
 __all__ = ["counters"]
 

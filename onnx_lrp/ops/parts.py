@@ -14,110 +14,16 @@ from typing import Any
 import numpy as np
 
 from .._lazy import tf
-from ..dims import Dim, fresh, unify
+from ..dims import fresh, unify
+from ..held import FLAT, MOST_AXES, Held, around, count_of, flat, lengths, line, place, span, sum_of
 from ..layer import Routing, Trace, constant_dims, fill
-from ..registry import Parts, Var
+from ..registry import Var
 from .gather import bounds
 from .reshape import reshape_like
 
-__all__ = ["Blank", "Chained", "Cut", "Held", "Inserted", "Removed", "Spread", "Stack", "Taken"]
+__all__ = ["Blank", "Chained", "Cut", "Inserted", "Removed", "Spread", "Stack", "Taken"]
 
 Tensor = Any
-MOST_AXES = 8  # of an element that is flattened
-FLAT = "elements that differ in more than one axis carry no relevance"
-
-
-def table_of(name: str) -> str:
-    """The name of the table beside a sequence."""
-    return f"{name}~sizes"
-
-
-def plain(x: Var) -> Var:
-    """The tensor that holds a sequence, as a tensor."""
-    return dataclasses.replace(x, parts=None)
-
-
-def line(x: Tensor, axis: int | None) -> Tensor:
-    """(1, R) int64: an element's line in the table."""
-    shape = tf.shape(x, out_type=tf.int64)
-    if axis is not None:
-        return shape[None, axis : axis + 1]
-    return tf.pad(shape, [[0, MOST_AXES - x.shape.rank]], constant_values=-1)[None]
-
-
-def flat(x: Tensor, axis: int | None) -> Tensor:
-    """An element as it is joined with others."""
-    return tf.reshape(x, [-1]) if axis is None else x
-
-
-def lengths(table: Tensor) -> Any:
-    """(N,): how much of the joined axis each element takes; an ndarray where that is known before the program runs."""
-    known = tf.get_static_value(table)
-    if known is not None:
-        return np.prod(np.where(known < 0, 1, known), 1).astype(np.int32)
-    return tf.cast(tf.reduce_prod(tf.where(table < 0, tf.ones_like(table), table), 1), tf.int32)
-
-
-def place(position: Any, count: Any) -> Any:
-    """A position counted from the front; an int where it and the number of elements are known."""
-    known = position if isinstance(position, int) else tf.get_static_value(position)
-    if known is not None and isinstance(count, int):
-        at = int(np.reshape(known, -1)[0])
-        return at + count if at < 0 else at
-    at = tf.cast(tf.reshape(position, []), tf.int32)
-    return tf.where(at < 0, at + count, at)
-
-
-def span(x: Tensor, axis: int, start: Any, size: Any = -1) -> Tensor:
-    """``size`` entries along an axis from ``start`` on, -1: all that are left."""
-    begin, sizes = [0] * x.shape.rank, [-1] * x.shape.rank
-    begin[axis], sizes[axis] = start, size
-    return tf.slice(x, begin, sizes)
-
-
-def around(r: Tensor, axis: int, before: Any, after: Any) -> Tensor:
-    """A tensor with so many zeros before and after it along an axis."""
-    return tf.pad(r, [[before, after] if a == axis else [0, 0] for a in range(r.shape.rank)])
-
-
-def _count(sizes: Any) -> Any:
-    return len(sizes) if isinstance(sizes, np.ndarray) else tf.shape(sizes)[0]
-
-
-def _sum(sizes: Any) -> Any:
-    return int(sizes.sum()) if isinstance(sizes, np.ndarray) else tf.reduce_sum(sizes)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Held(Routing):
-    """Makes a sequence. Outputs: the tensor, and the ``table`` beside it. ``axis``: see :class:`~onnx_lrp.registry.Parts`."""
-
-    table: str
-    axis: int | None
-
-    def signals(self, xs: Sequence[Var]) -> Sequence[int]:
-        return (0,) if xs and xs[0].is_float else ()
-
-    def names(self, outputs: Sequence[str]) -> Sequence[str]:
-        return [outputs[0], self.table]
-
-    def barrier(self, output: int) -> str:
-        return FLAT if self.axis is None else ""
-
-    def held(
-        self, base: Var, dims: Sequence[Dim] | None, count: Dim, rank: int | None, known: Sequence[int] | None = None
-    ) -> list[Var]:
-        """Vars of both outputs. ``dims``: of an element, or of the whole; the joined axis is new unless ``known`` is all of it."""
-        if self.axis is None:
-            dims = (fresh(None),)
-        elif dims is not None and known is not None:
-            dims = (*dims[: self.axis], fresh(sum(known)), *dims[self.axis + 1 :])
-        elif dims is not None:
-            dims = (*dims[: self.axis], fresh(None), *dims[self.axis + 1 :])
-        parts = Parts(self.table, self.axis, rank, None if known is None else tuple(known))
-        whole = dataclasses.replace(base, dims=dims if dims is None else tuple(dims), value=None, origin=frozenset(), parts=parts)
-        columns = fresh(MOST_AXES) if self.axis is None else Dim()
-        return [whole, Var(self.table, np.dtype(np.int64), (count, columns))]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -175,7 +81,7 @@ class Chained(Held):
         return [i for i, x in enumerate(xs) if x.is_float]
 
     def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
-        every = [_like(self.parameters[s]) if isinstance(s, str) else xs[s] for s in self.slots]
+        every = [like(self.parameters[s]) if isinstance(s, str) else xs[s] for s in self.slots]
         ranks = {x.rank for x in every}
         sizes = None if self.axis is None else [(x.shape or ())[self.axis] if x.shape else None for x in every]
         known = None if sizes is None or None in sizes else [s for s in sizes if s is not None]
@@ -186,7 +92,7 @@ class Chained(Held):
                     a if i == self.axis else unify(a, b) for i, (a, b) in enumerate(zip(dims or (), x.dims or (), strict=False))
                 )
         rank = ranks.pop() if len(ranks) == 1 else None
-        return self.held(_hull(every), dims, fresh(len(every)), rank, known)
+        return self.held(hull(every), dims, fresh(len(every)), rank, known)
 
     def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
         every = fill(self.slots, xs, p)
@@ -296,7 +202,7 @@ class Stack(Routing):
         # the largest size: times their number that is more than there is unless all are equal, and the reshape fails
         size = int(sizes.max()) if isinstance(sizes, np.ndarray) else tf.reduce_max(sizes)
         shape = tf.shape(x)
-        shape = tf.concat([shape[: self.axis], tf.stack([_count(sizes), size]), shape[self.axis + 1 :]], 0)
+        shape = tf.concat([shape[: self.axis], tf.stack([count_of(sizes), size]), shape[self.axis + 1 :]], 0)
         y = tf.reshape(x, shape)
         y.set_shape([None] * (x.shape.rank + 1))
         order = [self.axis, *(a for a in range(x.shape.rank + 1) if a != self.axis)]
@@ -338,9 +244,9 @@ class Taken(Routing):
     def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
         x, table, *rest = xs
         axis, sizes = self.axis or 0, lengths(table)
-        at = place(rest[0] if self.position is None else self.position, _count(sizes))
+        at = place(rest[0] if self.position is None else self.position, count_of(sizes))
         sizes = sizes if isinstance(at, int) else tf.convert_to_tensor(sizes)
-        start, size = _sum(sizes[:at]), int(sizes[at]) if isinstance(sizes, np.ndarray) else sizes[at]
+        start, size = sum_of(sizes[:at]), int(sizes[at]) if isinstance(sizes, np.ndarray) else sizes[at]
         y = span(x, axis, start, size)
         if self.axis is None:
             shape = table[at] if self.rank is None else table[at, : self.rank]
@@ -370,13 +276,13 @@ class Inserted(Held):
 
     def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
         whole, table, element, *_ = fill(self.slots, xs, self.parameters)
-        element = element if isinstance(element, Var) else _like(element)
+        element = element if isinstance(element, Var) else like(element)
         rank = whole.parts.rank if whole.parts is not None and whole.parts.rank == element.rank else None
         count = table.dims[0] + 1 if table.dims is not None else fresh(None)
         dims = element.dims if whole.dims is None else whole.dims
         if self.axis is not None and dims is not None and element.dims is not None:
             dims = tuple(a if i == self.axis else unify(a, b) for i, (a, b) in enumerate(zip(dims, element.dims, strict=True)))
-        return self.held(_hull([whole, element]), dims, count, rank)
+        return self.held(hull([whole, element]), dims, count, rank)
 
     def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
         whole, table, element, *rest = fill(self.slots, xs, p)
@@ -388,10 +294,10 @@ class Inserted(Held):
             rank = whole.shape.rank
             whole = tf.reshape(whole, tf.where(tf.equal(tf.shape(table)[0], 0), none, tf.shape(whole)))
             whole.set_shape([None] * rank)
-        count = _count(sizes)
+        count = count_of(sizes)
         at = count if not rest and self.position is None else place(rest[0] if rest else self.position, count)
         sizes = sizes if isinstance(at, int) else tf.convert_to_tensor(sizes)
-        start = _sum(sizes[:at])
+        start = sum_of(sizes[:at])
         y = tf.concat([span(whole, axis, 0, start), piece, span(whole, axis, start)], axis)
         lines = tf.concat([table[:at], new, table[at:]], 0)
         return Trace(xs, [y, lines], p, {"start": start, "size": tf.shape(piece)[axis]})
@@ -429,9 +335,9 @@ class Removed(Held):
     def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
         x, table, *rest = xs
         axis, sizes = self.axis or 0, lengths(table)
-        at = place(rest[0] if self.position is None else self.position, _count(sizes))
+        at = place(rest[0] if self.position is None else self.position, count_of(sizes))
         sizes = sizes if isinstance(at, int) else tf.convert_to_tensor(sizes)
-        start, size = _sum(sizes[:at]), sizes[at]
+        start, size = sum_of(sizes[:at]), sizes[at]
         y = tf.concat([span(x, axis, 0, start), span(x, axis, start + size)], axis)
         return Trace(xs, [y, tf.concat([table[:at], table[at + 1 :]], 0)], p, {"start": start, "size": size})
 
@@ -442,12 +348,12 @@ class Removed(Held):
         return [back, *[None] * (len(trace.inputs) - 1)]
 
 
-def _like(array: np.ndarray) -> Var:
+def like(array: np.ndarray) -> Var:
     """A constant as a Var."""
     return Var("", array.dtype, constant_dims(array), interval=bounds(array))
 
 
-def _hull(xs: Sequence[Var]) -> Var:
+def hull(xs: Sequence[Var]) -> Var:
     """A tensor that holds the entries of all."""
     low, high = zip(*(x.interval for x in xs), strict=True)
     return Var("", xs[0].dtype, None, interval=(min(low), max(high)), mask=all(x.mask for x in xs))

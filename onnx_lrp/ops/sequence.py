@@ -15,6 +15,7 @@ from onnx import helper
 
 from .._lazy import tf
 from ..dims import Dim, fresh, unify
+from ..held import plain, table_of
 from ..layer import Plain, Routing, Trace, constant_dims, fill, known, mixed
 from ..registry import Var, importer
 from . import parts
@@ -303,7 +304,7 @@ def split_to_sequence(input: Any, split: Any = None, *, axis: int = 0, keepdims:
         return Parted(axis=axis, size=int(sizes.reshape(-1)[0])), (input,)
     if input.rank is None and axis < 0:
         raise node.refuse("parts of unequal sizes along an axis that is counted from the end, of a tensor of unknown rank")
-    own: dict[str, Any] = {"table": parts.table_of(node.node.outputs[0]), "axis": axis if axis >= 0 else axis + (input.rank or 0)}
+    own: dict[str, Any] = {"table": table_of(node.node.outputs[0]), "axis": axis if axis >= 0 else axis + (input.rank or 0)}
     if sizes is None:
         return parts.Cut(**own), (input, split)
     if sizes.ndim == 0:
@@ -320,7 +321,7 @@ def sequence_construct(*inputs: Any, node: Any) -> Any:
         axes = None if axes is None or more is None else axes | more
     if axes is not None and not axes:
         return Stacked(parameters=parameters, slots=slots), dynamic
-    table = parts.table_of(node.node.outputs[0])
+    table = table_of(node.node.outputs[0])
     return parts.Chained(parameters=parameters, slots=slots, table=table, axis=_joint(axes)), dynamic
 
 
@@ -347,7 +348,7 @@ def sequence_at(input_sequence: Any, position: Any, *, node: Any) -> Any:
     if at is not None and form.axis is not None and form.known is not None:
         ends = np.cumsum(form.known)
         where = {"starts": ends[[at]] - form.known[at], "ends": ends[[at]]}
-        return Slice(parameters=where, slots=(0, "starts", "ends"), axes=(form.axis,), steps=(1,)), (parts.plain(sequence),)
+        return Slice(parameters=where, slots=(0, "starts", "ends"), axes=(form.axis,), steps=(1,)), (plain(sequence),)
     return parts.Taken(axis=form.axis, rank=form.rank, position=at), (*_with_table(sequence, node), *computed)
 
 
@@ -358,7 +359,7 @@ def sequence_insert(input_sequence: Any, tensor: Any, position: Any = None, *, n
         slots, parameters, inputs = mixed(tensor)
         return Stacked(parameters=parameters, slots=slots), inputs
     at, computed = _place(position)
-    table = parts.table_of(node.node.outputs[0])
+    table = table_of(node.node.outputs[0])
     if sequence.parts is None:
         axes = _differing(None if sequence.dims is None else sequence.dims[1:], _dims(tensor), node)
         if axes is not None and not axes:
@@ -382,7 +383,7 @@ def sequence_erase(input_sequence: Any, position: Any = None, *, node: Any) -> A
     at = -1 if position is None else at
     if sequence.parts is None:
         return Erased(position=at), (sequence, *computed)
-    form, table = sequence.parts, parts.table_of(node.node.outputs[0])
+    form, table = sequence.parts, table_of(node.node.outputs[0])
     return parts.Removed(table=table, axis=form.axis, rank=form.rank, position=at), (*_with_table(sequence, node), *computed)
 
 
@@ -400,6 +401,6 @@ def concat_from_sequence(input_sequence: Any, *, axis: int, new_axis: int = 0, n
         if form.axis is None:
             raise node.refuse("its elements differ in more than one axis")
         if not new_axis and form.axis == (axis if axis >= 0 or form.rank is None else axis + form.rank):
-            return Same(), (parts.plain(sequence),)
+            return Same(), (plain(sequence),)
         (sequence,) = node.before(parts.Stack(axis=form.axis), _with_table(sequence, node), "stack")
     return Joined(axis=axis, new_axis=bool(new_axis)), (sequence,)

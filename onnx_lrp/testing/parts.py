@@ -11,7 +11,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from .build import Builder, Case, opsets
 
-__all__ = ["part_spellings", "parts"]
+__all__ = ["part_spellings", "pieces"]
 
 CUTS = ("sizes", "size", "listed", "grown", "carried")
 CHANGES = ("none", "insert", "constant", "erase")
@@ -63,7 +63,7 @@ def cuttings(draw: Any) -> Cutting:
         edges = sorted(draw(st.sets(st.integers(1, time), max_size=3)) | {time})
         pieces = list(zip([0, *edges[:-1]], edges, strict=True))
     if cut == "carried":
-        pieces = [(0, time), *(p for k in range(time) for p in ((0, time), (0, k + 1))[1:])]
+        pieces.insert(0, (0, time))
     change = draw(st.sampled_from(CHANGES if len(pieces) > 1 else CHANGES[:3]))
     count = len(pieces) + {"none": 0, "erase": -1}.get(change, 1)
     return Cutting(
@@ -212,7 +212,7 @@ def part_spellings(draw: Any) -> tuple[list[ModelProto], dict[str, np.ndarray]]:
 
 
 @st.composite
-def parts(draw: Any) -> Case:
+def pieces(draw: Any) -> Case:
     """A network with sequences of unequal elements. Shrinks to a series of one step in one part."""
     models, feeds = draw(part_spellings())
     return models[0], feeds
