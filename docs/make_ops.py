@@ -35,7 +35,8 @@ needs no importer: onnxruntime runs it, whatever its op.
 How relevance goes through an op: **Affine** by the rule, as part of its block; **Elementwise** unchanged, as through an
 activation; **Routing** back along the index map; **Product** half to each signal; **Recurrent** and **Opaque** by a rule of
 their own; **Nested** through the sub-graph; **Plain** carries none. An op with several becomes one or the other by its
-operands (a factor may be a gate or a signal). *Rewritten*: the node becomes several standard ones when the file is read.
+operands (a factor may be a gate or a signal). *Rewritten*: the node becomes several standard ones when the file is read
+(so does SequenceMap: a Loop).
 
 The last column counts [ONNX's own node tests](https://github.com/onnx/onnx/blob/main/docs/OnnxBackendTest.md) that the
 engine's layers pass, {passed} in all.

@@ -93,6 +93,10 @@ class Layer(abc.ABC):
         """Why no relevance may pass from this output to the inputs, although the layer runs; empty: it may."""
         return ""
 
+    def names(self, outputs: Sequence[str]) -> Sequence[str]:
+        """Names of all that it makes, given the outputs of its node: those, unless it makes tensors beside them."""
+        return outputs
+
     def decision(self, xs: Sequence[Var]) -> str:
         """What was decided about its operands, for ``summary()``: who is the gate, the mask, the normalizer."""
         return ""

@@ -14,12 +14,12 @@ import numpy as np
 
 from .dims import Dim, fresh, unify
 from .layer import Layer, Trace
-from .registry import ANY, Var
+from .registry import ANY, Parts, Var
 
 if TYPE_CHECKING:
     from .graph import Node
 
-__all__ = ["Body", "Nested", "Row", "Step", "joined", "sources", "state_var"]
+__all__ = ["Body", "Listed", "Nested", "Row", "Step", "joined", "sources", "state_var"]
 
 Tensor = Any
 
@@ -79,9 +79,24 @@ class Row:
     backwards: bool = False
 
 
+@dataclass(frozen=True, eq=False)
+class Listed:
+    """A sequence that a loop collects, one element a step, whose sizes along an axis may differ.
+
+    Attributes:
+        name: the element in the body.
+        output: the sequence outside.
+        parts: how that is held.
+    """
+
+    name: str
+    output: str
+    parts: Parts
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Nested(Layer):
-    """A loop over steps. Outputs: the final states, then what was collected, stacked along an axis of its own.
+    """A loop over steps. Outputs: the final states, what was collected, stacked along an axis of its own, lists and their tables.
 
     Attributes:
         body: what one step does.
@@ -93,6 +108,9 @@ class Nested(Layer):
         trips: input index or parameter's name of the greatest number of steps, None: no bound but the condition or the rows.
         start: the condition before the first step, None: true.
         going: the body's input and output that hold the condition to go on, None: always true.
+        lists: what is collected as a sequence of elements of unequal sizes.
+        tables: a state that is such a sequence → name outside of the table beside it, which is one of the last states.
+        growing: axes of states that may have another length at each step.
     """
 
     body: Body
@@ -104,6 +122,9 @@ class Nested(Layer):
     trips: int | str | None
     start: int | str | None = None
     going: tuple[str, str] | None = None
+    lists: tuple[Listed, ...] = ()
+    tables: Mapping[int, str] = field(default_factory=dict)
+    growing: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     length: Dim = field(default_factory=fresh)
     kind: str = "Loop"
 
@@ -117,10 +138,21 @@ class Nested(Layer):
         kept = [s for s in signals if s.removeprefix("captured signal ") not in {r.removeprefix("rows of ") for r in rows}]
         return ", ".join(dict.fromkeys([*rows, *kept]))
 
+    def names(self, outputs: Sequence[str]) -> Sequence[str]:
+        count = len(self.states) - len(self.tables)
+        own = [*outputs, *[""] * (count - len(outputs))]
+        listed = [one.output for one in self.lists]
+        return [
+            *(*own[:count], *self.tables.values()),
+            *(name for name in own[count:] if name not in listed or not name),
+            *(*listed, *(one.parts.table for one in self.lists)),
+        ]
+
     @property
     def results(self) -> Sequence[str]:
-        """The body's tensor behind each output."""
-        return [*(out for _, out, _ in self.states), *(out for out, _, _ in self.collected)]
+        """The body's tensor behind each output, none behind the lists' tables."""
+        made = [*(out for _, out, _ in self.states), *(out for out, _, _ in self.collected)]
+        return [*made, *(one.name for one in self.lists), *("" for _ in self.lists)]
 
     def outside(self, xs: Sequence[str]) -> dict[str, str]:
         """Body tensor → the tensor outside that it is, or is a row of."""
@@ -154,7 +186,7 @@ class Nested(Layer):
 
     def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
         out = []
-        for name in self.results:
+        for name in self.results[: len(self.states) + len(self.collected)]:
             var = self.body.vars.get(name)
             if var is None:
                 array = self.body.constants[name]
@@ -166,6 +198,14 @@ class Nested(Layer):
                 at = axis % (len(dims) + 1)
                 dims = (*dims[:at], self.length, *dims[at:])
             out[k] = dataclasses.replace(out[k], dims=dims)
+        for k, table in self.tables.items():
+            parts = out[k].parts
+            out[k] = dataclasses.replace(out[k], parts=None if parts is None else dataclasses.replace(parts, table=table))
+        for one in self.lists:
+            element, axis = self.body.vars[one.name], one.parts.axis or 0
+            dims = tuple(fresh(None) if a == axis else d for a, d in enumerate(element.dims or ()))
+            out.append(dataclasses.replace(element, dims=dims, parts=one.parts))
+        out += [Var("", np.dtype(np.int64), (self.length, Dim())) for _ in self.lists]
         return [dataclasses.replace(v, name="", value=None, origin=frozenset()) for v in out]
 
     def evidence(self, xs: Sequence[Var]) -> Mapping[str, Any]:
@@ -183,11 +223,11 @@ def sources(step: Step, output: str, vars: Mapping[str, Var]) -> list[str]:
     return [step.inputs[i] for i in signals if inputs[i].live]
 
 
-def state_var(name: str, given: Any, live: bool, dims: tuple[Dim, ...] | None) -> Var:
+def state_var(name: str, given: Any, live: bool, dims: tuple[Dim, ...] | None, parts: Parts | None = None) -> Var:
     """A state as the body sees it: a signal of any value from the first step on."""
     dtype = given.dtype
     mask = dtype == np.dtype(bool)
-    return Var(name, dtype, dims, interval=(0.0, 1.0) if mask else ANY, live=live)
+    return Var(name, dtype, dims, interval=(0.0, 1.0) if mask else ANY, live=live, parts=parts)
 
 
 def joined(a: tuple[Dim, ...] | None, b: tuple[Dim, ...] | None) -> tuple[Dim, ...] | None:

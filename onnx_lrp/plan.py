@@ -217,6 +217,8 @@ class _Planner(Reader):
         notes: list[str] = []
         batch, times = batch_and_times(self, explained, path, points, batch_axis, notes)
         outputs = [v.name for v in self.graph.outputs]
+        held = [self.vars[name].parts for name in outputs if name in self.vars]
+        outputs += [parts.table for parts in held if parts is not None]
         ends = set(points)
         # what the program computes: from the explained tensor and the outputs back to what it must be fed
         feeds: list[str] = []

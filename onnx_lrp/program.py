@@ -511,7 +511,7 @@ class _Run:
             source = step.inputs[slot] if isinstance(slot, int) else None
             if source is not None and source in self.scope.path:
                 _add(self.r, source, left.states[name])
-            else:
+            elif source is None or all(d.size != 0 for d in self.vars(source).dims or ()):  # a list of none has no samples either
                 place = split_axis(scope.vars[name].dims or (), self.plan.batch)
                 _add(self.absorbed, f"{step.name}|initial_state", self.summed(left.states[name], place))
 

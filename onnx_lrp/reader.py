@@ -7,7 +7,7 @@ noted with its reason, and matters only if the path turns out to lead through it
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,11 +30,20 @@ QUANTIZING = ("QuantizeLinear", "QLinear", "QGemm", "MatMulInteger", "ConvIntege
 class Reader:
     """One pass over the nodes in order; holds what has been found so far."""
 
-    def __init__(self, graph: Graph, cut: Sequence[str], parent: Reader | None = None, *, gates: str = "all") -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        cut: Sequence[str],
+        parent: Reader | None = None,
+        *,
+        gates: str = "all",
+        given: Mapping[str, Var] | None = None,
+    ) -> None:
         self.graph = graph
         self.cut = cut
         self.parent = parent
         self.gates: str = gates if parent is None else parent.gates
+        self.given = dict(given or {})  # what is known of graph inputs that are no tensors, and of tensors fed beside them
         self.vars: dict[str, Var] = {}
         self.steps: dict[str, Step] = {}  # by output name
         self.order: list[Step] = []
@@ -63,7 +72,10 @@ class Reader:
         return tuple(out)
 
     def read(self) -> None:
+        self.vars.update(self.given)
         for value in self.graph.inputs:
+            if value.name in self.given:
+                continue
             dtype = value.dtype if value.dtype is not None else np.dtype(object)
             source = is_float(dtype) and (not self.cut or value.name in self.cut)
             var = Var(value.name, dtype, self._dims(value), live=source, valued=dtype.kind in "iuO")
@@ -118,16 +130,16 @@ class Reader:
             used = tuple(
                 o if o and (o in self.graph.readers or any(v.name == o for v in self.graph.outputs)) else "" for o in node.outputs
             )
+            before = len(self.order)
             try:
-                layer, inputs = entry(
-                    node, operands, NodeContext(node, used, self.compile, lookup=self._look_up, producer=self._producer)
-                )
+                layer, inputs = entry(node, operands, self._context(node, used))
                 self._record(node, layer, inputs, operands)
                 return
             except ModelError as error:
                 reason = str(error).removeprefix(f"{node.label}: ")
             except (TypeError, ValueError, IndexError, AttributeError, KeyError, AssertionError) as error:
                 reason = f"can't be read: {error}"
+            del self.order[before:]  # what was to stand before a layer that there is none of
         sources = [v for v in map(self._known, needed) if v is not None]
         live = any(v.live for v in sources)
         valued = any(v.valued for v in sources)
@@ -141,6 +153,41 @@ class Reader:
                 dtype = np.dtype(np.float32)
             var = Var(name, dtype, self._dims(value), live=live and is_float(dtype), valued=valued and dtype.kind in "iuO")
             self.vars[name] = self._maybe_source(var, valued)
+
+    def _context(self, node: Node, used: tuple[str, ...]) -> NodeContext:
+        return NodeContext(
+            node,
+            used,
+            self.compile,
+            lookup=self._look_up,
+            producer=self._producer,
+            readers=self._readers,
+            before=lambda layer, inputs, hint: self._before(node, layer, inputs, hint),
+            varies=self._varies,
+        )
+
+    def _readers(self, name: str) -> list[Any]:
+        return [*self.graph.readers.get(name, ()), *("" for v in self.graph.outputs if v.name == name)]
+
+    def _before(self, node: Node, layer: Layer, inputs: Sequence[Var], hint: str) -> list[Var]:
+        """A layer that a node's own needs before it, under the node's name."""
+        first = f"{next(o for o in node.outputs if o)}~{hint}"
+        own = dataclasses.replace(node, op=type(layer).__name__, outputs=(first,), origin=node.origin or node)
+        self._record(own, layer, inputs, ())
+        return [self.vars[name] for name in self.order[-1].outputs]
+
+    def _varies(self, dim: Dim, *, inside: bool = False) -> bool:
+        """Whether an axis has a length of its own that is unknown: made in this loop (``inside``: in one in here), or by a node."""
+        if dim.size is not None:
+            return False
+        if inside or self.parent is not None:
+            reader = self if inside else self.parent
+            return reader is not None and not reader._knows(dim)
+        return not _among(dim, [self.vars[v.name] for v in self.graph.inputs])
+
+    def _knows(self, dim: Dim) -> bool:
+        """Whether an axis is one of a tensor here or in a graph around, or differs from one by a constant."""
+        return _among(dim, self.vars.values()) or (self.parent is not None and self.parent._knows(dim))
 
     def _fold(self, node: Node, operands: Sequence[Any]) -> bool:
         """Whether the node moves a constant's entries, by sizes that are known although they come from a computed shape."""
@@ -182,13 +229,16 @@ class Reader:
         # a bool decides; but a Where on integers hands its operands' values on
         masked = any(x.dtype == np.dtype(bool) and not x.valued for x in inputs) and node.op != "Where"
         valued = any(x.valued for x in inputs) and node.op not in ("Shape", "Size") and not masked
-        names = list(node.outputs)
+        names = list(layer.names(node.outputs))
         step = Step(node, layer, tuple(x.name for x in inputs), tuple(names[: len(infos)]))
         for k, (name, info) in enumerate(zip(names, infos, strict=False)):
             if not name:
                 continue
-            value = info.value if info.value is not None else self._value(node, operands, k, info)
-            carries = valued and ((info.dtype.kind in "iuO" and not isinstance(layer, Plain)) or hasattr(layer, "coded"))
+            beside = name not in node.outputs
+            value = info.value if info.value is not None or beside else self._value(node, operands, k, info)
+            carries = (
+                valued and not beside and ((info.dtype.kind in "iuO" and not isinstance(layer, Plain)) or hasattr(layer, "coded"))
+            )
             dims = info.dims if info.dims is not None else self._dims(self.shape_of(name))
             reached = info.live if isinstance(layer, Nested) else live
             var = dataclasses.replace(info, name=name, value=value, dims=dims, live=reached and info.is_float, valued=carries)
@@ -306,6 +356,12 @@ class Reader:
     @staticmethod
     def _constant(name: str, inner: Reader) -> np.ndarray:
         return inner._operand(name)
+
+
+def _among(dim: Dim, vars: Iterable[Var]) -> bool:
+    """Whether an axis is one of these tensors', or differs from one by a constant."""
+    own = {r for v in vars for d in v.dims or () for r in d.roots}
+    return all(label.root in own or (label.offset is not None and _among(label.offset[0], vars)) for label in dim.labels)
 
 
 def _inferred(graph: Graph) -> dict[str, Value]:

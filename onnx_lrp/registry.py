@@ -20,10 +20,29 @@ from .errors import UnsupportedModel
 if TYPE_CHECKING:
     from .graph import Node
 
-__all__ = ["Importer", "NodeContext", "Var", "find", "importer", "registered"]
+__all__ = ["Importer", "NodeContext", "Parts", "Var", "find", "importer", "registered"]
 
 ANY = (-math.inf, math.inf)
 GATE_SLACK = 1e-6  # 6 * (1/6) is 1.00000003 in float32
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """How one tensor holds a sequence whose elements have unequal shapes: joined along an axis, their sizes in a tensor beside it.
+
+    A sequence of equal elements is held as their stack, which needs no table.
+
+    Attributes:
+        table: name of the int64 tensor beside it: sizes along the axis (N, 1), or whole shapes (N, R) filled up with -1.
+        axis: the only axis in which elements differ; None: they differ in more than one, and are flattened before they are joined.
+        rank: number of an element's axes, None: unknown, or not the same for all.
+        known: the sizes along the axis where the file says them.
+    """
+
+    table: str
+    axis: int | None
+    rank: int | None
+    known: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +59,7 @@ class Var:
         valued: a tensor of integers or strings made from the values (not only the shape) of a graph input.
         mask: derived from a bool.
         origin: what it was computed from, when only elementwise functions lie between (x in x * f(x)).
+        parts: how it holds a sequence of tensors of unequal shapes, None: it is a tensor, or a stack of equal ones.
     """
 
     name: str
@@ -51,6 +71,7 @@ class Var:
     valued: bool = False
     mask: bool = False
     origin: frozenset[str] = frozenset()
+    parts: Parts | None = None
 
     @property
     def is_float(self) -> bool:
@@ -85,6 +106,9 @@ class NodeContext:
     compile: Callable[..., Any] | None = None
     lookup: Callable[[str], Any] = lambda name: None  # the Var of a tensor made before this node, None if there is none
     producer: Callable[[str], Any] = lambda name: None  # the node that makes it
+    readers: Callable[[str], Sequence[Any]] = lambda name: ()  # the nodes that read a tensor; also "" where it is an output
+    before: Callable[..., Any] = lambda layer, inputs, hint: ()  # puts a layer before this node's own; the Vars that it makes
+    varies: Callable[..., bool] = lambda dim, inside=False: False  # whether an axis has an unknown length of its own
 
     @property
     def name(self) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ._lazy import tf
 from .affine import Scope
+from .held import line, span
 from .nested import Nested, Row, Step
 from .registry import Var, is_float
 
@@ -28,6 +29,7 @@ class Loop:
         count: number of steps that ran.
         kept: the states before each step, a TensorArray a state.
         final: the states after the last step.
+        tables: (steps, 1) sizes of the elements of each list.
         outside: leaf of the body → the tensor outside that it is, or is a row of.
         body: makes the run of one step: (step number, states) → a run of the body.
     """
@@ -36,6 +38,7 @@ class Loop:
     count: Tensor
     kept: Sequence[Any]
     final: Sequence[Tensor]
+    tables: Sequence[Tensor]
     outside: Mapping[str, Tensor]
     body: Callable[[Tensor, Sequence[Tensor]], Any]
 
@@ -88,7 +91,9 @@ def forward(
         return make(given)
 
     start = [operand(slot) for _, _, slot in layer.states]
-    shapes = [_shape(s, layer.body.vars[name]) for s, (name, _, _) in zip(start, layer.states, strict=True)]
+    shapes = [
+        _shape(s, layer.body.vars[name], layer.growing.get(name, ())) for s, (name, _, _) in zip(start, layer.states, strict=True)
+    ]
     # where a condition may end it early, only the steps that ran are collected
     size, grows = (0, True) if bound is None or layer.going is not None or layer.start is not None else (bound, False)
 
@@ -98,6 +103,8 @@ def forward(
     kept = [empty(s.dtype, shape) for s, shape in zip(start, shapes, strict=True)]
     results = [_element(layer, name) for name, _, _ in layer.collected]
     outs = [empty(_dtype(layer, name, dtype), shape) for (name, _, _), shape in zip(layer.collected, results, strict=True)]
+    outs += [empty(_dtype(layer, one.name, dtype), None) for one in layer.lists]
+    outs += [empty(tf.int64, [1]) for _ in layer.lists]
     going = tf.constant(True) if layer.start is None else tf.reshape(operand(layer.start), [])
 
     def turn(k: Tensor, going: Tensor, states: Any, kept: Any, outs: Any) -> Any:
@@ -106,7 +113,10 @@ def forward(
         new = [run.env[out] for _, out, _ in layer.states]
         for tensor, shape in zip(new, shapes, strict=True):
             tensor.set_shape(shape)
-        outs = [a.write(k, run.env[name]) for a, (name, _, _) in zip(outs, layer.collected, strict=True)]
+        made = [run.env[name] for name, _, _ in layer.collected]
+        made += [_move(run.env[one.name], one.parts.axis, 0) for one in layer.lists]
+        made += [line(run.env[one.name], one.parts.axis)[0] for one in layer.lists]
+        outs = [a.write(k, tensor) for a, tensor in zip(outs, made, strict=True)]
         if layer.going is not None:
             going = tf.reshape(run.env[layer.going[1]], [])
         return k + 1, going, new, kept, outs
@@ -124,12 +134,16 @@ def forward(
         for array in kept:
             getattr(array, "mark_used", lambda: None)()  # a forward pass alone never reads them
     stacked = []
-    for collected, (_, axis, flipped) in zip(outs, layer.collected, strict=True):
+    for collected, (_, axis, flipped) in zip(outs[: len(layer.collected)], layer.collected, strict=True):
         y = collected.stack()
         y = tf.reverse(y, [0]) if flipped else y
         stacked.append(_move(y, 0, axis % y.shape.rank))
-    outside = {name: xs[i] for name, i in layer.captured} | {row.name: operand(row.data) for row in layer.rows}
-    return [*final, *stacked], Loop(layer, count, kept, final, outside, body)
+    lists, tables = outs[len(layer.collected) :][: len(layer.lists)], [a.stack() for a in outs[len(outs) - len(layer.lists) :]]
+    for collected, one in zip(lists, layer.lists, strict=True):
+        y = _ranked(collected.concat(), layer.body.vars[one.name])
+        stacked.append(_move(y, 0, one.parts.axis or 0))
+    outside = {name: xs[i] for name, i in layer.captured} | {r.name: operand(r.data) for r in layer.rows}
+    return [*final, *stacked, *tables], Loop(layer, count, kept, final, tables, outside, body)
 
 
 def _while(more: Any, turn: Any, first: Any, invariants: Any) -> Any:
@@ -155,12 +169,13 @@ def _bound(layer: Nested, operand: Callable[[int | str], Tensor]) -> Tensor | No
     return trips if known is None else int(known)
 
 
-def _shape(start: Tensor, var: Var) -> Any:
+def _shape(start: Tensor, var: Var, growing: Sequence[int]) -> Any:
     """Shape of a state at every step: an axis of length 1 at first may grow where nothing says that it stays."""
     if var.dims is None:
         return tf.TensorShape(None)
     sizes = [n if n != 1 or d.size == 1 else None for n, d in zip(start.shape, var.dims, strict=True)]
     changing = [n if d.size in (n, None) else None for n, d in zip(sizes, var.dims, strict=True)]
+    changing = [None if axis in growing else n for axis, n in enumerate(changing)]
     return tf.TensorShape(changing)
 
 
@@ -217,9 +232,11 @@ def walk(
     carried = [(k, name, out) for k, (name, out, _) in enumerate(layer.states) if name in scope.ends]
     collected = [
         (name, tf.reverse(r, [axis % r.shape.rank]) if flipped else r, axis)
-        for r, (name, axis, flipped) in zip(rs[len(layer.states) :], layer.collected, strict=True)
+        for r, (name, axis, flipped) in zip(rs[len(layer.states) :], layer.collected, strict=False)
         if r is not None
     ]
+    arrays = zip(rs[len(layer.states) + len(layer.collected) :], layer.lists, loop.tables, strict=False)
+    lists = [(one, r, tf.cast(table[:, 0], tf.int32)) for r, one, table in arrays if r is not None]
     rows = {row.name: row for row in layer.rows if row.name in scope.leaves}
 
     def turn(t: Tensor, left: Sequence[Tensor]) -> Any:
@@ -231,6 +248,9 @@ def walk(
         for name, r, axis in collected:
             part = tf.gather(r, t, axis=axis)
             arriving[name] = arriving[name] + part if name in arriving else part
+        for one, r, sizes in lists:
+            part = span(r, one.parts.axis or 0, tf.reduce_sum(sizes[:t]), sizes[t])
+            arriving[one.name] = arriving[one.name] + part if one.name in arriving else part
         back(run, arriving, t)
         new = [run.r.get(name, tf.zeros_like(run.env[name])) for _, name, _ in carried]
         arrived = {(kind, n): part[n] for kind, part in run.parts() for n in scope.leaves if n in part}

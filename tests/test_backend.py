@@ -46,12 +46,7 @@ EXCLUDED: dict[str, str] = {
     # legal, and refused by name
     r"^test_(de)?quantizelinear_blocked": "blocks of computed tensors",
     r"^test_dequantizelinear_u?int[24]": "integers of 2 and 4 bits that are graph inputs",
-    r"^test_sequence_(map|insert)": "sequences of tensors of unequal shapes, or as graph inputs",
-    r"^test_loop1[36]_seq": "states that are sequences of tensors of unequal shapes",
     r"^test_(if|constant)$": "nothing but constants, which are folded",
-    r"^test_optional_get_element_(optional|sequence)": "optionals as graph inputs",
-    r"^test_optional_has_element_(tensor|optional|empty_optional)": "optionals as graph inputs",
-    r"^test_split_to_sequence_2": "a sequence of tensors of unequal shapes as a graph output",
     r"^test_resize_downsample_scales_(linear|cubic)_align_corners$": "by a size that is not rounded; onnxruntime rounds it",
 }
 

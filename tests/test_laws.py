@@ -220,7 +220,7 @@ def test_permuted_gates_are_noticed(order):
 
 
 JITTED = ["attentions", "concats", "convolutions", "einsums", "gathers", "dense", "indexings", "loops", "lstms", "lstms lens"]
-JITTED += ["matmuls", "products", "paddings", "reductions", "selections", "sequences", "choices"]
+JITTED += ["matmuls", "products", "paddings", "reductions", "scatters", "selections", "sequences", "choices"]
 
 
 @pytest.mark.parametrize("jit", ["graph", "xla"])

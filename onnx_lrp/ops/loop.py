@@ -14,9 +14,11 @@ import numpy as np
 
 from ..dims import Dim, fresh, unify
 from ..graph import Node, Value
-from ..nested import Body, Nested, Row, joined, state_var
-from ..registry import ANY, Var, importer
+from ..held import table_of
+from ..nested import Body, Listed, Nested, Row, joined, state_var
+from ..registry import ANY, Parts, Var, importer
 from ..rewrite import Rewriting, rewriter
+from .parts import Blank, Spread
 
 __all__ = ["counters"]
 
@@ -41,16 +43,83 @@ def _compile(
     dims = [None if not isinstance(v, Var) else v.dims for v in initial]
     dims = [tuple(fresh(n) for n in v.shape) if not isinstance(v, Var) else d for v, d in zip(initial, dims, strict=True)]
     live = [isinstance(v, Var) and v.live for v in initial]
+    forms = [v.parts if isinstance(v, Var) else None for v in initial]
     while True:
-        states = {n: state_var(n, v, a, d) for n, v, a, d in zip(names, initial, live, dims, strict=True)}
-        compiled: Body = node.compile(body, {**given, **states})
+        forms = [
+            None if form is None else dataclasses.replace(form, table=table_of(n), known=None)
+            for n, form in zip(names, forms, strict=True)
+        ]
+        states = {n: state_var(n, v, a, d, p) for n, v, a, d, p in zip(names, initial, live, dims, forms, strict=True)}
+        tables = {form.table: Var(form.table, np.dtype(np.int64), (fresh(None), fresh(None))) for form in forms if form is not None}
+        compiled: Body = node.compile(body, {**given, **states, **tables})
         after = [compiled.vars.get(o) for o in outs]
         new_live = [a or (v is not None and v.live) for a, v in zip(live, after, strict=True)]
-        merged = [d if v is None else joined(d, v.dims) for d, v in zip(dims, after, strict=True)]
+        changed = [_form(form, v, node) for form, v in zip(forms, after, strict=True)]
+        merged = []
+        for k, v in enumerate(after):
+            other = forms[k] is None and (changed[k] is not None or (_is_none(dims[k]) and v is not None and v.rank != 1))
+            merged.append(dims[k] if v is None else _open(v) if other else joined(dims[k], v.dims))
         same = all(_alike(a, b) for a, b in zip(dims, merged, strict=True))
-        if new_live == live and same:
+        if new_live == live and same and [f is None for f in forms] == [f is None for f in changed]:
             return compiled
-        live, dims = new_live, merged
+        live, dims, forms = new_live, merged, changed
+
+
+def _is_none(dims: tuple[Dim, ...] | None) -> bool:
+    """Whether these are the dims of a sequence without an element."""
+    return dims is not None and len(dims) == 1 and dims[0].size == 0
+
+
+def _open(sequence: Var) -> tuple[Dim, ...] | None:
+    """Dims of a sequence, with a number of elements that may grow."""
+    if sequence.dims is None:
+        return None
+    axis = 0 if sequence.parts is None else sequence.parts.axis or 0
+    return tuple(fresh(None) if a == axis else d for a, d in enumerate(sequence.dims))
+
+
+def _form(before: Parts | None, after: Var | None, node: Any) -> Parts | None:
+    """How a state that is a sequence is held, from its form before and after a step."""
+    made = None if after is None else after.parts
+    if before is None or after is None:
+        return made
+    if made is None or made.axis != before.axis:
+        raise node.refuse("a sequence whose elements differ in one axis before a step, and not so after it")
+    return before if before.rank == made.rank else dataclasses.replace(before, rank=None)
+
+
+def _begun(compiled: Body, names: Sequence[str], initial: Sequence[Any], node: Any) -> list[Any]:
+    """The initial values of the states in the form that these have in the body, then the tables beside them."""
+    out, tables = list(initial), []
+    for k, (name, value) in enumerate(zip(names, initial, strict=True)):
+        var = compiled.vars.get(name)
+        if var is None or not isinstance(value, Var):
+            continue
+        rank = var.rank
+        if var.parts is None:
+            if _is_none(value.dims) and rank is not None and rank > 1:
+                (out[k],) = node.before(Blank(rank=rank), (value,), f"state{k}")
+            continue
+        if value.parts is None:
+            axis = var.parts.axis
+            spread = Spread(table=f"{name}~start{k}", axis=axis, rank=var.parts.rank if axis is None else rank)
+            out[k], table = node.before(spread, (value,), f"state{k}")
+        else:
+            table = node.lookup(value.parts.table)
+        tables.append(table)
+    return out + tables
+
+
+def _growing(compiled: Body, names: Sequence[str], initial: Sequence[Any]) -> dict[str, tuple[int, ...]]:
+    """Axes of states whose length is not that of the initial value."""
+    found: dict[str, tuple[int, ...]] = {}
+    for name, value in zip(names, initial, strict=True):
+        dims = compiled.vars[name].dims if name in compiled.vars else None
+        first = value.dims if isinstance(value, Var) else None
+        if dims is not None and first is not None and len(dims) == len(first):
+            axes = tuple(a for a, (d, e) in enumerate(zip(dims, first, strict=True)) if d.size is None and not d.same(e))
+            found |= {name: axes} if axes else {}
+    return found
 
 
 def _alike(a: tuple[Dim, ...] | None, b: tuple[Dim, ...] | None) -> bool:
@@ -110,10 +179,20 @@ def loop(M: Any = None, cond: Any = None, *v_initial: Any, body: Any, node: Any)
     compiled = _compile(names, results, v_initial, given, body, node)
     inputs: list[Var] = []
     parameters: dict[str, np.ndarray] = {}
+    held = {k: p for k, n in enumerate(names) if n in compiled.vars and (p := compiled.vars[n].parts) is not None}
+    begun = _begun(compiled, names, v_initial, node)
+    outside = node.node.outputs
+    tables = {k: table_of(outside[k] if k < len(outside) and outside[k] else f"{node.name}~state{k}") for k in held}
+    lists = _lists(compiled, collected, outside[len(names) :], node)
+    collected = [
+        o for o, name in zip(collected, [*outside[len(names) :], *[""] * len(collected)], strict=False) if name not in lists
+    ]
+    results = [*results, *(compiled.vars[results[k]].parts.table for k in held)]  # type: ignore[union-attr]
+    names = [*names, *(p.table for p in held.values())]
     states = tuple(
-        (n, o, _slot(v, f"state{k}", inputs, parameters)) for k, (n, o, v) in enumerate(zip(names, results, v_initial, strict=True))
+        (n, o, _slot(v, f"state{k}", inputs, parameters)) for k, (n, o, v) in enumerate(zip(names, results, begun, strict=True))
     )
-    captured = compiled.captured([counter, going, *names], [condition, *outs])
+    captured = compiled.captured([counter, going, *names], [condition, *outs, *results])
     gathered = _gathered(compiled, counters(compiled, counter, states, captured), captured)
     slots = {n: _slot(compiled.vars[n], "", inputs, parameters) for n in captured}
     rows = tuple(Row(name, slots[data], axis, index) for name, data, axis, index in gathered)
@@ -135,11 +214,29 @@ def loop(M: Any = None, cond: Any = None, *v_initial: Any, body: Any, node: Any)
         trips=trips,
         start=start,
         going=None if always else (going, condition),
+        lists=tuple(lists.values()),
+        tables=tables,
+        growing=_growing(compiled, names, begun),
         length=_length(M, [compiled.vars[data].dims[axis] for _, data, axis, _ in gathered]),  # type: ignore[index]
     )
     if trips is None and layer.going is None:
         raise node.refuse("nothing ends it: neither a number of steps nor a condition")
     return layer, inputs
+
+
+def _lists(compiled: Body, collected: Sequence[str], outside: Sequence[str], node: Any) -> dict[str, Listed]:
+    """What is collected to be read as a sequence only, and may have another size along one axis at each step."""
+    found = {}
+    for name, output in zip(collected, outside, strict=False):
+        readers, var = node.readers(output), compiled.vars.get(name)
+        if not readers or any(r == "" or r.op != "SplitToSequence" or len(r.inputs) > 1 for r in readers):
+            continue
+        if any(r.attributes.get("axis", 0) != 0 or r.attributes.get("keepdims", 1) for r in readers):
+            continue
+        axes = [a for a, d in enumerate(var.dims or ()) if node.varies(d, inside=True)] if var is not None else []
+        if len(axes) == 1 and var is not None:
+            found[output] = Listed(name, output, Parts(table_of(output), axes[0], var.rank))
+    return found
 
 
 def _length(trips: Any, read: Sequence[Dim]) -> Dim:

@@ -77,10 +77,21 @@ class PieceWise(Opaque):
         return Share([unbroadcast(rs[0], x) if i == self.signal else None for i, x in enumerate(trace.inputs)])
 
 
+def _taken(condition: Var, X: Any, Y: Any) -> Var | None:
+    """The side of an If in a loop that is always taken, if it is computed: whether an optional is there, say."""
+    if condition.value is None or condition.dims != ():
+        return None
+    side = X if bool(condition.value) else Y
+    return side if isinstance(side, Var) else None
+
+
 @importer("Where", since=9)
 def where(condition: Any, X: Any, Y: Any) -> Any:
     slots, parameters, inputs = mixed(condition, X, Y)
     if isinstance(condition, Var):
+        taken = _taken(condition, X, Y)
+        if taken is not None:
+            return Same(), (taken,)
         for side, other in ((X, Y), (Y, X)):
             chosen = isinstance(side, Var) and side.live and side.name in condition.origin
             if chosen and (not isinstance(other, Var) or side.name in other.origin):

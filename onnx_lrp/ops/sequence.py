@@ -1,6 +1,6 @@
 """Sequences of equal tensors, as one tensor stacked along a new first axis: all of their ops are routing then.
 
-Optionals that hold a tensor are that tensor.
+Where shapes differ, :mod:`onnx_lrp.ops.parts` holds the elements.
 """
 
 from __future__ import annotations
@@ -15,10 +15,13 @@ from onnx import helper
 
 from .._lazy import tf
 from ..dims import Dim, fresh, unify
+from ..held import plain, table_of
 from ..layer import Plain, Routing, Trace, constant_dims, fill, known, mixed
 from ..registry import Var, importer
+from . import parts
 from .gather import from_start, read_rows
 from .reshape import Same, reshape_like
+from .slice import Slice
 
 __all__ = ["Joined", "Parted", "Stacked"]
 
@@ -94,7 +97,8 @@ class Stacked(Routing):
         return [part for slot, part in self._parts(rs[0]) if not isinstance(slot, str)]
 
     def lost(self, trace: Trace, rs: Sequence[Tensor | None]) -> Sequence[tuple[Tensor, Tensor]]:
-        return [(trace.parameters[slot], part) for slot, part in self._parts(rs[0]) if isinstance(slot, str)]
+        # with the stack's axes, as it is summed over them per sample
+        return [(trace.parameters[slot], part[None]) for slot, part in self._parts(rs[0]) if isinstance(slot, str)]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -169,20 +173,23 @@ class Inserted(Routing):
         return self.position if self.position >= 0 else self.position + size
 
     def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
-        operands = fill(self.slots, xs, p)
-        at = self._at(tf.shape(operands[0])[0], operands)
-        y = tf.concat([operands[0][:at], operands[1][None], operands[0][at:]], 0)
-        return Trace(xs, [y], p, {"at": at})
+        stack, element, *_ = operands = fill(self.slots, xs, p)
+        if not stack.shape[0]:  # of a stack of none nothing but the rank is known
+            none = tf.concat([[0], tf.shape(element)], 0)
+            stack = tf.reshape(stack, tf.where(tf.equal(tf.shape(stack)[0], 0), none, tf.shape(stack)))
+        at = self._at(tf.shape(stack)[0], operands)
+        return Trace(xs, [tf.concat([stack[:at], element[None], stack[at:]], 0)], p, {"at": at})
 
     def route(self, trace: Trace, rs: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
         r: Tensor = rs[0]
         at = trace.saved["at"]
-        parts = [tf.concat([r[:at], r[at + 1 :]], 0), r[at], None]
-        return [part for part, s in zip(parts, self.slots, strict=False) if not isinstance(s, str)]
+        stack: Tensor = trace.inputs[0]
+        shares = [reshape_like(tf.concat([r[:at], r[at + 1 :]], 0), stack), r[at], None]
+        return [part for part, s in zip(shares, self.slots, strict=False) if not isinstance(s, str)]
 
     def lost(self, trace: Trace, rs: Sequence[Tensor | None]) -> Sequence[tuple[Tensor, Tensor]]:
         slot, r = self.slots[1], rs[0]
-        return [(trace.parameters[slot], r[trace.saved["at"]])] if isinstance(slot, str) and r is not None else []
+        return [(trace.parameters[slot], r[trace.saved["at"]][None])] if isinstance(slot, str) and r is not None else []
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -243,45 +250,79 @@ class Empty(Plain):
         return Trace(xs, [p["none"]], p)
 
 
-def _stack(sequence: Any, node: Any) -> Var:
+def _held(sequence: Any, node: Any) -> Var:
     if not isinstance(sequence, Var) or sequence.dtype == np.dtype(object):
         raise node.refuse("a sequence that is a graph input can't be read: feed its tensors one by one")
     return sequence
+
+
+def _with_table(sequence: Var, node: Any) -> tuple[Var, Var]:
+    """A sequence of unequal elements, and the table beside it."""
+    assert sequence.parts is not None
+    return sequence, node.lookup(sequence.parts.table)
 
 
 def _is_empty(sequence: Var) -> bool:
     return sequence.dims is not None and len(sequence.dims) == 1 and sequence.dims[0].size == 0
 
 
+def _dims(element: Any) -> tuple[Dim, ...] | None:
+    return element.dims if isinstance(element, Var) else constant_dims(element)
+
+
+def _differing(a: tuple[Dim, ...] | None, b: tuple[Dim, ...] | None, node: Any) -> set[int] | None:
+    """The axes in which two elements differ for certain, else the one that a loop may give another length each step; None: all."""
+    if a is None or b is None:
+        return set()
+    if len(a) != len(b):
+        return None
+    pairs = list(enumerate(zip(a, b, strict=True)))
+    certain = {i for i, (x, y) in pairs if None not in (x.size, y.size) and x.size != y.size}
+    varying = {i for i, (x, y) in pairs if not x.same(y) and (node.varies(x) or node.varies(y))}
+    return certain or (varying if len(varying) == 1 else set())
+
+
+def _joint(axes: set[int] | None) -> int | None:
+    """The axis along which elements are joined that differ in these; None: they are flattened."""
+    return axes.pop() if axes is not None and len(axes) == 1 else None
+
+
 @importer("SplitToSequence", since=11)
 def split_to_sequence(input: Any, split: Any = None, *, axis: int = 0, keepdims: int = 1, node: Any) -> Any:
     if not isinstance(input, Var):
         raise node.refuse("constant data are not read")
+    if input.parts is not None:  # what a loop has collected as a sequence
+        return Same(), (input,)
     sizes = known(split)
-    if split is not None and sizes is None:
-        raise node.refuse("the sizes of the parts must be constant")
-    if sizes is None:
+    if split is None:
         return Parted(axis=axis, keepdims=bool(keepdims)), (input,)
-    if sizes.size > 1 and np.any(sizes != sizes.reshape(-1)[0]):
-        raise node.refuse(f"parts of unequal sizes {sizes.tolist()} are not read")
-    size = int(sizes.reshape(-1)[0])
     total = None if input.dims is None else input.dims[axis].size
-    if total is not None and total % size:
-        raise node.refuse(f"parts of {size} don't divide an axis of {total}: unequal parts are not read")
-    return Parted(axis=axis, size=size), (input,)
+    if sizes is not None and sizes.ndim == 0 and total is not None:
+        size = int(sizes)
+        sizes = np.asarray([min(size, total - at) for at in range(0, total, size)])
+    if sizes is not None and (sizes.ndim == 1 or sizes == 1) and np.unique(sizes).size == 1:
+        return Parted(axis=axis, size=int(sizes.reshape(-1)[0])), (input,)
+    if input.rank is None and axis < 0:
+        raise node.refuse("parts of unequal sizes along an axis that is counted from the end, of a tensor of unknown rank")
+    own: dict[str, Any] = {"table": table_of(node.node.outputs[0]), "axis": axis if axis >= 0 else axis + (input.rank or 0)}
+    if sizes is None:
+        return parts.Cut(**own), (input, split)
+    if sizes.ndim == 0:
+        return parts.Cut(**own, size=int(sizes)), (input,)
+    return parts.Cut(**own, known=tuple(int(n) for n in sizes)), (input,)
 
 
 @importer("SequenceConstruct", since=11)
 def sequence_construct(*inputs: Any, node: Any) -> Any:
-    shapes = [i.shape if isinstance(i, Var) else np.shape(i) for i in inputs]
-    for shape in shapes[1:]:
-        first = shapes[0]
-        if first is None or shape is None:
-            continue
-        if len(first) != len(shape) or any(a != b for a, b in zip(first, shape, strict=True) if None not in (a, b)):
-            raise node.refuse(f"elements of different shapes {first} and {shape} are not read")
     slots, parameters, dynamic = mixed(*inputs)
-    return Stacked(parameters=parameters, slots=slots), dynamic
+    axes: set[int] | None = set()
+    for element in inputs[1:]:
+        more = _differing(_dims(inputs[0]), _dims(element), node)
+        axes = None if axes is None or more is None else axes | more
+    if axes is not None and not axes:
+        return Stacked(parameters=parameters, slots=slots), dynamic
+    table = table_of(node.node.outputs[0])
+    return parts.Chained(parameters=parameters, slots=slots, table=table, axis=_joint(axes)), dynamic
 
 
 @importer("SequenceEmpty", since=11)
@@ -289,70 +330,77 @@ def sequence_empty(*, dtype: int = 1) -> Any:
     return Empty(parameters={"none": np.zeros(0, helper.tensor_dtype_to_np_dtype(dtype))}), ()
 
 
+def _place(position: Any) -> tuple[int | None, tuple[Var, ...]]:
+    """A position that is known, or what it is computed as."""
+    place = known(position)
+    if place is not None:
+        return int(place.reshape(-1)[0]), ()
+    return None, () if position is None else (position,)
+
+
 @importer("SequenceAt", since=11)
 def sequence_at(input_sequence: Any, position: Any, *, node: Any) -> Any:
-    return read_rows(_stack(input_sequence, node), position, 0)
+    sequence = _held(input_sequence, node)
+    if sequence.parts is None:
+        return read_rows(sequence, position, 0)
+    at, computed = _place(position)
+    form = sequence.parts
+    if at is not None and form.axis is not None and form.known is not None:
+        ends = np.cumsum(form.known)
+        where = {"starts": ends[[at]] - form.known[at], "ends": ends[[at]]}
+        return Slice(parameters=where, slots=(0, "starts", "ends"), axes=(form.axis,), steps=(1,)), (plain(sequence),)
+    return parts.Taken(axis=form.axis, rank=form.rank, position=at), (*_with_table(sequence, node), *computed)
 
 
 @importer("SequenceInsert", since=11)
 def sequence_insert(input_sequence: Any, tensor: Any, position: Any = None, *, node: Any) -> Any:
-    stack = _stack(input_sequence, node)
-    if _is_empty(stack):
+    sequence = _held(input_sequence, node)
+    if _is_empty(sequence) and sequence.parts is None:
         slots, parameters, inputs = mixed(tensor)
         return Stacked(parameters=parameters, slots=slots), inputs
-    place = known(position)
-    computed = position is not None and place is None
-    slots, parameters, inputs = mixed(stack, tensor, position if computed else None)
-    at = None if place is None else int(place.reshape(-1)[0])
-    return Inserted(parameters=parameters, slots=slots, position=at, computed=computed), inputs
+    at, computed = _place(position)
+    table = table_of(node.node.outputs[0])
+    if sequence.parts is None:
+        axes = _differing(None if sequence.dims is None else sequence.dims[1:], _dims(tensor), node)
+        if axes is not None and not axes:
+            slots, parameters, inputs = mixed(sequence, tensor, *computed)
+            return Inserted(parameters=parameters, slots=slots, position=at, computed=bool(computed)), inputs
+        sequence, _ = node.before(parts.Spread(table=f"{table}~before", axis=_joint(axes)), (sequence,), "parts")
+    form = sequence.parts
+    assert form is not None
+    if form.axis is not None:
+        axes = _differing(sequence.dims, _dims(tensor), node)
+        if axes is None or axes - {form.axis}:
+            raise node.refuse(f"the element differs from those before it not only in axis {form.axis}, in which they differ")
+    slots, parameters, inputs = mixed(*_with_table(sequence, node), tensor, *computed)
+    return parts.Inserted(parameters=parameters, slots=slots, table=table, axis=form.axis, position=at), inputs
 
 
 @importer("SequenceErase", since=11)
 def sequence_erase(input_sequence: Any, position: Any = None, *, node: Any) -> Any:
-    stack, place = _stack(input_sequence, node), known(position)
-    if position is not None and place is None:
-        return Erased(position=None), (stack, position)
-    return Erased(position=-1 if place is None else int(place.reshape(-1)[0])), (stack,)
+    sequence = _held(input_sequence, node)
+    at, computed = _place(position)
+    at = -1 if position is None else at
+    if sequence.parts is None:
+        return Erased(position=at), (sequence, *computed)
+    form, table = sequence.parts, table_of(node.node.outputs[0])
+    return parts.Removed(table=table, axis=form.axis, rank=form.rank, position=at), (*_with_table(sequence, node), *computed)
 
 
 @importer("SequenceLength", since=11)
 def sequence_length(input_sequence: Any, *, node: Any) -> Any:
-    return Length(), (_stack(input_sequence, node),)
+    sequence = _held(input_sequence, node)
+    return Length(), (sequence if sequence.parts is None else _with_table(sequence, node)[1],)
 
 
 @importer("ConcatFromSequence", since=11)
 def concat_from_sequence(input_sequence: Any, *, axis: int, new_axis: int = 0, node: Any) -> Any:
-    return Joined(axis=axis, new_axis=bool(new_axis)), (_stack(input_sequence, node),)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Truth(Plain):
-    """A bool that is known. parameters: value ()."""
-
-    def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
-        return [Var("", np.dtype(bool), (), value=self.parameters["value"])]
-
-    def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
-        return Trace(xs, [p["value"]], p)
-
-
-def _held(input: Any, node: Any) -> Var:
-    if not isinstance(input, Var) or input.dtype == np.dtype(object):
-        raise node.refuse("only an optional that holds a computed tensor is read")
-    return input
-
-
-@importer("Optional", since=15)
-def optional(input: Any = None, *, type: Any = None, node: Any) -> Any:
-    return Same(), (_held(input, node),)
-
-
-@importer("OptionalGetElement", since=15)
-def optional_get_element(input: Any, *, node: Any) -> Any:
-    return Same(), (_held(input, node),)
-
-
-@importer("OptionalHasElement", since=15)
-def optional_has_element(input: Any = None, *, node: Any) -> Any:
-    there = input is not None
-    return Truth(parameters={"value": np.asarray(there)}), (_held(input, node),) if there else ()
+    sequence = _held(input_sequence, node)
+    if sequence.parts is not None:
+        form = sequence.parts
+        if form.axis is None:
+            raise node.refuse("its elements differ in more than one axis")
+        if not new_axis and form.axis == (axis if axis >= 0 or form.rank is None else axis + form.rank):
+            return Same(), (plain(sequence),)
+        (sequence,) = node.before(parts.Stack(axis=form.axis), _with_table(sequence, node), "stack")
+    return Joined(axis=axis, new_axis=bool(new_axis)), (sequence,)
