@@ -9,6 +9,7 @@ import typer
 from .app import AsJson, Html, start_engine
 from .parsing import suffix
 from .printing import print_json
+from .progress import Quiet, stages
 
 __all__ = ["demo"]
 
@@ -17,35 +18,38 @@ def demo(
     sentences: Annotated[list[str] | None, typer.Argument(metavar="[SENTENCE]...", help="English, about a film.")] = None,
     html: Html = None,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Explain sentences with the sentiment model that ships in the package."""
     from ..report.files import Outputs
 
     suffix("--html", html, ".html", ".htm")
-    with Outputs([html] if html is not None else []) as files:
+    with Outputs([html] if html is not None else []) as files, stages(quiet) as progress:
         from .. import demo as demonstration
         from .. import load
         from ..report.view import samples
 
         texts = sentences or list(demonstration.SENTENCES)
-        encoded = [demonstration.encode(text) for text in texts]
+        encoded = demonstration.tokenizer().encode(texts)
+        progress.stage("reading the model")
         explainer = load(demonstration.model(), verify="never")
+        progress.stage("starting TensorFlow")
         start_engine()
+        progress.stage("explaining")
         shown, documents = [], []
-        for text, (words, ids) in zip(texts, encoded, strict=True):
-            explanation = explainer.explain(ids)
-            unknown = ids[0] == demonstration.UNKNOWN
-            marked = [word + "?" if strange else word for word, strange in zip(words, unknown, strict=True)]
-            shown += samples(explanation, tokens=marked, classes=demonstration.CLASSES, titles=[text], unknown=bool(unknown.any()))
+        for i, text in enumerate(encoded):
+            explanation = explainer.explain(encoded[i : i + 1])
+            progress.reached((i + 1) / len(encoded))
+            shown += samples(explanation, classes=demonstration.CLASSES)
             books = shown[-1].books
             documents.append(
                 {
-                    "sentence": text,
+                    "sentence": text.text,
                     "predicted": shown[-1].predicted,
                     "scores": dict(shown[-1].scores),
                     "tokens": [
-                        {"token": word, "known": not strange, "relevance": float(value)}
-                        for word, strange, value in zip(words, unknown, shown[-1].points[0].relevance, strict=True)
+                        {"token": word, "known": k not in text.unknown, "relevance": float(value)}
+                        for k, (word, value) in enumerate(zip(text.pieces, shown[-1].points[0].relevance, strict=True))
                     ],
                     "seed": books.seed,
                     "relevance": sum(books.points.values()),
@@ -56,8 +60,8 @@ def demo(
         if html is not None:
             from ..report.html import page
 
-            text = page(shown, title="onnx-lrp demo: sentiment of sentences about films")
-            files.stage(html, lambda part: part.write_text(text, encoding="utf-8"))
+            document = page(shown, title="onnx-lrp demo: sentiment of sentences about films")
+            files.stage(html, lambda part: part.write_text(document, encoding="utf-8"))
         files.commit()
     if as_json:
         print_json({"sentences": documents})
