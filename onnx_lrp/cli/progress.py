@@ -36,12 +36,12 @@ class Stages:
         if self._task is not None:
             self._bar.remove_task(self._task)
         self._what = what
-        self._task = self._bar.add_task(what, total=None, share="")
+        self._task = self._bar.add_task(what, total=None, share="", left="")
 
     def reached(self, share: float) -> None:
         """How much of the stage is done, 0 to 1."""
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, total=1.0, completed=share, share=f"{share:4.0%}")
+            self._bar.update(self._task, total=1.0, completed=share, share=f"{share:4.0%}", left="left")
 
     def at(self, what: str, share: float | None) -> None:
         """Both at once, as :func:`onnx_lrp.testing.check` tells it; None: nobody knows how far."""
@@ -67,7 +67,7 @@ def stages(quiet: bool = False) -> Iterator[Stages]:
             BarColumn(20),
             TextColumn("{task.fields[share]}"),
             TimeElapsedColumn(),
-            TextColumn("left"),
+            TextColumn("{task.fields[left]}"),
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=console(stream), transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
