@@ -21,11 +21,13 @@ from .export import Export
 from .graph import Graph, Value, load_graph
 from .hidden import Kept, resolve
 from .inputs import prepare_inputs
+from .labels import Labelled
 from .methods import LRP, OPTIONS, Method, attribute, prepare_method
 from .ops.quantize import limits
 from .parity import QUANTIZED, differences, is_quantized, rounding, tolerance
 from .plan import Plan, make_plan
 from .program import Program
+from .progress import Progress, track, watched
 from .registry import is_float
 from .rules import Policy, Rule, make_rule
 from .runtime import Runtime
@@ -138,7 +140,7 @@ def _plan(graph: Graph, choose: Mapping[str, Any]) -> Plan:
 
 def explain(model: Model, inputs: Any, target: Any = None, *, keep: str | Sequence[str] = (), **options: Any) -> Explanation:
     """:func:`load` and :meth:`Explainer.explain` in one call, with the options of both."""
-    chosen = {k: options.pop(k) for k in ("method", *OPTIONS) if k in options}
+    chosen = {k: options.pop(k) for k in ("method", "progress", *OPTIONS) if k in options}
     return load(model, **options).explain(inputs, target, keep=keep, **chosen)
 
 
@@ -223,6 +225,8 @@ class Explainer:
         Returns:
             every graph output by name, in the model's dtypes; of sequences of different lengths padded with zeros.
         """
+        if isinstance(inputs, Labelled):
+            inputs = ragged.plain(inputs, self._plan)
         sequences = ragged.read(inputs, self._plan)
         if sequences is not None:
             parts = [(rows, self.predict(sequences.inputs(rows))) for rows in sequences.groups()]
@@ -236,14 +240,22 @@ class Explainer:
         return self._chunks(feeds, Target("forward"), lambda result, feeds: self._outputs(result, feeds))
 
     def explain(
-        self, inputs: Any, target: Any = None, *, method: str = LRP, keep: str | Sequence[str] = (), **options: Any
+        self,
+        inputs: Any,
+        target: Any = None,
+        *,
+        method: str = LRP,
+        keep: str | Sequence[str] = (),
+        progress: Progress | None = None,
+        **options: Any,
     ) -> Explanation:
         """Explain a batch.
 
         Args:
             inputs: anything ``np.asarray`` takes if the model has one required input, else ``{graph input: array}``; or in place of
-                an array a list of sequences of different lengths, one a sample and without the axis of samples. With
-                ``at=`` behind an op that onnxruntime can't run: ``{cut tensor: array}``.
+                an array a list of sequences of different lengths, one a sample and without the axis of samples. Or texts
+                that :class:`onnx_lrp.text.Tokenizer` encoded, or :class:`onnx_lrp.series.Series`, whose names the explanation
+                keeps. With ``at=`` behind an op that onnxruntime can't run: ``{cut tensor: array}``.
             target: None (each sample's predicted class), a class index, or (B,) indices; for a score at every position
                 also indices of the positions' shape. Or one of :mod:`onnx_lrp.targets`: time steps, a contrast of two classes,
                 all classes at once, the top k, another output, any seed.
@@ -251,6 +263,7 @@ class Explainer:
                 "integrated_gradients" or "occlusion".
             keep: names of tensors or layers whose relevance is kept in ``explanation.hidden``; of a recurrent layer also
                 ``name:h`` and ``name:c``, (T, D, B, H).
+            progress: is called with the share that is done, 0 to 1, now and then where the batch runs in parts.
             options: of the method. ``steps=50``: points on the way that integrated gradients follow. ``baseline=0``: what they
                 start from, and what occlusion puts in; a number, an array for the attribution point, or {point: either}.
                 ``by="step"`` or ``"feature"``: occlude all features of a time step together, or every entry by itself.
@@ -264,6 +277,12 @@ class Explainer:
             RuleError: no such method, or an option it does not take.
             ParityError: the forward pass is not onnxruntime's (see ``verify``).
         """
+        if isinstance(inputs, Labelled):
+            found = self.explain(ragged.plain(inputs, self._plan), target, method=method, keep=keep, progress=progress, **options)
+            return dataclasses.replace(found, labels=inputs.labels)
+        if progress is not None:
+            with watched(progress):
+                return self.explain(inputs, target, method=method, keep=keep, **options)
         sequences = ragged.read(inputs, self._plan)
         if sequences is not None:
             return self._ragged(sequences, target, method=method, keep=keep, **options)
@@ -390,12 +409,22 @@ class Explainer:
         def explained(rows: np.ndarray) -> tuple[np.ndarray, Explanation]:
             return rows, self.explain(given.inputs(rows), ragged.part_of_target(target, rows, count), **options)
 
-        first, *others = given.groups()
-        done = [explained(first)]  # traced and compared with onnxruntime once
         # groups are narrow: side by side they fill the cores. A function of the caller's, or a budget, is for one at a time
         alone = isinstance(target, Seed) or self._max_bytes is not None
+        groups = list(given.groups())
+        done: list[tuple[np.ndarray, Explanation]] = []
         with ThreadPoolExecutor(1 if alone else AT_ONCE) as pool:
-            done += pool.map(explained, others)
+            futures = []
+            try:
+                for k in track(range(len(groups)), [float(given.lengths[rows].sum()) for rows in groups]):
+                    if k == 0:  # traced and compared with onnxruntime once
+                        done.append(explained(groups[0]))
+                        futures = [pool.submit(explained, rows) for rows in groups[1:]]
+                    else:
+                        done.append(futures[k - 1].result())
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
         hidden = {k.key: k.batch_axis(plan) for k in resolve(plan, options["keep"])}
         return ragged.joined(done, given, plan, hidden=hidden, target_axis=self._samples_of_target())
 
@@ -475,7 +504,7 @@ class Explainer:
             return finish(self._run(feeds, target, keep, method, how.segment), feeds)
         done = []
         axes = {n: self._plan.batch_axis(n) for n in feeds}
-        for rows in parts(batch, how.size):
+        for rows in track(parts(batch, how.size)):
             part = {n: _rows(a, axes[n], rows) for n, a in feeds.items()}
             own = target.part(rows, scores_of(self._plan)) if target.arrays else target
             few = None if method is None else method.part(rows, batch, self._plan)

@@ -12,6 +12,7 @@ import numpy as np
 
 from .books import Books, Entry
 from .errors import InputError
+from .labels import Labels, fold
 from .targets import Spec
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Explanation:
         lengths: (B,) steps of each sample, where sequences of different lengths were given: arrays are padded to the longest,
             relevance with zeros. None: all are of one length.
         passed: the same of what ``keep=`` asked for; (1,), of all samples, where a tensor does not tell them apart.
+        labels: names of samples, steps, words and features, where the inputs brought some along.
     """
 
     relevance: Mapping[str, np.ndarray]
@@ -91,6 +93,7 @@ class Explanation:
     arrived: Mapping[str, np.ndarray] = field(default_factory=dict)
     passed: Mapping[str, np.ndarray] = field(default_factory=dict)
     lengths: np.ndarray | None = None
+    labels: Labels | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "relevance", Relevance(self.relevance, self.origins))
@@ -173,6 +176,21 @@ class Explanation:
             return summed[:, None]
         return summed if batch < time else summed.T
 
+    def per_word(self, point: str | None = None) -> list[np.ndarray]:
+        """Relevance by word, (B)(W,): the sum over a word's pieces and over features. ``labels.words`` are the words.
+
+        Args:
+            point: attribution point or the graph input it comes from; may be left out if there is one.
+
+        Raises:
+            InputError: no such point, several classes (:meth:`select` one), or no texts were explained.
+        """
+        if self.several:
+            raise InputError("several classes were explained: select(k) one, then ask for its words")
+        if self.labels is None or not self.labels.words:
+            raise InputError("per_word() needs the words of texts: explain what onnx_lrp.text.Tokenizer encoded")
+        return [fold(row[: words[-1].stop], words) for row, words in zip(self.per_step(point), self.labels.words, strict=True)]
+
     def books(self, sample: int | None = None) -> Books:
         """Where relevance started and everywhere it ended; prints as a table.
 
@@ -207,7 +225,7 @@ class Explanation:
         """Everything as lists and numbers, ready for JSON."""
 
         def plain(value: Any) -> Any:
-            if isinstance(value, Spec):
+            if isinstance(value, Spec | Labels):
                 return value.to_dict()
             if isinstance(value, np.ndarray):
                 return value.astype(np.float64).tolist() if value.dtype.kind == "f" else value.tolist()
@@ -361,4 +379,5 @@ FIELDS = (
     "arrived",
     "passed",
     "lengths",
+    "labels",
 )

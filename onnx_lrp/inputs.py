@@ -12,7 +12,7 @@ from .graph import Value
 from .plan import Plan
 from .registry import is_float
 
-__all__ = ["prepare_inputs"]
+__all__ = ["may_miss", "prepare_inputs"]
 
 
 def prepare_inputs(inputs: Any, plan: Plan, *, sizes: bool = True) -> dict[str, np.ndarray]:
@@ -37,7 +37,7 @@ def prepare_inputs(inputs: Any, plan: Plan, *, sizes: bool = True) -> dict[str, 
     missing = [n for n in names if n not in given]
     if missing:
         raise InputError(f"input {missing[0]!r} is missing; this model takes {', '.join(str(v) for v in values)}")
-    feeds = {v.name: _array(given[v.name], v, missing=_may_miss(v.name, plan)) for v in values}
+    feeds = {v.name: _array(given[v.name], v, missing=may_miss(v.name, plan)) for v in values}
     if sizes:  # else which branches a call takes is still open, and with it what fits what
         _sizes(feeds, plan)
     return feeds
@@ -49,7 +49,7 @@ def _cut(name: str, plan: Plan) -> Value:
     return Value(name, var.dtype, None if var.dims is None else tuple(d.size for d in var.dims))
 
 
-def _may_miss(name: str, plan: Plan) -> bool:
+def may_miss(name: str, plan: Plan) -> bool:
     """Whether NaN stands for a missing entry: something replaces it, or asks for it."""
     return any(node.op in ("Imputer", "IsNaN") for node in plan.graph.readers.get(name, ()))
 

@@ -18,6 +18,7 @@ from ._lazy import tf
 from .errors import InputError, RuleError, UnsupportedModel
 from .plan import Plan
 from .program import Asked, Program
+from .progress import track
 from .seeds import Target, classes, scores_of
 from .seeds import start as make_seed
 
@@ -161,7 +162,7 @@ def _each(program: Program, feeds: Arrays, target: Target, method: Method) -> di
     """Every class by itself, along a leading axis."""
     asked = Asked.of(target)
     index = program.call(("classes", asked), lambda tensors, given: _classes(program, tensors, asked, given), feeds, target.arrays)
-    parts = [attribute(program, feeds, Target("index", row), method) for row in index]
+    parts = [attribute(program, feeds, Target("index", row), method) for row in track(index)]
     stacked = {name: np.stack([part[name] for part in parts]) for name in ("seed", "residual")}
     relevance = {p: np.stack([part["relevance"][p] for part in parts]) for p in program.plan.points}
     return {**parts[0], **stacked, "relevance": relevance, "index": index}
@@ -329,7 +330,7 @@ class _Probe:
         size = sum(a.size for a in self.points.values())
         most = max(2, min(ROWS // max(len(self.scores), 1), ENTRIES // max(size, 1)))
         parts = max(1, math.ceil(count / most)) if self.folds else count
-        for numbers in np.array_split(np.arange(count), parts):
+        for numbers in track(np.array_split(np.arange(count), parts)):
             longest = math.ceil(count / parts)
             padded = np.concatenate([numbers, np.repeat(numbers[-1:], longest - len(numbers))])  # one shape, one program
             found = self._side_by_side(make(padded), longest, gradient) if self.folds else self._alone(make(padded), gradient)
@@ -434,7 +435,7 @@ def _occlusion(probe: _Probe, baseline: Arrays, by: str | None) -> dict[str, np.
     as a difference: f(x) − f(x with a part set to the baseline), spread evenly over the part.
     """
     relevance = {}
-    for point, x in probe.points.items():
+    for point, x in track(probe.points.items()):
         axis = probe.axes[point]
         units = _units(probe, point, by)
         shape = [x.shape[a] for a in units]

@@ -17,13 +17,14 @@ import numpy as np
 from .errors import InputError
 from .explanation import Explanation
 from .inputs import prepare_inputs
+from .labels import Labelled
 from .layer import Elementwise
 from .nested import Step
 from .plan import Plan
 from .recurrence import Recurrent
 from .targets import Seed, Spec
 
-__all__ = ["Ragged", "check", "joined", "part_of_target", "read", "together"]
+__all__ = ["Ragged", "check", "joined", "part_of_target", "plain", "read", "together"]
 
 BY_STEP = ("Cast", "Embedding", "Identity", "Squeeze", "Transpose", "Unsqueeze")  # titles of layers that mix no steps
 LARGE = 2**24  # bytes
@@ -86,6 +87,37 @@ class Ragged:
 
 def _padded(part: np.ndarray, axis: int, length: int) -> np.ndarray:
     return np.pad(part, [(0, length - part.shape[axis] if a == axis else 0) for a in range(part.ndim)])
+
+
+def plain(inputs: Labelled, plan: Plan) -> dict[str, Any]:
+    """The arrays of inputs that bring their names along: one where all samples have one shape, else a list of sequences.
+
+    Raises:
+        InputError: the model takes something else.
+    """
+    values = plan.graph.inputs
+    feeds = inputs.feeds(values)
+    whole = len(feeds) == len(values)  # else lengths are left to us, of lists alone
+    found: dict[str, Any] = {}
+    for name, given in feeds.items():
+        axis, rank = plan.batch_axis(name), plan.vars[name].rank
+        rows = given if rank is None else [_of_rank(row, rank - (axis is not None), name) for row in given]
+        if axis is None and len(rows) == 1:
+            found[name] = rows[0]
+        elif axis is not None and whole and len({row.shape for row in rows}) == 1:
+            found[name] = np.stack(rows, axis)
+        else:
+            found[name] = list(rows)
+    return found
+
+
+def _of_rank(row: np.ndarray, rank: int, name: str) -> np.ndarray:
+    """A sample; of a table with one column or one row a vector, where the model takes vectors."""
+    if row.ndim == 2 and rank == 1 and 1 in row.shape:
+        return row.reshape(-1)
+    if row.ndim != rank:
+        raise InputError(f"input {name!r}: a sample of shape {row.shape}, expected {rank} axes; pass .npy or .npz")
+    return row
 
 
 def read(inputs: Any, plan: Plan) -> Ragged | None:
@@ -240,6 +272,7 @@ def check(inputs: Any, plan: Plan) -> None:
     Raises:
         InputError: see :func:`~onnx_lrp.inputs.prepare_inputs`.
     """
+    inputs = plain(inputs, plan) if isinstance(inputs, Labelled) else inputs
     given = read(inputs, plan)
     for part in [inputs] if given is None else map(given.inputs, given.groups()):
         prepare_inputs(part, plan)

@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import InputError, MissingExtra
+from .labels import Labels
 from .table import columns, order
 from .targets import Spec
 
@@ -72,6 +73,10 @@ def _known(schema: Any) -> None:
         raise InputError(f"saved with schema {schema}, this version reads {SCHEMA}")
 
 
+def _labels(raw: Mapping[str, Any]) -> Labels | None:
+    return None if raw.get("labels") is None else Labels.from_dict(raw["labels"])
+
+
 def _axes(raw: Mapping[str, Any]) -> dict[str, Any]:
     return {k: tuple(v) for k, v in raw.items()}
 
@@ -112,6 +117,7 @@ def _read_json(raw: dict[str, Any]) -> dict[str, Any]:
         "arrived": {k: np.asarray(v) for k, v in raw.get("arrived", {}).items()},
         "passed": {k: np.asarray(v) for k, v in raw.get("passed", {}).items()},
         "lengths": None if raw.get("lengths") is None else np.asarray(raw["lengths"]),
+        "labels": _labels(raw),
     }
 
 
@@ -142,6 +148,7 @@ def _write_npz(explanation: Explanation, stream: IO[bytes], *, relevance: bool =
         "origins": explanation.origins,
         "explained": explanation.explained,
         "settings": explanation.settings,
+        "labels": None if explanation.labels is None else explanation.labels.to_dict(),
     }
     np.savez_compressed(stream, meta=np.asarray(json.dumps(meta)), **arrays)
 
@@ -172,6 +179,7 @@ def _read_npz(stream: IO[bytes], relevance: Callable[..., Any] | None = None) ->
             "arrived": parts.get("arrived", {}),
             "passed": parts.get("passed", {}),
             "lengths": archive["lengths"] if "lengths" in archive.files else None,
+            "labels": _labels(meta),
         }
         return fields if relevance is None else fields | {"relevance": relevance(fields, meta["shapes"])}
 

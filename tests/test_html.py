@@ -163,7 +163,7 @@ def test_the_strongest_features_are_shown_in_their_order():
     matrix = np.array([[0.0, 5, 1, 0, -7]])
     [grid] = figures([point(matrix)], Room(features=2))
     assert grid.head == ("1", "4")
-    [named] = figures([point(matrix, feature_names=("a", "b", "c", "d", "<e>"))], Room(features=2))
+    [named] = figures([point(matrix, columns=("a", "b", "c", "d", "<e>"))], Room(features=2))
     assert named.head == ("b", "<e>")
 
 

@@ -7,9 +7,12 @@ import re
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from onnx_lrp import Explanation, InputError, Summary
+from onnx_lrp.labels import Labels
 from onnx_lrp.report import terminal, view
 from onnx_lrp.report.html import to_html
 
@@ -120,8 +123,8 @@ def test_a_negative_seed_is_said(monkeypatch):
 def test_no_line_is_too_wide(columns, steps, color, monkeypatch):
     books = explanation(steps, 3, layer="/model/a/very/long/name/of/a/layer/" * 3)
     tokens = [["Donaudampfschifffahrt" * 6, *(["映画は面白くない🎬", "a", "word"] * steps)][:steps]] * 2
-    for given in (None, tokens):
-        text = printed(view.samples(books, tokens=given), monkeypatch, columns=columns, color=color)
+    for named in (None, tokens):
+        text = printed(view.samples(books, tokens=named), monkeypatch, columns=columns, color=color)
         assert ("\x1b[" in text) == color
         assert max(cell_len(line) for line in re.sub(r"\x1b\[[0-9;]*m", "", text).split("\n")) <= columns
 
@@ -175,3 +178,116 @@ def test_a_name_is_cut_in_its_middle():
         first, last = cut.split("…")
         assert text.startswith(first)
         assert text.endswith(last)
+
+
+# series with names, and text in all its scripts
+
+
+def series(length: int, width: int, *, scale: float = 1.0, **labels: object) -> Explanation:
+    """Named features "p0 [bar]" … over named steps."""
+    found = explanation(length, width, 1)
+    object.__setattr__(found, "relevance", {"x": found.relevance["x"] * scale})
+    named = {"features": tuple(f"p{k}" for k in range(width)), "units": ("bar",) * width, **labels}
+    object.__setattr__(found, "labels", Labels(**named))
+    return found
+
+
+def courses(text: str) -> dict[str, list[str]]:
+    """{feature: its lines} of the table of courses."""
+    lines = text[text.index("feature ") :].split("\n\n")[0].splitlines()[1:]
+    found: dict[str, list[str]] = {}
+    for line in lines:
+        if not line.startswith((" ", "the ")):
+            name = re.split(r" {2,}|(?= [+-] )", line)[0]
+            found[name] = []
+        if not line.startswith("the "):
+            found[name].append(line)
+    return found
+
+
+@given(
+    values=st.lists(st.lists(st.floats(-9, 9), min_size=2, max_size=2), min_size=2, max_size=40),
+    scale=st.sampled_from([1e-30, 1.0, 1e30]),
+)
+def test_courses_have_the_sums_and_the_signs(values, scale):
+    """Every feature's line ends with its sum; a row of + or - stands where some step moves a sixteenth of the largest that way."""
+    matrix = np.asarray(values) * scale
+    found = series(len(matrix), 2)
+    object.__setattr__(found, "relevance", {"x": matrix[None]})
+    with pytest.MonkeyPatch.context() as patch:
+        text = printed(view.samples(found), patch)
+    rows = courses(text)
+    assert list(rows) == ["p0 [bar]", "p1 [bar]", "all 2"]
+    lines = [*matrix.T, matrix.sum(1)]
+    largest = max(np.abs(line).max() for line in lines) or 1.0
+    for line, printed_rows in zip(lines, rows.values(), strict=True):
+        assert printed_rows[0].split()[-1] == view.number(float(line.sum()))
+        for sign, part in (("+", line), ("-", -line)):
+            shown = any(re.search(rf" \{sign} ", row[:12] + " ") for row in printed_rows)
+            assert shown == bool((part / largest > 1 / 16).any())
+    assert max(cell_len(line) for line in text.split("\n")) <= 80
+
+
+def test_the_strongest_features_are_shown(monkeypatch):
+    found = series(30, 20)
+    text = printed(view.samples(found), monkeypatch)
+    assert "the 12 strongest of 20 features" in text
+    weakest = np.abs(found.relevance["x"][0]).sum(0).argsort()[:8]
+    assert not {f"p{k} [bar]" for k in weakest} & set(courses(text))
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+@pytest.mark.parametrize("steps", [1, 2, 300])
+def test_long_names_of_series_fit(columns, steps, monkeypatch):
+    names = ("ü" * 10_000, "日本" * 50, "a")
+    times = tuple("2024-01-01 00:00:00" * 20 for _ in range(steps))
+    found = series(steps, 3, features=names, units=("", "bar", "°C"), steps=(times,), time="t" * 99, samples=("s" * 999,))
+    for color in (False, True):
+        text = printed(view.samples(found), monkeypatch, columns=columns, color=color)
+        assert max(cell_len(line) for line in re.sub(r"\x1b\[[0-9;]*m", "", text).split("\n")) <= columns
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-30, 1e30])
+def test_extremes_are_shown(scale, monkeypatch):
+    for found in (series(5, 3, scale=scale), explanation(5, 3, 1)):
+        text = printed(view.samples(found), monkeypatch)
+        assert "nan" not in text
+        assert "inf" not in text
+    words = printed(view.samples(series(3, 2, scale=scale), tokens=list("abc")), monkeypatch)
+    assert all(f"{token} {'0' if not scale else ''}" in words for token in "abc")
+    one = explanation(1, 0, 1)
+    object.__setattr__(one, "outputs", {"y": np.ones((1, 1))})  # of one class there is no score to compare
+    assert "only " in printed(view.samples(one, tokens=["only"]), monkeypatch)
+
+
+def test_words_of_every_script_stay_beside_their_numbers(monkeypatch):
+    tokens = ["سيئ", "פרק", "日本", "👩‍🚀", "<script>alert(1)</script>", "", " ", "x" * 10_000]
+    books = explanation(steps=len(tokens), features=0, samples=1)
+    text = printed(view.samples(books, tokens=tokens), monkeypatch)
+    for token, value in zip(tokens, books.per_step()[0], strict=True):
+        mark = "\u200e" if token in tokens[:2] else ""  # else a number would change sides
+        shown = token.strip() or "␣"
+        if len(token) < 100:
+            assert f"{shown}{mark} {view.number(float(value))}" in text
+    assert "x…" in text
+    page = to_html(books, tokens=tokens)
+    assert "x" * 10_000 in page
+    assert "<script>" not in page
+
+
+def test_embeddings_have_no_courses(monkeypatch):
+    """What single units of an embedding do means nothing."""
+    books = explanation(samples=1)
+    object.__setattr__(books, "origins", {"x": ("ids",)})
+    object.__setattr__(books, "inputs", {"ids": np.zeros((1, 5), int)})
+    assert "course" not in printed(view.samples(books), monkeypatch)
+    assert "course" in printed(view.samples(explanation(samples=1)), monkeypatch)
+
+
+def test_features_of_a_row_have_names(monkeypatch):
+    books = explanation(steps=2, features=0, samples=1)
+    object.__setattr__(books, "axes", {"x": (0, None)})
+    object.__setattr__(books, "labels", Labels(features=("age", "pressure"), units=("a", "bar")))
+    [sample] = view.samples(books)
+    assert sample.points[0].labels == ("age [a]", "pressure [bar]")
+    assert "pressure [bar]" in printed([sample], monkeypatch)

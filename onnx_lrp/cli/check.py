@@ -10,6 +10,7 @@ import typer
 from .app import AsJson, CheckFailed, ModelArgument, Precision, Usage, start_engine
 from .parsing import axes, suffix
 from .printing import print_json
+from .progress import Quiet, stages
 
 __all__ = ["check"]
 
@@ -30,6 +31,7 @@ def check(
     ] = None,
     replay: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Ask these inputs alone.")] = None,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Search a model's inputs for a breach of parity with onnxruntime, of conservation, or of another law."""
     suffix("--replay", replay, ".npz")
@@ -40,7 +42,7 @@ def check(
     from ..testing import check as search
     from ..testing import replay_command
 
-    given = None if replay is None else read_inputs(str(replay), stdin=None, series=lambda table: table)
+    given = None if replay is None else read_inputs(str(replay), stdin=None)
     options: dict[str, Any] = {
         "precision": precision.value,
         "epsilon": epsilon,
@@ -48,15 +50,19 @@ def check(
         "at": at or None,
         "output": output,
     }
-    start_engine()
-    report = search(
-        model,
-        max_examples=max_examples,
-        seed=seed,
-        replay=given,
-        **options,
-        batch_axis=axes(batch_axis),
-    )
+    with stages(quiet) as progress:
+        progress.stage("starting TensorFlow")
+        start_engine()
+        progress.stage("reading the model")
+        report = search(
+            model,
+            max_examples=max_examples,
+            seed=seed,
+            replay=given,
+            progress=progress.at,
+            **options,
+            batch_axis=axes(batch_axis),
+        )
     broken = {v.law: v.breach for v in report.verdicts if v.breach is not None}
     files = {law: replay or Path(f"{Path(model).stem}.breach-{law}.npz") for law in broken}
     replays = {law: replay_command(model, file, **options, batch_axis=batch_axis) for law, file in files.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .app import AsJson, Colors, Html, Jit, ModelArgument, Precision, Scheme, Usage, Verify, start_engine
-from .parsing import axes, distinct, series, suffix
+from .parsing import axes, distinct, suffix
 from .parsing import target as target_of
 from .printing import print_json
+from .progress import Quiet, stages
+from .texts import TextFile, TextOption, Texts, TokenizerFile, Vocabulary, options_of, texts_of, tokenizer_of, tokens_of
 
 if TYPE_CHECKING:
     from ..explainer import Explainer
@@ -27,11 +30,28 @@ SAMPLES = 5  # printed of a batch
 def explain(
     model: ModelArgument,
     inputs: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            metavar="INPUTS", help=".npz (by input name), .npy, .json, .csv (one series), .parquet, or - for JSON on stdin."
+            metavar="[INPUTS]", help=".npz (by input name), .npy, .json, .csv or .parquet (series), or - for JSON on stdin."
         ),
-    ],
+    ] = None,
+    text: Texts = None,
+    text_file: TextFile = None,
+    tokenizer: TokenizerFile = None,
+    vocab: Vocabulary = None,
+    text_option: TextOption = None,
+    remember: Annotated[
+        bool, typer.Option("--remember", help="Keep how ids are made of texts in MODEL's .tokens.json, which is read from then on.")
+    ] = False,
+    time: Annotated[
+        str | None, typer.Option("--time", metavar="COLUMN", help="Of .csv and .parquet: names of the time steps.")
+    ] = None,
+    features: Annotated[
+        str | None, typer.Option(metavar="A,B,C", help="Columns to read, in this order. Default: all but --time and --id.")
+    ] = None,
+    id: Annotated[
+        str | None, typer.Option("--id", metavar="COLUMN", help="Tells several series in one file apart; of any length.")
+    ] = None,
     target: Annotated[
         str | None,
         typer.Option(
@@ -47,7 +67,12 @@ def explain(
     baseline: Annotated[
         float | None, typer.Option(help="Of integrated_gradients and occlusion: what stands for nothing there. Default: 0.")
     ] = None,
-    by: Annotated[str | None, typer.Option(help="Of occlusion: step or feature. Default: step where there is time.")] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Of texts: word or piece (of words). Of occlusion: step or feature. Default: word; step where there is time."
+        ),
+    ] = None,
     rule: Annotated[
         str, typer.Option(help="Of layers with weights: epsilon, gamma, alpha-beta, zplus, flat, wsquare, zbox.")
     ] = "epsilon",
@@ -86,8 +111,9 @@ def explain(
     ] = None,
     colors: Scheme = Colors.blue_white_red,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Explain a model's decisions on INPUTS."""
+    """Explain a model's decisions on INPUTS, or on texts."""
     from ..methods import LRP, METHODS, prepare_method
     from ..report.files import Outputs
     from ..saved import SUFFIXES, need_pyarrow
@@ -96,9 +122,13 @@ def explain(
     suffix("--html", html, ".html", ".htm")
     if save is not None and save.suffix == ".parquet":
         need_pyarrow()
-    distinct({"MODEL": model, "INPUTS": inputs, "--tokens": tokens, "--save": save, "--html": html})
+    distinct({"MODEL": model, "INPUTS": inputs, "--text-file": text_file, "--tokens": tokens, "--save": save, "--html": html})
+    columns = {"time": time, "id": id, "features": None if features is None else features.split(",")}
+    made = options_of(tokenizer, vocab, text_option)
+    _refuse(inputs, bool(text or text_file), {"--tokenizer, --vocab or --text-option": made, "--remember": remember}, columns)
+    fold, occluded = _by(by, bool(text or text_file))
     wanted = target_of(target)
-    given = {"steps": steps, "baseline": baseline, "by": by}
+    given = {"steps": steps, "baseline": baseline, "by": occluded}
     options: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
     others = [name.strip() for name in compare.split(",")] if compare is not None else []
     if others and html is None:
@@ -110,12 +140,19 @@ def explain(
     options = {k: v for k, v in options.items() if k not in taken}
     for name, own in {method: options, **theirs}.items():
         prepare_method(name, own)  # refuses what does not exist before the model is read
-    with Outputs([p for p in (save, html) if p is not None]) as files:
+    from ..text import beside
+
+    kept = beside(model) if remember else None
+    with Outputs([p for p in (save, html, kept) if p is not None]) as files, stages(quiet) as progress:
         from .. import compare as side_by_side
         from .. import load
+        from ..inputs import may_miss
         from ..ragged import check
         from ..report.read import read_inputs, read_tokens
 
+        progress.stage("reading the model")
+        coder = tokenizer_of(model, made) if text or text_file else None
+        encoded = None if coder is None else tokens_of(coder, texts_of(text, text_file), text_file)
         explainer = load(
             model,
             rule=rule,
@@ -131,42 +168,107 @@ def explain(
             jit=jit.value,
             verify=verify.value,
         )
-        data = read_inputs(inputs, stdin=sys.stdin, series=lambda table: series(explainer, table))
+        if encoded is None:
+            assert inputs is not None
+            missing = any(may_miss(v.name, explainer._plan) for v in explainer.inputs)
+            data = read_inputs(inputs, stdin=sys.stdin, **columns, missing=missing)
+        else:
+            data = encoded
         names = read_tokens(tokens) if tokens is not None else None
         check(data, explainer._plan)  # refuses bad input before TensorFlow is waited for
+        progress.stage("starting TensorFlow")
         start_engine()
+        progress.stage("explaining")
         summary = explainer.summary() if html is not None else None
         more = _branching(explainer, summary, keep or []) if summary is not None and method == LRP else []
-        whole = explainer.explain(data, wanted, method=method, keep=[*(keep or []), *more], **options)
+        whole = explainer.explain(data, wanted, method=method, keep=[*(keep or []), *more], progress=progress.reached, **options)
         explanation = _without(whole, more)
+        beside_it = {name: explainer.explain(data, wanted, method=name, **own) for name, own in theirs.items()}
+        progress.stage("writing")
 
-        from ..report.view import passed, samples
+        from ..report.view import passed, samples, visible
 
         count = explanation.seed.shape[-1]
-        shown = samples(explanation, tokens=names, limit=SAMPLES)
+        displayed = explanation if fold else _in_pieces(explanation)
+        shown = samples(displayed, tokens=names, limit=SAMPLES)
         if save is not None:
             files.stage(save, explanation.save)
         if html is not None:
             from ..report.html import to_html
 
-            beside = {name: explainer.explain(data, wanted, method=name, **own) for name, own in theirs.items()}
+            compared = {n.replace("_", " "): e if fold else _in_pieces(e) for n, e in {method: whole, **beside_it}.items()}
             page = to_html(
-                side_by_side({n.replace("_", " "): e for n, e in {method: whole, **beside}.items()}) if beside else whole,
+                side_by_side(compared) if beside_it else compared[method.replace("_", " ")],
                 tokens=names,
                 title=Path(model).name,
                 summary=summary,
                 scheme=colors.value,
             )
             files.stage(html, lambda part: part.write_text(page, encoding="utf-8"))
+        if kept is not None and coder is not None:
+            files.stage(kept, lambda part: coder.options.write(part, folder=kept.parent))
         files.commit()
     if as_json:
-        print_json(explanation.to_dict() | ({} if names is None else {"tokens": names}))
+        words = _words(explanation) if encoded is not None and fold else {}
+        print_json(explanation.to_dict() | words | ({} if names is None else {"tokens": names}))
         return
     from ..report.terminal import describe_passed, show
 
     show(shown, left_out=max(count - SAMPLES, 0))
     if explanation.passed:
         describe_passed(passed(explanation, limit=SAMPLES))
+    if kept is not None:
+        print(f"{visible(str(kept))} keeps how ids are made of texts: --text needs no other option from now on")
+
+
+def _refuse(inputs: str | None, texts: bool, of_texts: Mapping[str, Any], columns: Mapping[str, Any]) -> None:
+    """Options that have nothing to do with what is explained.
+
+    Raises:
+        Usage: there are such, or there is nothing to explain.
+    """
+    if (inputs is None) == (not texts):
+        raise Usage(
+            "explain needs INPUTS, --text or --text-file"
+            if inputs is None
+            else f"INPUTS ({inputs}) or texts (--text, --text-file)?"
+        )
+    for name, value in of_texts.items():
+        if value and not texts:
+            raise Usage(f"{name}: of texts, which --text or --text-file give")
+    from ..report.read import TABLES
+
+    asked = [f"--{name}" for name, value in columns.items() if value is not None]
+    if asked and (inputs is None or Path(inputs).suffix.lower() not in TABLES):
+        raise Usage(f"{asked[0]}: names a column of {' or '.join(TABLES)}, not of {inputs or 'texts'}")
+
+
+def _by(given: list[str] | None, texts: bool) -> tuple[bool, str | None]:
+    """(whether pieces are folded to words, what occlusion takes away)."""
+    of_texts = [b for b in given or () if b in ("word", "piece")]
+    others = [b for b in given or () if b not in ("word", "piece")]
+    if len(of_texts) > 1 or len(others) > 1:
+        raise Usage(f"--by {' --by '.join(given or ())}: word or piece, and step or feature for occlusion")
+    if of_texts and not texts:
+        raise Usage(f"--by {of_texts[0]}: of texts, which --text or --text-file give")
+    return of_texts != ["piece"], others[0] if others else None
+
+
+def _in_pieces(explanation: Explanation) -> Explanation:
+    """Without its words: reports then show pieces."""
+    labels = explanation.labels
+    return explanation if labels is None else replace(explanation, labels=replace(labels, words=()))
+
+
+def _words(explanation: Explanation) -> dict[str, Any]:
+    """{"per_word": of each sample, and of several classes of each class first, [word, relevance] for every word}."""
+    if len(explanation.relevance) != 1:
+        return {}
+    if explanation.several:
+        return {"per_word": [_words(explanation.select(k))["per_word"] for k in range(len(explanation.seed))]}
+    assert explanation.labels is not None
+    rows = zip(explanation.labels.words, explanation.per_word(), strict=True)
+    return {"per_word": [[[w.text, float(r)] for w, r in zip(words, row, strict=True)] for words, row in rows]}
 
 
 def _branching(explainer: Explainer, summary: Summary, keep: list[str]) -> list[str]:

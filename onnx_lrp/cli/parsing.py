@@ -5,17 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..errors import InputError
 from .app import Usage
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    from ..explainer import Explainer
-
-__all__ = ["axes", "distinct", "series", "suffix", "target"]
+__all__ = ["axes", "distinct", "suffix", "target"]
 
 
 def suffix(option: str, path: Path | None, *known: str) -> None:
@@ -69,21 +63,3 @@ def axes(texts: Sequence[str] | None) -> int | dict[str, int] | None:
         return {name: int(axis) for name, axis in pairs}
     except ValueError as error:
         raise Usage(f"--batch-axis {' '.join(texts)}: expected an axis, or name=axis for each input") from error
-
-
-def series(explainer: Explainer, table: np.ndarray) -> np.ndarray:
-    """The model's input of one series (T, I): with a batch axis of 1, without a feature axis where the model has none."""
-    import numpy as np
-
-    if len(explainer.inputs) != 1:
-        raise InputError(f"a table holds one input, this model takes {', '.join(str(v) for v in explainer.inputs)}; pass .npz")
-    value = explainer.inputs[0]
-    if value.shape is None:
-        return table
-    batch = explainer._plan.batch_axis(value.name)
-    rank = len(value.shape) - (batch is not None)
-    if rank == 1 and 1 in table.shape:
-        table = table.reshape(-1)
-    elif rank != 2:
-        raise InputError(f"a table of shape {table.shape} is no single sample of {value}; pass .npy or .npz")
-    return table if batch is None else np.expand_dims(table, batch)

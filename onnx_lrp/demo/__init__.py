@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import functools
-import re
+import json
 from importlib import resources
 
 import numpy as np
 
-from ..errors import InputError, ModelError
+from ..errors import ModelError
+from ..text import TextOptions, Tokenizer
 
-__all__ = ["CLASSES", "SENTENCES", "UNKNOWN", "encode", "model", "tokenize", "vocabulary"]
+__all__ = ["CLASSES", "SENTENCES", "encode", "model", "tokenize", "tokenizer", "vocabulary"]
 
 CLASSES = ("negative", "positive")
-UNKNOWN = 1
 SENTENCES = (
     "neither funny nor suspenseful nor particularly well-drawn .",
     "a warm , funny and beautifully acted film .",
     "the plot is thin , but the two leads are wonderful .",
 )
-TOKEN = re.compile(r"[^\W_]+?(?=n't\b)|n't\b|'(?:s|m|d|re|ve|ll)\b|[^\W_]+|\.\.\.|[.,;:!?()]")
 
 
 def _read(name: str) -> bytes:
@@ -40,23 +39,29 @@ def vocabulary() -> dict[str, int]:
     return {token: i for i, token in enumerate(_read("vocabulary.txt").decode("utf-8").splitlines())}
 
 
+@functools.cache
+def tokenizer() -> Tokenizer:
+    """As ``sentiment.tokens.json`` beside the model says."""
+    return Tokenizer(TextOptions(**json.loads(_read("sentiment.tokens.json"))), vocabulary=vocabulary())
+
+
 def tokenize(text: str) -> list[str]:
-    """All matches of TOKEN in the lower-cased text, with ’ read as '; the rest is dropped.
+    """All words of the lower-cased text, with ’ read as '; the rest is dropped.
 
     >>> tokenize("It isn't well-drawn ...")
     ['it', 'is', "n't", 'well', 'drawn', '...']
+
+    Raises:
+        InputError: no word in it.
     """
-    return TOKEN.findall(text.lower().replace("’", "'"))
+    return tokenizer().encode(text).pieces[0]
 
 
 def encode(text: str) -> tuple[list[str], np.ndarray]:
     """(tokens, ids (1, T)) of a sentence.
 
     Raises:
-        InputError: no token in it.
+        InputError: no word in it.
     """
-    tokens = tokenize(text)
-    if not tokens:
-        raise InputError(f"no word in the sentence {text!r}")
-    ids = vocabulary()
-    return tokens, np.array([[ids.get(token, UNKNOWN) for token in tokens]], np.int64)
+    [found] = tokenizer().encode(text)
+    return list(found.pieces), found.ids[None]

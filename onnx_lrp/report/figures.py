@@ -129,7 +129,7 @@ def figures(points: Sequence[Point], room: Room, *, shared: bool = True) -> Sequ
     """
     first = points[0]
     largest = max(_largest(p.relevance) for p in points)
-    if first.unit == "word" or (first.embedded and first.unit == "step"):
+    if first.is_text or (first.embedded and first.unit == "step"):
         return [_words(p, room, largest if shared else _largest(p.relevance)) for p in points]
     if first.unit in ("step", "index") and (first.features is not None or first.unit == "step"):
         return _grids(points, room, shared=shared, turned=first.unit == "step")
@@ -234,7 +234,7 @@ def _grid(
     terse: bool,
     notes: tuple[str, ...],
 ) -> Grid:
-    names = point.feature_names
+    names = point.columns
     features = tuple(names[k] if names is not None and k < len(names) else str(k) for k in keep)
     if point.features is None:
         features = (names[0] if names else "",)

@@ -56,7 +56,7 @@ def plot(
     name = explanation._point(point)
     shown = one(explanation, sample, tokens=tokens)
     found = shown.points[list(explanation.relevance).index(name)]
-    if tokens is not None and found.unit != "word":
+    if tokens is not None and not found.is_text:
         raise InputError(f"the tokens don't fit {found.name}, which has {len(found.labels)} rows")
     if (kind or _default(explanation, name, found)) == "bar":
         return _bars(found, shown, ax)
@@ -112,7 +112,7 @@ def _waterfall_of(explanation: Explanation, sample: int | None, layers: bool, ax
 
 def _default(explanation: Explanation, name: str, found: Point) -> str:
     """Bars for words and for what is one number a row; behind ids too, as an embedding's features have no meaning of their own."""
-    return "bar" if found.features is None or found.unit == "word" or behind_ids(explanation, name) else "heatmap"
+    return "bar" if found.features is None or found.is_text or behind_ids(explanation, name) else "heatmap"
 
 
 def _grid(explanation: Explanation, name: str, b: int, found: Point) -> np.ndarray | None:
@@ -126,7 +126,7 @@ def _grid(explanation: Explanation, name: str, b: int, found: Point) -> np.ndarr
 
 
 def _bars(found: Point, shown: Sample, ax: Axes | None) -> Axes:
-    count, lying = len(found.labels), found.unit == "word"
+    count, lying = len(found.labels), found.is_text
     values = _finite(found.relevance)
     colors = [RAISES[0] if v > 0 else LOWERS[0] for v in values]
     axes = _axes(ax, height=1.3 + 0.26 * count if lying else 3.4)
@@ -165,7 +165,7 @@ def _heatmap(found: Point, shown: Sample, grid: np.ndarray | None, ax: Axes | No
     _counted(axes.yaxis)
     across, down = (found.unit, "feature") if grid is None else ("column", "row")
     axes.set(xlabel=across, ylabel=down)
-    if found.unit == "word":
+    if found.is_text:
         _words(axes.xaxis, found.labels, axes.bbox.width, rotation=45, ha="right", rotation_mode="anchor")
     bar = axes.figure.colorbar(image, ax=axes)
     bar.set_label(_meaning(shown.signs, axes, axes.bbox.height), **PLAIN)

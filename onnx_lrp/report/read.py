@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import importlib
 import json
 import zipfile
 from collections.abc import Callable
@@ -13,18 +11,17 @@ from typing import IO, Any
 import numpy as np
 
 from ..errors import InputError, MissingExtra
+from ..series import read_series
 
-__all__ = ["SUFFIXES", "read_inputs", "read_tokens"]
-
-Shaped = Callable[[np.ndarray], Any]
+__all__ = ["SUFFIXES", "TABLES", "read_inputs", "read_texts", "read_tokens"]
 
 
-def read_inputs(name: str, *, stdin: IO[str] | None, series: Shaped) -> Any:
-    """An array, or arrays by graph input name.
+def read_inputs(name: str, *, stdin: IO[str] | None, **columns: Any) -> Any:
+    """An array, arrays by graph input name, or the :class:`Series` of a table.
 
     Args:
         name: a path, or "-" for JSON on ``stdin``.
-        series: makes the model's input of a table (T, I).
+        columns: of a table, see :func:`read_series`.
 
     Raises:
         InputError: missing, of no known suffix, or damaged.
@@ -44,11 +41,28 @@ def read_inputs(name: str, *, stdin: IO[str] | None, series: Shaped) -> Any:
     if not path.is_file():
         raise InputError(f"{name}: {'is a folder' if path.is_dir() else 'no such file'}")
     try:
-        return reader(path, series)
+        return reader(path, **columns) if path.suffix.lower() in TABLES else reader(path)
     except (InputError, MissingExtra):
         raise
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{name}: can't be read as {path.suffix}: {error}") from error
+
+
+def read_texts(path: str, *, stdin: IO[str] | None) -> list[str]:
+    """Texts, one a line; "-" is stdin.
+
+    Raises:
+        InputError: it can't be read, there is no line, or one has no text in it.
+    """
+    try:
+        text = (stdin.read() if stdin is not None else "") if path == "-" else Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: texts can't be read: {error}") from error
+    lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+    for n, line in enumerate(lines, 1):
+        if not line.strip():
+            raise InputError(f"{path}, line {n}: no text; every line is one")
+    return lines
 
 
 def read_tokens(path: Path) -> list[str] | list[list[str]]:
@@ -88,60 +102,17 @@ def _array(value: Any) -> Any:
         return value
 
 
-def _npz(path: Path, series: Shaped) -> Any:
+def _npz(path: Path) -> Any:
     with np.load(path, allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
     return arrays["arr_0"] if list(arrays) == ["arr_0"] else arrays
 
 
-def _csv(path: Path, series: Shaped) -> Any:
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        rows = [(n, row) for n, row in enumerate(csv.reader(stream), 1) if row]
-    if rows and all(_float(cell) is None for cell in rows[0][1]):  # a header
-        rows = rows[1:]
-    if not rows:
-        raise InputError(f"{path}: no rows of numbers")
-    width = len(rows[0][1])
-    values = []
-    for n, row in rows:
-        if len(row) != width:
-            raise InputError(f"{path}, line {n}: {len(row)} columns, expected {width}")
-        numbers = [_float(cell) for cell in row]
-        if None in numbers:
-            raise InputError(f"{path}, line {n}: {row[numbers.index(None)]!r} is no number")
-        values.append(numbers)
-    return series(np.array(values, np.float64))
-
-
-def _float(cell: str) -> float | None:
-    try:
-        return float(cell)
-    except ValueError:
-        return None
-
-
-def _parquet(path: Path, series: Shaped) -> Any:
-    try:
-        arrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
-    except ImportError as error:
-        raise MissingExtra("pyarrow", extra="data", purpose="reading .parquet") from error
-    try:
-        table = parquet.read_table(path)
-        columns = [np.asarray(column.to_numpy()) for column in table.columns]
-    except arrow.ArrowException as error:
-        raise InputError(f"{path}: can't be read as .parquet: {error}") from error
-    for name, column in zip(table.column_names, columns, strict=True):
-        if column.dtype.kind not in "fiub":
-            raise InputError(f"{path}: column {name!r} holds {column.dtype}, not numbers")
-    if not columns or not len(columns[0]):
-        raise InputError(f"{path}: no rows of numbers")
-    return series(np.stack(columns, 1))
-
-
-SUFFIXES: dict[str, Callable[[Path, Shaped], Any]] = {
+SUFFIXES: dict[str, Callable[..., Any]] = {
     ".npz": _npz,
-    ".npy": lambda path, series: np.load(path, allow_pickle=False),
-    ".json": lambda path, series: _json(path.read_text(encoding="utf-8-sig"), str(path)),
-    ".csv": _csv,
-    ".parquet": _parquet,
+    ".npy": lambda path: np.load(path, allow_pickle=False),
+    ".json": lambda path: _json(path.read_text(encoding="utf-8-sig"), str(path)),
+    ".csv": read_series,
+    ".parquet": read_series,
 }
+TABLES = tuple(suffix for suffix, reader in SUFFIXES.items() if reader is read_series)

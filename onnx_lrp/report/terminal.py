@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING
 
@@ -26,7 +27,11 @@ __all__ = ["console", "describe_passed", "render", "show"]
 RAISES, LOWERS = ((251, 220, 208), (200, 55, 40)), ((212, 226, 250), (40, 85, 190))  # weak, strong
 BARS = " ▏▎▍▌▋▊▉█"
 MOST_CUTS = 20
+BAR = 20  # cells of the longest bar
 SPARKS = "▁▂▃▄▅▆▇█"
+LEAST = 1 / 16  # share of the largest below which a course shows nothing
+LEFT_TO_RIGHT = "\u200e"  # invisible; keeps a number on the right of a word that is written from right to left
+FEATURES = 12  # of more, the strongest are shown
 ROWS = 24  # longer series are shown as a line and their strongest steps
 
 
@@ -121,7 +126,7 @@ def describe_check(report: Report, replays: Mapping[str, str], *, file: IO[str] 
 
 def heat(share: float) -> Style:
     """Red for a positive share in [-1, 1], blue for a negative one."""
-    if abs(share) < 0.03:
+    if not abs(share) >= 0.03:  # nan too
         return Style()
     weak, strong = RAISES if share > 0 else LOWERS
     mix = min(abs(share), 1.0)
@@ -131,7 +136,7 @@ def heat(share: float) -> Style:
 
 def bar(share: float, width: int) -> str:
     """A bar from 0 to 1 in eighths of a character."""
-    eighths = round(min(abs(share), 1.0) * width * 8)
+    eighths = round(min(abs(share), 1.0) * width * 8) if share == share else 0
     return (BARS[-1] * (eighths // 8) + (BARS[eighths % 8] if eighths % 8 else "")) or ("▏" if share else "")
 
 
@@ -149,7 +154,7 @@ def render(sample: Sample, width: int) -> RenderableType:
         parts.append(_pair("note", Text(sample.note)))
     for point in sample.points:
         parts.append(Text())
-        parts += _words(point, width) if point.unit == "word" else _steps(point, width)
+        parts += _words(point, width) if point.is_text else _steps(point, width)
     up, down = sample.signs
     legend = f"+ (red) {up}" + (f", - (blue) {down}" if down else "")
     parts += [Text(), Text(legend + ("; ? = unknown to the model" if sample.unknown else "."))]
@@ -175,9 +180,7 @@ def _words(point: Point, width: int) -> list[RenderableType]:
     line, used = Text(), 0
     for word, value in zip(point.labels, point.relevance, strict=True):
         figure = " " + number(value)
-        room = max(width - len(figure) - 1, 4)
-        if cell_len(word) > room:
-            word = set_cell_size(word, room - 1).rstrip() + "…"
+        word = _cut(word, max(width - len(figure) - 1, 4)) if word.strip() else "␣" * max(min(len(word), 4), 1)
         size = cell_len(word) + len(figure)
         if used and used + 3 + size > width:
             lines.append(line)
@@ -185,47 +188,92 @@ def _words(point: Point, width: int) -> list[RenderableType]:
         if used:
             line.append("   ")
             used += 3
-        line.append(word, heat(value / point.largest)).append(figure, "dim")
+        line.append(word, heat(value / point.largest)).append(LEFT_TO_RIGHT if _turns(word) else "").append(figure, "dim")
         used += size
     return [*lines, line]
 
 
+def _cut(text: str, room: int) -> str:
+    """Text in at most so many cells."""
+    # no character takes less than a cell but marks: a text that long is cut before its cells are counted
+    text = text[: 8 * room]
+    return text if cell_len(text) <= room else set_cell_size(text, room - 1).rstrip() + "…"
+
+
+def _turns(text: str) -> bool:
+    """Whether a terminal that writes from right to left would take the number behind along."""
+    return any(unicodedata.bidirectional(c) in ("R", "AL") for c in text)
+
+
 def _steps(point: Point, width: int) -> list[RenderableType]:
-    """A bar a row; of a long series its course and the strongest rows."""
+    """A bar a row; of a long series its course and the strongest rows; of a series of several features the course of each."""
     parts: list[RenderableType] = [_name(point)]
     count = len(point.relevance)
     rows = np.arange(count)
+    apart = point.unit == "step" and not point.embedded and (point.features is not None or bool(point.columns)) and count > 1
+    if apart:
+        parts += [*_courses(point, width), Text()]
     if count > ROWS:
         rows = np.sort(np.argsort(-np.abs(point.relevance), kind="stable")[: ROWS // 2])
-        parts.append(_course(point, width))
+        if not apart:
+            parts.append(_course(point.relevance, point.largest, width))
         parts.append(Text(f"the {len(rows)} strongest of {count}:"))
     table = Table(box=None, pad_edge=False, show_edge=False, header_style="dim")
-    table.add_column(point.unit, justify="right", overflow="fold")
+    table.add_column(_cut(point.heading or point.unit, width // 3), justify="right", overflow="fold")
     table.add_column("relevance", justify="right", no_wrap=True)
     table.add_column("")
     if point.features is not None:
         table.add_column("strongest feature", overflow="fold")
-    for t in rows:
+    labels = [_cut(point.labels[t], width // 3) for t in rows]
+    room = max(width - max(map(cell_len, labels)) - len("+1.23e+04") - BAR - 6 - len(": +1.23e+04"), 6)
+    for label, t in zip(labels, rows, strict=True):
         share = float(point.relevance[t]) / point.largest
         style = "red" if share > 0 else "blue"
-        cells: list[RenderableType] = [Text(point.labels[t]), Text(number(float(point.relevance[t]))), Text(bar(share, 20), style)]
+        cells: list[RenderableType] = [
+            Text(label),
+            Text(number(float(point.relevance[t]))),
+            Text(bar(share, BAR), style),
+        ]
         if point.features is not None:
             k = int(np.abs(point.features[t]).argmax())
-            cells.append(Text(f"{k}: {number(float(point.features[t, k]))}"))
+            cells.append(Text(f"{_cut(point.column(k), room)}: {number(float(point.features[t, k]))}"))
         table.add_row(*cells)
     return [*parts, table]
 
 
-def _course(point: Point, width: int) -> Text:
-    """The series in one line: the strongest of each stretch, + above and - below as two rows of blocks."""
-    stretches = np.array_split(point.relevance, min(len(point.relevance), max(width - 2, 8)))
-    out = Text()
-    for sign, style in ((1.0, "red"), (-1.0, "blue")):
-        out.append("+ " if sign > 0 else "\n- ")
-        for part in stretches:
-            share = max(float((sign * part).max()), 0.0) / point.largest
-            out.append(SPARKS[min(int(share * 8), 7)] if share > 1 / 16 else " ", style)
-    return out
+def _course(relevance: np.ndarray, largest: float, width: int) -> Text:
+    """A series in one line: the strongest of each stretch, + above and - below as two rows of blocks, as far as there is any."""
+    stretches = np.array_split(relevance, min(len(relevance), max(width - 2, 8)))
+    rows = []
+    for sign, style in (("+", "red"), ("-", "blue")):
+        shares = [max(float((part if sign == "+" else -part).max()), 0.0) / largest for part in stretches]
+        if any(share > LEAST for share in shares):
+            blocks = "".join(SPARKS[min(int(share * 8), 7)] if share > LEAST else " " for share in shares)
+            rows.append(Text.assemble(f"{sign} ", (blocks.rstrip(), style)))
+    return Text("\n").join(rows)
+
+
+def _courses(point: Point, width: int) -> list[RenderableType]:
+    """Name, course and sum of the features that moved most relevance, and of all together; on one scale."""
+    matrix = point.relevance[:, None] if point.features is None else point.features
+    total = matrix.shape[1]
+    strongest = np.sort(np.argsort(-np.abs(matrix).sum(0), kind="stable")[:FEATURES])
+    names = [_cut(point.column(int(k)), width // 3) for k in strongest]
+    lines = [matrix[:, k] for k in strongest]
+    if total > 1:
+        names.append(f"all {total}")
+        lines.append(point.relevance)
+    largest = max(float(np.abs(line).max(initial=0)) for line in lines) or 1.0
+    room = width - max(cell_len("feature"), *map(cell_len, names)) - len("+1.23e+04") - 4
+    table = Table(box=None, pad_edge=False, show_edge=False, header_style="dim")
+    table.add_column("feature", no_wrap=True)
+    wide = max(min(room, len(matrix) + 2), len("course"))
+    title = f"course over {len(matrix)} steps"
+    table.add_column(title if len(title) <= wide else "course", no_wrap=True, width=wide)
+    table.add_column("sum", justify="right", no_wrap=True)
+    for name, line in zip(names, lines, strict=True):
+        table.add_row(Text(name), _course(line, largest, room), number(float(line.sum())))
+    return [table, *([Text(f"the {len(strongest)} strongest of {total} features")] if total > len(strongest) else [])]
 
 
 def _books(books: Books) -> Table:

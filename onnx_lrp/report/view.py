@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from ..books import Books
 from ..errors import InputError
 from ..explanation import Explanation
+from ..labels import Labelled, Labels, Word, fold
 from ..targets import Spec
 from .flow import Flow
 
@@ -32,7 +33,8 @@ __all__ = [
     "warning",
 ]
 
-Tokens = Sequence[str] | Sequence[Sequence[str]]
+Tokens = Sequence[str] | Sequence[Sequence[str]] | Labelled
+LONGEST = 200  # characters of a sample's name in a heading
 
 # what + and - mean, by method
 SIGNS = {
@@ -93,13 +95,14 @@ class Point:
     """One attribution point of one sample.
 
     Attributes:
-        unit: what a row is: "word", "step" (of time), "feature" or "index".
+        unit: what a row is: "word", "piece" (of a word), "step" (of time), "feature" or "index".
         labels: name of each of the T rows.
         relevance: (T,) summed over features.
         features: (T, F), None where a row is one number.
-        feature_names: names of the F features, None where they have none.
+        columns: (F) names of the features with their units, () where they have none.
+        heading: what the rows are called, where that is not the unit: the time column of a series.
         values: what the model read there, (T, F), or (T, 1) where a row is one number; None for internal tensors.
-        embedded: the features are an embedding's, which have no meaning of their own.
+        embedded: the features are an embedding's, which mean nothing one by one.
     """
 
     name: str
@@ -107,9 +110,19 @@ class Point:
     labels: tuple[str, ...]
     relevance: np.ndarray
     features: np.ndarray | None
-    feature_names: tuple[str, ...] | None = None
+    columns: tuple[str, ...] = ()
+    heading: str = ""
     values: np.ndarray | None = None
     embedded: bool = False
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the rows are read one after the other as a text."""
+        return self.unit in ("word", "piece")
+
+    def column(self, k: int) -> str:
+        """The name of the k-th feature, or its number."""
+        return self.columns[k] if self.columns else str(k)
 
     @property
     def largest(self) -> float:
@@ -213,7 +226,7 @@ def samples(
     """The samples of a batch.
 
     Args:
-        tokens: names of the time steps: of one sample, or a list for each.
+        tokens: names of the time steps: of one sample, or a list for each; or encoded texts. None: the explanation's own labels.
         classes: names of the classes.
         titles: a heading for each sample.
         unknown: tokens ending in "?" mark words that the model doesn't know.
@@ -226,6 +239,7 @@ def samples(
         options: Any = {"tokens": tokens, "classes": classes, "titles": titles, "unknown": unknown, "limit": limit}
         each = [samples(explanation.select(k), **options) for k in range(len(explanation.seed))]
         return [sample for row in zip(*each, strict=True) for sample in row]
+    explanation, tokens = _labelled(explanation, tokens)
     count = len(explanation.seed)
     names = _named(explanation, tokens, count)
     shown = range(count if limit is None else min(count, limit))
@@ -241,21 +255,22 @@ def one(explanation: Explanation, b: int, *, tokens: Tokens | None = None) -> Sa
     Raises:
         InputError: there is no such sample, or the tokens don't fit.
     """
+    explanation, given = _labelled(explanation, tokens)
     count = len(explanation.seed)
     if not 0 <= b < count:
         raise InputError(f"sample {b}: there are {count}, 0 to {count - 1}")
-    if tokens is not None and all(isinstance(t, str) for t in tokens):
-        own, lengths = [str(t) for t in tokens], explanation.lengths
+    if given is not None and all(isinstance(t, str) for t in given):
+        own, lengths = [str(t) for t in given], explanation.lengths
         if lengths is not None and len(own) == lengths[b]:  # the others' steps are longer, or cut
             own += ["·"] * (int(lengths.max()) - len(own))
-        tokens = [own] * count
-    return _sample(explanation, b, _named(explanation, tokens, count))
+        given = [own] * count
+    return _sample(explanation, b, _named(explanation, given, count))
 
 
 def _sample(
     explanation: Explanation,
     b: int,
-    names: dict[str, list[list[str]]],
+    names: Mapping[str, _Rows],
     classes: Sequence[str] = (),
     title: str | None = None,
     unknown: bool = False,
@@ -265,16 +280,25 @@ def _sample(
     scores, predicted = _scores(explanation, b, count, classes)
     settings = (f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in explanation.settings.items() if v is not False)
     return Sample(
-        title=title if title is not None else f"sample {b + 1} of {count}" if count > 1 else "",
+        title=title if title is not None else _title(explanation.labels, b, count),
         explained=_explained(explanation, b, count, classes, bool(scores)),
         scores=scores,
         predicted=predicted,
         books=readable(explanation.books(b), [point.name for point in points]),
         points=points,
         settings=", ".join(settings),
-        unknown=unknown,
+        unknown=unknown or any(rows.unknown and rows.unknown[b] for rows in names.values()),
         method=explanation.method,
     )
+
+
+def _title(labels: Labels | None, b: int, count: int) -> str:
+    number = f"sample {b + 1} of {count}" if count > 1 else ""
+    if labels is None or not labels.samples:
+        return number
+    name = labels.samples[b]
+    name = visible(name if len(name) <= LONGEST else name[: LONGEST - 1] + "…")
+    return name if labels.of_text or not number else f"{name} ({number})"
 
 
 def behind_ids(explanation: Explanation, name: str) -> bool:
@@ -284,27 +308,63 @@ def behind_ids(explanation: Explanation, name: str) -> bool:
     return ids and explanation.relevance[name].ndim > 2
 
 
-def _named(explanation: Explanation, tokens: Tokens | None, count: int) -> dict[str, list[list[str]]]:
-    """{attribution point: labels of its steps, by sample} for every point that the tokens fit."""
-    if tokens is None:
-        return {}
-    lists = [[str(t) for t in tokens]] if all(isinstance(t, str) for t in tokens) else [[str(t) for t in row] for row in tokens]
-    if len(lists) != count:
-        raise InputError(f"tokens for {len(lists)} sample(s), but there are {count}")
-    longest = max(len(row) for row in lists)
-    lengths = {
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Names of the steps of one attribution point, by sample."""
+
+    labels: Sequence[Sequence[str]]
+    unit: str
+    words: Sequence[Sequence[Word]] = ()
+    unknown: Sequence[Sequence[int]] = ()
+    heading: str = ""
+
+    def of(self, b: int) -> tuple[str, ...]:
+        unknown = set(self.unknown[b]) if self.unknown else set()
+        if not self.words:
+            return tuple(name + "?" if t in unknown else name for t, name in enumerate(self.labels[b]))
+        return tuple(
+            visible(word.text) + ("?" if not unknown.isdisjoint(range(word.first, word.stop)) else "") for word in self.words[b]
+        )
+
+
+def _labelled(explanation: Explanation, tokens: Any) -> tuple[Explanation, Any]:
+    """With the labels of encoded texts as the explanation's own."""
+    return (replace(explanation, labels=tokens.labels), None) if isinstance(tokens, Labelled) else (explanation, tokens)
+
+
+def _lengths(explanation: Explanation) -> dict[str, int]:
+    """{attribution point with steps to name: how many}."""
+    return {
         p: explanation.per_step(p).shape[1]
         for p, (_, time) in explanation.axes.items()
         if time is not None or behind_ids(explanation, p)
     }
+
+
+def _named(explanation: Explanation, tokens: Any, count: int) -> dict[str, _Rows]:
+    """{attribution point: names of its steps} for every point that the tokens, or else the explanation's own labels, fit."""
+    own = explanation.labels
+    if tokens is None:
+        if own is None or len(own.steps) != count:
+            return {}
+        longest = max(map(len, own.steps))
+        labels = [[visible(t) for t in row] + ["·"] * (longest - len(row)) for row in own.steps]
+        unit = "word" if own.words else "piece" if own.of_text else "step"
+        rows = _Rows(labels, unit, own.words, own.unknown, visible(own.time))
+        return {p: rows for p, n in _lengths(explanation).items() if n == longest}
+    lists = [[str(t) for t in tokens]] if all(isinstance(t, str) for t in tokens) else [[str(t) for t in row] for row in tokens]
+    if len(lists) != count:
+        raise InputError(f"tokens for {len(lists)} sample(s), but there are {count}")
+    longest = max(len(row) for row in lists)
+    lengths = _lengths(explanation)
     if longest not in lengths.values():
         known = ", ".join(f"{visible(p)} has {n}" for p, n in lengths.items()) or "no attribution point has a time axis"
         raise InputError(f"{longest} tokens don't fit the steps: {known}")
     padded = [[visible(t) for t in row] + ["·"] * (longest - len(row)) for row in lists]
-    return {p: padded for p, n in lengths.items() if n == longest}
+    return {p: _Rows(padded, "word") for p, n in lengths.items() if n == longest}
 
 
-def _point(explanation: Explanation, name: str, b: int, count: int, names: list[list[str]] | None) -> Point:
+def _point(explanation: Explanation, name: str, b: int, count: int, names: _Rows | None) -> Point:
     steps = explanation.per_step(name).astype(np.float64)
     row = b if len(steps) == count else 0
     batch, time = explanation.axes[name]
@@ -322,15 +382,41 @@ def _point(explanation: Explanation, name: str, b: int, count: int, names: list[
     values = None
     if isinstance(read, np.ndarray) and read.shape == explanation.relevance[name].shape and read.dtype.kind in "fiu":
         values = rows_first(np.asarray(read if batch is None else np.take(read, row, batch), np.float64))
-    unit = "word" if names else "step" if time is not None else "feature" if array.ndim <= 1 else "index"
-    labels = tuple(names[b]) if names else tuple(str(i) for i in range(steps.shape[1]))
+    unit = names.unit if names else "step" if time is not None else "feature" if array.ndim <= 1 else "index"
+    labels = names.of(b) if names else tuple(str(i) for i in range(steps.shape[1]))
+    relevance = steps[row]
     if length is not None:  # a shorter sequence than the longest
-        steps, matrix, labels = steps[:, :length], matrix[:length], labels[:length]
+        relevance, matrix = relevance[:length], matrix[:length]
         values = None if values is None else values[:length]
+    if names and names.words:
+        covered = names.words[b][-1].stop
+        relevance, matrix = fold(relevance[:covered], names.words[b]), fold(matrix[:covered], names.words[b])
+        values = None  # of pieces
+    labels = labels[: len(relevance)]
+    columns = _columns(explanation, name)
+    if unit == "feature" and len(columns) == len(labels):
+        labels, columns = columns, ()
+    if len(columns) != matrix.shape[1]:
+        columns = ()
     origins = tuple(n for n in explanation.origins.get(name, ()) if n != name)
     title = visible(name) + (f" (from {', '.join(map(visible, origins))})" if origins else "")
-    features = matrix if matrix.shape[1] > 1 else None
-    return Point(title, unit, labels, steps[row], features, values=values, embedded=behind_ids(explanation, name))
+    return Point(
+        title,
+        unit,
+        labels,
+        relevance,
+        matrix if matrix.shape[1] > 1 else None,
+        columns,
+        names.heading if names else "",
+        values=values,
+        embedded=behind_ids(explanation, name),
+    )
+
+
+def _columns(explanation: Explanation, name: str) -> tuple[str, ...]:
+    """Names of the features of a point that is a graph input; others have features of their own."""
+    labels = explanation.labels
+    return tuple(map(visible, labels.columns)) if labels is not None and name in explanation.inputs else ()
 
 
 def _class(index: int, classes: Sequence[str]) -> str:

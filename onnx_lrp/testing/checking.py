@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shlex
 import time
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -93,6 +94,7 @@ def check(
     laws: Sequence[str] = LAWS,
     replay: Feeds | None = None,
     precision: str = "float32",
+    progress: Callable[[str, float | None], None] | None = None,
     **options: Any,
 ) -> Report:
     """Search the inputs of a model for a breach of any law.
@@ -109,6 +111,7 @@ def check(
         laws: which of ``LAWS``.
         replay: ask these inputs alone.
         precision: "float32" or "float64".
+        progress: is told what is done now and which share of that, 0 to 1; None where nobody knows.
         options: others of :func:`onnx_lrp.load`.
 
     Raises:
@@ -124,6 +127,7 @@ def check(
     bench = _Bench(load(model, **{"precision": precision, "verify": "never", "jit": "graph", **options}))
     asked = [law for law in LAWS if law in laws and not bench.skips(law)]
     tally = _Tally()
+    tell = progress or (lambda what, share: None)
     if replay is not None:
         given = prepare_inputs(replay, bench.explainer._plan, sizes=False)
         try:
@@ -132,8 +136,16 @@ def check(
             raise InputError(f"the model does not run on these inputs: {error}") from error
     elif asked:
         strategy = draws(bench.explainer)
-        _explore(strategy, max_examples, seed, lambda given: tally.add(given, bench.judge(given, asked)), tally)
+        done = itertools.count(1)
+
+        def judge(given: Feeds) -> None:
+            tally.add(given, bench.judge(given, asked))
+            tell(f"asking {max_examples} inputs", min(next(done) / max_examples, 1.0))
+
+        tell(f"asking {max_examples} inputs", None)
+        _explore(strategy, max_examples, seed, judge, tally)
         for law, breach in list(tally.breaches.items()):
+            tell(f"{law} is broken: looking for a smaller input", None)
             tally.breaches[law] = _shrunk(bench, strategy, law, breach, max_examples, seed)
     return Report(tuple(tally.verdict(law, bench.skips(law)) for law in LAWS if law in laws))
 
