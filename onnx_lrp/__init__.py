@@ -10,6 +10,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from . import targets
     from .composites import Composite
+    from .dataset.run import explain_dataset
+    from .dataset.worker import BatchExplainer
     from .errors import InputError, InvalidModel, MissingExtra, ModelError, OnnxLrpError, ParityError, RuleError, UnsupportedModel
     from .explainer import Explainer, explain, load
     from .explanation import Explanation
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "AlphaBeta": "rules",
+    "BatchExplainer": "dataset.worker",
     "Composite": "composites",
     "Epsilon": "rules",
     "Explainer": "explainer",
@@ -38,11 +41,13 @@ _HOME = {
     "ZBox": "rules",
     "ZPlus": "rules",
     "explain": "explainer",
+    "explain_dataset": "dataset.run",
     "load": "explainer",
 }
 
 __all__ = [
     "AlphaBeta",
+    "BatchExplainer",
     "Composite",
     "Epsilon",
     "Explainer",
@@ -64,6 +69,7 @@ __all__ = [
     "ZPlus",
     "__version__",
     "explain",
+    "explain_dataset",
     "load",
     "targets",
 ]

@@ -22,7 +22,7 @@ from .plan import Plan
 from .recurrence import Recurrent
 from .targets import Seed, Spec
 
-__all__ = ["Ragged", "check", "joined", "part_of_target", "read", "together"]
+__all__ = ["Ragged", "check", "joined", "lens", "part_of_target", "read", "together"]
 
 BY_STEP = ("Cast", "Embedding", "Identity", "Squeeze", "Transpose", "Unsqueeze")  # titles of layers that mix no steps
 FILL = 0.8  # padded together: sequences at least this long, measured by the longest of them
@@ -101,7 +101,7 @@ def read(inputs: Any, plan: Plan) -> Ragged | None:
         if len(values) == 1:
             given: dict[str, Any] = {values[0].name: inputs}
         else:
-            others = [v for v in values if v.name != _lens(plan)]
+            others = [v for v in values if v.name != lens(plan)]
             if len(others) != 1:
                 return None
             given = {others[0].name: inputs}
@@ -133,20 +133,20 @@ def read(inputs: Any, plan: Plan) -> Ragged | None:
         times[name] = _time(name, rows, axis, plan)
     first = next(iter(sequences))
     lengths = np.asarray([row.shape[times[first] - (batch[first] < times[first])] for row in sequences[first]])  # type: ignore[operator]
-    lens = _lens(plan)
-    if lens is not None and lens in given and not np.array_equal(np.ravel(given[lens]), lengths):
-        raise InputError(f"input {lens!r}: lengths that are not those of the sequences; leave it out")
+    told = lens(plan)
+    if told is not None and told in given and not np.array_equal(np.ravel(given[told]), lengths):
+        raise InputError(f"input {told!r}: lengths that are not those of the sequences; leave it out")
     return Ragged(
         sequences=sequences,
-        arrays={name: np.asarray(v) for name, v in given.items() if name not in sequences and name != lens},
+        arrays={name: np.asarray(v) for name, v in given.items() if name not in sequences and name != told},
         batch=batch,
         lengths=lengths,
-        pads=times if lens is not None and _mixes_no_steps(plan) else None,
-        lens=lens,
+        pads=times if told is not None and _mixes_no_steps(plan) else None,
+        lens=told,
     )
 
 
-def _lens(plan: Plan) -> str | None:
+def lens(plan: Plan) -> str | None:
     """The graph input that tells every recurrent layer its lengths; None if there is none."""
     cast = {s.outputs[0]: s.inputs[0] for s in plan.steps if s.layer.title == "Cast" and s.inputs}
     found = {cast.get(name, name) for step in plan.steps if isinstance(step.layer, Recurrent) for name in [_slot(step)] if name}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from . import options
 from .app import AsJson, Html, Jit, ModelArgument, Precision, Verify, start_engine
-from .parsing import axes, distinct, series, suffix
+from .parsing import distinct, series, suffix
 from .parsing import target as target_of
 from .printing import print_json
 
@@ -33,43 +34,28 @@ def explain(
             "Default: the predicted class."
         ),
     ] = None,
-    method: Annotated[
-        str,
-        typer.Option(help="lrp, or a baseline: gradient, sensitivity, gradient_x_input, integrated_gradients, occlusion."),
-    ] = "lrp",
-    steps: Annotated[int | None, typer.Option(help="Of integrated_gradients: points on the way. Default: 50.")] = None,
-    baseline: Annotated[
-        float | None, typer.Option(help="Of integrated_gradients and occlusion: what stands for nothing there. Default: 0.")
-    ] = None,
-    by: Annotated[str | None, typer.Option(help="Of occlusion: step or feature. Default: step where there is time.")] = None,
-    rule: Annotated[
-        str, typer.Option(help="Of layers with weights: epsilon, gamma, alpha-beta, zplus, flat, wsquare, zbox.")
-    ] = "epsilon",
-    composite: Annotated[
-        str | None, typer.Option(help="Rules by layer, instead of --rule: epsilon-plus, epsilon-plus-flat, epsilon-gamma-box, …")
-    ] = None,
-    gates: Annotated[str, typer.Option(help="What a gate takes of its product: all (to the signal), half, prop, abs.")] = "all",
-    epsilon: Annotated[float, typer.Option(help="Stabilizer.")] = 1e-3,
-    bias_factor: Annotated[float, typer.Option(help="Share of bias and stabilizer that goes to the lower units, 0 to 1.")] = 0.0,
-    at: Annotated[
-        list[str] | None, typer.Option(metavar="TENSOR", help="Attribute to this internal tensor; may be repeated.")
-    ] = None,
+    method: options.MethodName = "lrp",
+    steps: options.Steps = None,
+    baseline: options.Baseline = None,
+    by: options.By = None,
+    rule: options.RuleName = "epsilon",
+    composite: options.CompositeName = None,
+    gates: options.Gates = "all",
+    epsilon: options.EpsilonValue = 1e-3,
+    bias_factor: options.BiasFactor = 0.0,
+    at: options.At = None,
     keep: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME", help="Keep relevance at this internal tensor, layer, or state (lstm:h, lstm:c); may be repeated."
         ),
     ] = None,
-    output: Annotated[str | None, typer.Option(metavar="NAME", help="Graph output to explain.")] = None,
-    precision: Annotated[Precision, typer.Option(help="Of everything computed.")] = Precision.float32,
-    jit: Annotated[Jit, typer.Option(help="How the program runs.")] = Jit.auto,
-    batch_axis: Annotated[
-        list[str] | None, typer.Option(metavar="[NAME=]AXIS", help="Axis of the samples, where the file leaves it open.")
-    ] = None,
-    from_probabilities: Annotated[
-        bool, typer.Option("--from-probabilities", help="Start behind a final softmax or sigmoid.")
-    ] = False,
-    verify: Annotated[Verify, typer.Option(help="Compare the forward pass with onnxruntime's.")] = Verify.first,
+    output: options.OutputName = None,
+    precision: options.PrecisionName = Precision.float32,
+    jit: options.JitMode = Jit.auto,
+    batch_axis: options.BatchAxis = None,
+    from_probabilities: options.FromProbabilities = False,
+    verify: options.VerifyMode = Verify.first,
     tokens: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Names of the steps: one a line, a blank line between samples; or JSON.")
     ] = None,
@@ -88,34 +74,33 @@ def explain(
         need_pyarrow()
     distinct({"MODEL": model, "INPUTS": inputs, "--tokens": tokens, "--save": save, "--html": html})
     wanted = target_of(target)
-    given = {"steps": steps, "baseline": baseline, "by": by}
-    options: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
-    prepare_method(method, options)  # refuses what does not exist before the model is read
+    own = options.of_method(steps=steps, baseline=baseline, by=by)
+    prepare_method(method, own)  # refuses what does not exist before the model is read
     with Outputs([p for p in (save, html) if p is not None]) as files:
         from .. import load
         from ..ragged import check
         from ..report.read import read_inputs, read_tokens
 
-        explainer = load(
-            model,
+        loading = options.loading(
             rule=rule,
             composite=composite,
             gates=gates,
             epsilon=epsilon,
             bias_factor=bias_factor,
-            at=at or None,
+            at=at,
             output=output,
             from_probabilities=from_probabilities,
-            batch_axis=axes(batch_axis),
-            precision=precision.value,
-            jit=jit.value,
-            verify=verify.value,
+            batch_axis=batch_axis,
+            precision=precision,
+            jit=jit,
+            verify=verify,
         )
+        explainer = load(model, **loading)
         data = read_inputs(inputs, stdin=sys.stdin, series=lambda table: series(explainer, table))
         names = read_tokens(tokens) if tokens is not None else None
         check(data, explainer._plan)  # refuses bad input before TensorFlow is waited for
         start_engine()
-        explanation = explainer.explain(data, wanted, method=method, keep=keep or (), **options)
+        explanation = explainer.explain(data, wanted, method=method, keep=keep or (), **own)
 
         from ..report.view import passed, samples
 
