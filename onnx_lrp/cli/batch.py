@@ -8,8 +8,27 @@ from typing import Annotated, Any
 
 import typer
 
-from . import options
 from .app import Jit, ModelArgument, Precision, Usage, Verify, start_engine
+from .options import (
+    At,
+    Baseline,
+    BatchAxis,
+    BiasFactor,
+    By,
+    CompositeName,
+    EpsilonValue,
+    FromProbabilities,
+    Gates,
+    JitMode,
+    MethodName,
+    OutputName,
+    PrecisionName,
+    RuleName,
+    Steps,
+    VerifyMode,
+    loading,
+    of_method,
+)
 from .parsing import target as target_of
 from .printing import print_json
 from .progress import Lines, bar
@@ -49,22 +68,22 @@ def batch(
     summed: Annotated[
         str | None, typer.Option("--sum", metavar="features", help="Relevance summed over the features of each step.")
     ] = None,
-    method: options.MethodName = "lrp",
-    steps: options.Steps = None,
-    baseline: options.Baseline = None,
-    by: options.By = None,
-    rule: options.RuleName = "epsilon",
-    composite: options.CompositeName = None,
-    gates: options.Gates = "all",
-    epsilon: options.EpsilonValue = 1e-3,
-    bias_factor: options.BiasFactor = 0.0,
-    at: options.At = None,
-    output: options.OutputName = None,
-    precision: options.PrecisionName = Precision.float32,
-    jit: options.JitMode = Jit.auto,
-    batch_axis: options.BatchAxis = None,
-    from_probabilities: options.FromProbabilities = False,
-    verify: options.VerifyMode = Verify.first,
+    method: MethodName = "lrp",
+    steps: Steps = None,
+    baseline: Baseline = None,
+    by: By = None,
+    rule: RuleName = "epsilon",
+    composite: CompositeName = None,
+    gates: Gates = "all",
+    epsilon: EpsilonValue = 1e-3,
+    bias_factor: BiasFactor = 0.0,
+    at: At = None,
+    output: OutputName = None,
+    precision: PrecisionName = Precision.float32,
+    jit: JitMode = Jit.auto,
+    batch_axis: BatchAxis = None,
+    from_probabilities: FromProbabilities = False,
+    verify: VerifyMode = Verify.first,
     max_bytes: Annotated[int | None, typer.Option(metavar="BYTES", help="Memory that a bunch of rows may take up.")] = None,
     max_length: Annotated[int | None, typer.Option(metavar="STEPS", help="Longer rows are errors.")] = None,
     max_errors: Annotated[
@@ -95,8 +114,8 @@ def batch(
         "resume": resume,
         "shard_rows": shard_rows,
         "max_bytes": max_bytes,
-        **options.of_method(steps=steps, baseline=baseline, by=by),
-        **options.loading(
+        **of_method(steps=steps, baseline=baseline, by=by),
+        **loading(
             rule=rule,
             composite=composite,
             gates=gates,

@@ -8,8 +8,27 @@ from typing import Annotated
 
 import typer
 
-from . import options
 from .app import AsJson, Html, Jit, ModelArgument, Precision, Verify, start_engine
+from .options import (
+    At,
+    Baseline,
+    BatchAxis,
+    BiasFactor,
+    By,
+    CompositeName,
+    EpsilonValue,
+    FromProbabilities,
+    Gates,
+    JitMode,
+    MethodName,
+    OutputName,
+    PrecisionName,
+    RuleName,
+    Steps,
+    VerifyMode,
+    loading,
+    of_method,
+)
 from .parsing import distinct, series, suffix
 from .parsing import target as target_of
 from .printing import print_json
@@ -34,28 +53,28 @@ def explain(
             "Default: the predicted class."
         ),
     ] = None,
-    method: options.MethodName = "lrp",
-    steps: options.Steps = None,
-    baseline: options.Baseline = None,
-    by: options.By = None,
-    rule: options.RuleName = "epsilon",
-    composite: options.CompositeName = None,
-    gates: options.Gates = "all",
-    epsilon: options.EpsilonValue = 1e-3,
-    bias_factor: options.BiasFactor = 0.0,
-    at: options.At = None,
+    method: MethodName = "lrp",
+    steps: Steps = None,
+    baseline: Baseline = None,
+    by: By = None,
+    rule: RuleName = "epsilon",
+    composite: CompositeName = None,
+    gates: Gates = "all",
+    epsilon: EpsilonValue = 1e-3,
+    bias_factor: BiasFactor = 0.0,
+    at: At = None,
     keep: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME", help="Keep relevance at this internal tensor, layer, or state (lstm:h, lstm:c); may be repeated."
         ),
     ] = None,
-    output: options.OutputName = None,
-    precision: options.PrecisionName = Precision.float32,
-    jit: options.JitMode = Jit.auto,
-    batch_axis: options.BatchAxis = None,
-    from_probabilities: options.FromProbabilities = False,
-    verify: options.VerifyMode = Verify.first,
+    output: OutputName = None,
+    precision: PrecisionName = Precision.float32,
+    jit: JitMode = Jit.auto,
+    batch_axis: BatchAxis = None,
+    from_probabilities: FromProbabilities = False,
+    verify: VerifyMode = Verify.first,
     tokens: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Names of the steps: one a line, a blank line between samples; or JSON.")
     ] = None,
@@ -74,14 +93,14 @@ def explain(
         need_pyarrow()
     distinct({"MODEL": model, "INPUTS": inputs, "--tokens": tokens, "--save": save, "--html": html})
     wanted = target_of(target)
-    own = options.of_method(steps=steps, baseline=baseline, by=by)
+    own = of_method(steps=steps, baseline=baseline, by=by)
     prepare_method(method, own)  # refuses what does not exist before the model is read
     with Outputs([p for p in (save, html) if p is not None]) as files:
         from .. import load
         from ..ragged import check
         from ..report.read import read_inputs, read_tokens
 
-        loading = options.loading(
+        given = loading(
             rule=rule,
             composite=composite,
             gates=gates,
@@ -95,7 +114,7 @@ def explain(
             jit=jit,
             verify=verify,
         )
-        explainer = load(model, **loading)
+        explainer = load(model, **given)
         data = read_inputs(inputs, stdin=sys.stdin, series=lambda table: series(explainer, table))
         names = read_tokens(tokens) if tokens is not None else None
         check(data, explainer._plan)  # refuses bad input before TensorFlow is waited for
