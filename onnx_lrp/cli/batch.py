@@ -158,7 +158,7 @@ def _mapping(texts: list[str]) -> dict[str, str]:
     for text, pair in zip(texts, pairs, strict=True):
         if len(pair) != 2 or not all(pair):
             raise Usage(f"--input {text}: expected NAME=COLUMN, the graph input and the column that feeds it")
-    return dict(pairs)  # type: ignore[arg-type]
+    return dict(pairs)
 
 
 def _target(text: str | None) -> Any:

@@ -104,6 +104,20 @@ class Engine:
             total += 4 * width * (shape[0] if shape else 1)
         return total
 
+    def probe(self) -> Found | None:
+        """A row of zeros, explained: which fields there will be, and of which types. None where the model refuses it."""
+        plan, row = self.explainer._plan, {}
+        for value in self.explainer.inputs:
+            if value.name in self.inputs:
+                batch, time = plan.batch_axis(value.name), plan.time_axis(value.name)
+                dims = enumerate(plan.vars[value.name].dims or ())
+                shape = [d.size or (2 if a == time else 1) for a, d in dims if a != batch]
+                row[value.name] = [np.full(shape, "" if value.dtype == object else 0, value.dtype)]
+        for part in self.run(row, [0], None):
+            if isinstance(part, Found):
+                return part
+        return None
+
     def run(
         self, inputs: Mapping[str, Sequence[np.ndarray]], rows: Sequence[int], targets: Sequence[Any] | None = None
     ) -> Iterator[Found | tuple[int, Problem]]:

@@ -59,7 +59,7 @@ def _fitting(total: int, rows: int) -> int:
 
 def _parquet(file: File, wanted: Wanted, names: Sequence[str] | None) -> Iterator[Block]:
     parquet = need("pyarrow.parquet", f"reading {file.name}")
-    with parquet.ParquetFile(file.source, buffer_size=2**20, pre_buffer=False) as table:
+    with file.source() as source, parquet.ParquetFile(source, buffer_size=2**20, pre_buffer=False) as table:
         at = 0
         for group in range(table.num_row_groups):
             held = table.metadata.row_group(group)
@@ -78,7 +78,7 @@ def _batch(start: int, batch: Any) -> Block:
 def _arrow(file: File, wanted: Wanted, names: Sequence[str] | None) -> Iterator[Block]:
     arrow = need("pyarrow", f"reading {file.name}")
     ipc = need("pyarrow.ipc", f"reading {file.name}")
-    with arrow.memory_map(file.name) if file.system is None else arrow.PythonFile(file.open(), "r") as stream:
+    with file.source() as source, arrow.memory_map(source) if isinstance(source, str) else arrow.PythonFile(source, "r") as stream:
         try:
             reader = ipc.open_file(stream)
             batches = (reader.get_batch(i) for i in range(reader.num_record_batches))
@@ -235,7 +235,7 @@ def count(file: File) -> int | None:
     """Rows of a file, where its head tells them without reading it."""
     if file.suffix == ".parquet":
         parquet = need("pyarrow.parquet", f"reading {file.name}")
-        with parquet.ParquetFile(file.source) as table:
+        with file.source() as source, parquet.ParquetFile(source) as table:
             return int(table.metadata.num_rows)
     if file.suffix == ".npy" and not file.name.endswith(".gz"):
         with file.open() as stream:

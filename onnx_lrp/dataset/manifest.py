@@ -12,7 +12,7 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from .. import __version__
@@ -92,11 +92,12 @@ class Manifest:
             raise InputError(f"{self._folder} holds a run already; go on with it by --resume (resume=True), or name another folder")
         for path in others:
             try:
-                known = json.loads(path.read_text(encoding="utf-8"))["asked"]
+                known = _core(json.loads(path.read_text(encoding="utf-8"))["asked"])
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise InputError(f"{path}: not a manifest: {error}; name another folder") from error
-            for key in dict.fromkeys([*known, *self._asked]):
-                was, now = known.get(key), self._asked.get(key)
+            asked = _core(self._asked)
+            for key in dict.fromkeys([*known, *asked]):
+                was, now = known.get(key), asked.get(key)
                 if was != now:
                     raise InputError(
                         f"{self._folder} holds another run: {key} was {_short(was)}, now {_short(now)}; "
@@ -139,11 +140,17 @@ class Manifest:
         """Write it, whole or not at all; every few seconds only unless ``at_once``."""
         held = self.to_dict(status) if at_once or time.monotonic() - self._written > EVERY else {}
         if held:
-            part = self.path.with_name(f".{self.path.stem}.{os.getpid()}.tmp")
+            part = self.path.with_name(f".{self.path.stem}.tmp")
             part.write_text(json.dumps(held, indent=1) + "\n", encoding="utf-8")
             replace(part, self.path)
             self._written = time.monotonic()
         return held
+
+
+def _core(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides the numbers: where the same files lie does not."""
+    model = {k: v for k, v in asked["model"].items() if k != "path"}
+    return {**asked, "model": model, "files": [[PurePath(name).name, size] for name, size in asked["files"]]}
 
 
 def _short(value: Any) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import gzip
 import importlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -49,15 +50,24 @@ class File:
         """Of what is inside: ``.csv`` of ``a.csv.gz``."""
         return PurePosixPath(self.name.lower().removesuffix(".gz")).suffix
 
-    def open(self) -> IO[bytes]:
-        """A stream of its bytes, decompressed; one that can seek unless the name ends in .gz."""
-        stream: Any = open(self.name, "rb") if self.system is None else self.system.open(self.path, "rb")  # noqa: SIM115
-        return gzip.open(stream) if self.name.lower().endswith(".gz") else stream  # type: ignore[return-value]
+    @contextlib.contextmanager
+    def open(self) -> Iterator[IO[bytes]]:
+        """A stream of its bytes, decompressed."""
+        with open(self.name, "rb") if self.system is None else self.system.open(self.path, "rb") as stream:
+            if not self.name.lower().endswith(".gz"):
+                yield stream
+                return
+            with gzip.open(stream) as inside:
+                yield inside  # type: ignore[misc]
 
-    @property
-    def source(self) -> Any:
+    @contextlib.contextmanager
+    def source(self) -> Iterator[Any]:
         """What pyarrow opens: a local path, which it reads without Python's lock, or a stream."""
-        return self.name if self.system is None else self.open()
+        if self.system is None:
+            yield self.name
+            return
+        with self.open() as stream:
+            yield stream
 
 
 def find(dataset: str | os.PathLike[str] | Sequence[Any], suffixes: Iterable[str]) -> tuple[File, ...]:

@@ -197,8 +197,8 @@ def kind_of(column: Any) -> Any:
         return arrow.string()
     try:
         return arrow.array(filled).type
-    except (arrow.ArrowException, OverflowError):
-        return arrow.string()
+    except (arrow.ArrowException, OverflowError):  # of several types: as the first
+        return arrow.array(filled[:1]).type
 
 
 def kept(column: Any, kind: Any) -> tuple[Any, dict[int, Problem]]:

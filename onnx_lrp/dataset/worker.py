@@ -112,10 +112,13 @@ class BatchExplainer:
         }
         found, problems = self._run(given, size)
         made: dict[str, Any] = {name: given[name] for name in self._keep}
-        if found:
-            rows, fields = columns(found)
+        assert self._engine is not None
+        like = found or [f for f in [self._engine.probe()] if f is not None]
+        if like:
+            rows, fields = columns(like)
             place = np.full(size, -1)
-            place[rows] = np.arange(len(rows))
+            if found:
+                place[rows] = np.arange(len(rows))
             index = arrow.array(place, mask=place < 0)
             made |= {name: column.take(index) for name, column in fields.items()}
         made["error"] = arrow.array([problems[i].reason if i in problems else None for i in range(size)], arrow.string())
