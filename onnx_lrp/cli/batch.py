@@ -89,7 +89,7 @@ def batch(
     max_errors: Annotated[
         str | None, typer.Option(metavar="N|P%", help="Rows that may be errors before the run gives up. Default: all.")
     ] = None,
-    shard: Annotated[str, typer.Option(metavar="I/N", help="Do part I, from 0, of N equal ones, as 3 of 0/8 … 7/8.")] = "0/1",
+    shard: Annotated[str, typer.Option(metavar="I/N", help="Do part I, from 0, of N equal ones: 0/8 to 7/8.")] = "0/1",
     shard_rows: Annotated[int, typer.Option(metavar="ROWS", help="Rows of one shard: what a kill loses at most.")] = 16_384,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what is in DIR.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")] = False,
