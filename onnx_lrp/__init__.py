@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from . import targets
     from .comparison import Comparison, compare
     from .composites import Composite
+    from .dataset.run import explain_dataset
+    from .dataset.worker import BatchExplainer
     from .errors import InputError, InvalidModel, MissingExtra, ModelError, OnnxLrpError, ParityError, RuleError, UnsupportedModel
     from .explainer import Explainer, explain, load
     from .explanation import Explanation
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "AlphaBeta": "rules",
+    "BatchExplainer": "dataset.worker",
     "Comparison": "comparison",
     "Composite": "composites",
     "Epsilon": "rules",
@@ -41,11 +44,13 @@ _HOME = {
     "ZPlus": "rules",
     "compare": "comparison",
     "explain": "explainer",
+    "explain_dataset": "dataset.run",
     "load": "explainer",
 }
 
 __all__ = [
     "AlphaBeta",
+    "BatchExplainer",
     "Comparison",
     "Composite",
     "Epsilon",
@@ -69,6 +74,7 @@ __all__ = [
     "__version__",
     "compare",
     "explain",
+    "explain_dataset",
     "load",
     "targets",
 ]

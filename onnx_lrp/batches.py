@@ -15,7 +15,7 @@ from .nested import Nested
 from .plan import Plan
 from .recurrence import Recurrent
 
-__all__ = ["NARROW", "Schedule", "checked", "is_light", "parts", "schedule", "sizes_of"]
+__all__ = ["NARROW", "Schedule", "checked", "is_light", "parts", "schedule", "sizes_of", "splits"]
 
 BUDGET = 512 * 2**20  # bytes; more gains no speed, as a batch of that size fills the cores already
 FEW = 32  # samples: splitting below that costs more than running segments twice
@@ -117,12 +117,12 @@ def schedule(
     if segment is not None:
         fits = max(1, int(batch * budget // max(kept_bytes(plan, sizes, itemsize, recurrent=False), 1)))
         fits = max(fits, min(batch, FEW))
-    if fits >= batch or not _splits(plan):
+    if fits >= batch or not splits(plan):
         return Schedule(batch, segment)
     return Schedule(-(-batch // -(-batch // fits)), segment)  # equal parts
 
 
-def _splits(plan: Plan) -> bool:
+def splits(plan: Plan) -> bool:
     """Whether every result has the batch as an axis of its own, so that parts can be joined."""
 
     def alone(name: str) -> bool:

@@ -12,7 +12,7 @@ from .graph import Value
 from .plan import Plan
 from .registry import is_float
 
-__all__ = ["may_miss", "prepare_inputs"]
+__all__ = ["id_limits", "may_miss", "prepare_inputs"]
 
 
 def prepare_inputs(inputs: Any, plan: Plan, *, sizes: bool = True) -> dict[str, np.ndarray]:
@@ -127,14 +127,22 @@ def _sizes(feeds: Mapping[str, np.ndarray], plan: Plan) -> None:
     ranges(feeds, plan)
 
 
-def ranges(feeds: Mapping[str, np.ndarray], plan: Plan) -> None:
-    """Token ids must lie inside the embedding they index."""
+def id_limits(plan: Plan) -> dict[str, tuple[int, str]]:
+    """{tensor of token ids: (rows of the embedding it indexes, the node in words)}."""
+    found: dict[str, tuple[int, str]] = {}
     for step in plan.steps:
         slots: Any = getattr(step.layer, "slots", ())
-        if step.layer.title != "Embedding" or not step.inputs or step.inputs[-1] not in feeds:
-            continue
-        ids = feeds[step.inputs[-1]]
-        count = step.layer.parameters[slots[0]].shape[getattr(step.layer, "axis", 0)]
-        if ids.size and (ids.min() < -count or ids.max() >= count):
+        if step.layer.title == "Embedding" and step.inputs:
+            count = int(step.layer.parameters[slots[0]].shape[getattr(step.layer, "axis", 0)])
+            name = step.inputs[-1]
+            found[name] = min(found.get(name, (count, step.node.label)), (count, step.node.label))
+    return found
+
+
+def ranges(feeds: Mapping[str, np.ndarray], plan: Plan) -> None:
+    """Token ids must lie inside the embedding they index."""
+    for name, (count, where) in id_limits(plan).items():
+        ids = feeds.get(name)
+        if ids is not None and ids.size and (ids.min() < -count or ids.max() >= count):
             wrong = int(ids.max()) if ids.max() >= count else int(ids.min())
-            raise InputError(f"input {step.inputs[-1]!r}: id {wrong} is outside the embedding of {count} rows ({step.node.label})")
+            raise InputError(f"input {name!r}: id {wrong} is outside the embedding of {count} rows ({where})")

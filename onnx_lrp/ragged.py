@@ -24,7 +24,7 @@ from .plan import Plan
 from .recurrence import Recurrent
 from .targets import Seed, Spec
 
-__all__ = ["Ragged", "check", "joined", "part_of_target", "plain", "read", "together"]
+__all__ = ["Ragged", "check", "joined", "lens", "part_of_target", "plain", "read", "together"]
 
 BY_STEP = ("Cast", "Embedding", "Identity", "Squeeze", "Transpose", "Unsqueeze")  # titles of layers that mix no steps
 LARGE = 2**24  # bytes
@@ -56,8 +56,9 @@ class Ragged:
         order = np.argsort(-self.lengths, kind="stable")
         if self.pads is None:
             same: dict[Any, list[int]] = {}
-            for i in order:
-                same.setdefault(tuple(rows[i].shape for rows in self.sequences.values()), []).append(i)
+            shapes = list(zip(*([row.shape for row in rows] for rows in self.sequences.values()), strict=True))
+            for i in order.tolist():
+                same.setdefault(shapes[i], []).append(i)
             yield from map(np.asarray, same.values())
             return
         while len(order):
@@ -76,7 +77,9 @@ class Ragged:
                 time = self.pads[name] - (axis < self.pads[name])
                 longest = max(part.shape[time] for part in parts)
                 parts = [_padded(part, time, longest) for part in parts]
-            found[name] = np.stack(parts, axis)
+            # a third of the time of np.stack, which makes an array of each part first
+            whole = np.concatenate(parts).reshape(len(parts), *parts[0].shape)
+            found[name] = np.moveaxis(whole, 0, axis)
         for name, array in self.arrays.items():
             at = self.batch[name]
             found[name] = array if at is None or array.shape[at] == 1 else np.take(array, rows, at)
@@ -131,7 +134,7 @@ def read(inputs: Any, plan: Plan) -> Ragged | None:
         if len(values) == 1:
             given: dict[str, Any] = {values[0].name: inputs}
         else:
-            others = [v for v in values if v.name != _lens(plan)]
+            others = [v for v in values if v.name != lens(plan)]
             if len(others) != 1:
                 return None
             given = {others[0].name: inputs}
@@ -163,20 +166,20 @@ def read(inputs: Any, plan: Plan) -> Ragged | None:
         times[name] = _time(name, rows, axis, plan)
     first = next(iter(sequences))
     lengths = np.asarray([row.shape[times[first] - (batch[first] < times[first])] for row in sequences[first]])  # type: ignore[operator]
-    lens = _lens(plan)
-    if lens is not None and lens in given and not np.array_equal(np.ravel(given[lens]), lengths):
-        raise InputError(f"input {lens!r}: lengths that are not those of the sequences; leave it out")
+    told = lens(plan)
+    if told is not None and told in given and not np.array_equal(np.ravel(given[told]), lengths):
+        raise InputError(f"input {told!r}: lengths that are not those of the sequences; leave it out")
     return Ragged(
         sequences=sequences,
-        arrays={name: np.asarray(v) for name, v in given.items() if name not in sequences and name != lens},
+        arrays={name: np.asarray(v) for name, v in given.items() if name not in sequences and name != told},
         batch=batch,
         lengths=lengths,
-        pads=times if lens is not None and _mixes_no_steps(plan) else None,
-        lens=lens,
+        pads=times if told is not None and _mixes_no_steps(plan) else None,
+        lens=told,
     )
 
 
-def _lens(plan: Plan) -> str | None:
+def lens(plan: Plan) -> str | None:
     """The graph input that tells every recurrent layer its lengths; None if there is none."""
     cast = {s.outputs[0]: s.inputs[0] for s in plan.steps if s.layer.title == "Cast" and s.inputs}
     found = {cast.get(name, name) for step in plan.steps if isinstance(step.layer, Recurrent) for name in [_slot(step)] if name}

@@ -157,3 +157,12 @@ def test_sequences_in_their_order(lens, monkeypatch):
     (relevance,) = made.relevance.values()
     relevance[:, [0, 8]] = relevance[:, [8, 0]]  # seen to fail once
     assert ragged.wrong(explainer, given, made, lens=lens) == 2
+
+
+def test_datasets_are_measured_over_the_raw_engine_on_their_own_batches():
+    pytest.importorskip("pyarrow")
+    row = module("dataset").speed(30, full=False, pairs=1, settle=0.0, jit="graph")
+    assert row["rows"] == 30
+    assert 1 < row["batches"] <= 30
+    assert row["bytes_in"] > 0
+    assert row["bytes_out"] > 0

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from .app import app
+from .batch import batch
 from .check import check
 from .demo import demo
 from .explain import explain
@@ -14,5 +15,5 @@ from .running import main, run
 
 __all__ = ["app", "main", "run"]
 
-for command in (explain, inspect, weights, check, demo):
+for command in (explain, batch, inspect, weights, check, demo):
     app.command()(command)

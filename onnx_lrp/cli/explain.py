@@ -11,7 +11,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .app import AsJson, Colors, Html, Jit, ModelArgument, Precision, Scheme, Usage, Verify, start_engine
-from .parsing import axes, distinct, suffix
+from .options import (
+    At,
+    Baseline,
+    BatchAxis,
+    BiasFactor,
+    CompositeName,
+    EpsilonValue,
+    FromProbabilities,
+    Gates,
+    JitMode,
+    MethodName,
+    OutputName,
+    PrecisionName,
+    RuleName,
+    Steps,
+    VerifyMode,
+    loading,
+    of_method,
+)
+from .parsing import distinct, suffix
 from .parsing import target as target_of
 from .printing import print_json
 from .progress import Quiet, stages
@@ -59,48 +78,33 @@ def explain(
             "Default: the predicted class."
         ),
     ] = None,
-    method: Annotated[
-        str,
-        typer.Option(help="lrp, or a baseline: gradient, sensitivity, gradient_x_input, integrated_gradients, occlusion."),
-    ] = "lrp",
-    steps: Annotated[int | None, typer.Option(help="Of integrated_gradients: points on the way. Default: 50.")] = None,
-    baseline: Annotated[
-        float | None, typer.Option(help="Of integrated_gradients and occlusion: what stands for nothing there. Default: 0.")
-    ] = None,
+    method: MethodName = "lrp",
+    steps: Steps = None,
+    baseline: Baseline = None,
     by: Annotated[
         list[str] | None,
         typer.Option(
             help="Of texts: word or piece (of words). Of occlusion: step or feature. Default: word; step where there is time."
         ),
     ] = None,
-    rule: Annotated[
-        str, typer.Option(help="Of layers with weights: epsilon, gamma, alpha-beta, zplus, flat, wsquare, zbox.")
-    ] = "epsilon",
-    composite: Annotated[
-        str | None, typer.Option(help="Rules by layer, instead of --rule: epsilon-plus, epsilon-plus-flat, epsilon-gamma-box, …")
-    ] = None,
-    gates: Annotated[str, typer.Option(help="What a gate takes of its product: all (to the signal), half, prop, abs.")] = "all",
-    epsilon: Annotated[float, typer.Option(help="Stabilizer.")] = 1e-3,
-    bias_factor: Annotated[float, typer.Option(help="Share of bias and stabilizer that goes to the lower units, 0 to 1.")] = 0.0,
-    at: Annotated[
-        list[str] | None, typer.Option(metavar="TENSOR", help="Attribute to this internal tensor; may be repeated.")
-    ] = None,
+    rule: RuleName = "epsilon",
+    composite: CompositeName = None,
+    gates: Gates = "all",
+    epsilon: EpsilonValue = 1e-3,
+    bias_factor: BiasFactor = 0.0,
+    at: At = None,
     keep: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME", help="Keep relevance at this internal tensor, layer, or state (lstm:h, lstm:c); may be repeated."
         ),
     ] = None,
-    output: Annotated[str | None, typer.Option(metavar="NAME", help="Graph output to explain.")] = None,
-    precision: Annotated[Precision, typer.Option(help="Of everything computed.")] = Precision.float32,
-    jit: Annotated[Jit, typer.Option(help="How the program runs.")] = Jit.auto,
-    batch_axis: Annotated[
-        list[str] | None, typer.Option(metavar="[NAME=]AXIS", help="Axis of the samples, where the file leaves it open.")
-    ] = None,
-    from_probabilities: Annotated[
-        bool, typer.Option("--from-probabilities", help="Start behind a final softmax or sigmoid.")
-    ] = False,
-    verify: Annotated[Verify, typer.Option(help="Compare the forward pass with onnxruntime's.")] = Verify.first,
+    output: OutputName = None,
+    precision: PrecisionName = Precision.float32,
+    jit: JitMode = Jit.auto,
+    batch_axis: BatchAxis = None,
+    from_probabilities: FromProbabilities = False,
+    verify: VerifyMode = Verify.first,
     tokens: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Names of the steps: one a line, a blank line between samples; or JSON.")
     ] = None,
@@ -128,8 +132,7 @@ def explain(
     _refuse(inputs, bool(text or text_file), {"--tokenizer, --vocab or --text-option": made, "--remember": remember}, columns)
     fold, occluded = _by(by, bool(text or text_file))
     wanted = target_of(target)
-    given = {"steps": steps, "baseline": baseline, "by": occluded}
-    options: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
+    options = of_method(steps=steps, baseline=baseline, by=occluded)
     others = [name.strip() for name in compare.split(",")] if compare is not None else []
     if others and html is None:
         raise Usage("--compare shows methods side by side on a page: give --html OUT.html")
@@ -153,21 +156,21 @@ def explain(
         progress.stage("reading the model")
         coder = tokenizer_of(model, made) if text or text_file else None
         encoded = None if coder is None else tokens_of(coder, texts_of(text, text_file), text_file)
-        explainer = load(
-            model,
+        given = loading(
             rule=rule,
             composite=composite,
             gates=gates,
             epsilon=epsilon,
             bias_factor=bias_factor,
-            at=at or None,
+            at=at,
             output=output,
             from_probabilities=from_probabilities,
-            batch_axis=axes(batch_axis),
-            precision=precision.value,
-            jit=jit.value,
-            verify=verify.value,
+            batch_axis=batch_axis,
+            precision=precision,
+            jit=jit,
+            verify=verify,
         )
+        explainer = load(model, **given)
         if encoded is None:
             assert inputs is not None
             missing = any(may_miss(v.name, explainer._plan) for v in explainer.inputs)

@@ -1,0 +1,219 @@
+"""Whole datasets: rows a second over those of the raw engine on the same batches, and memory at 10% and 100% of a long run.
+
+    python benchmarks/dataset.py [--count N] [--long N] [--kills N] [--full] [--pairs N] [--settle SECONDS] [--jit MODE] [--json]
+
+Sequences of 5 to 60 ids for the model that ships in the package, in a Parquet file. Raw: the batches that the run made, explained
+again one after the other with nothing around it. Both read the model and trace it anew every time. The long run has a process of
+its own. ``--kills N`` kills a run N times at random moments, goes on with it each time, and compares what comes out with a run that
+was left alone.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _measure import AGAIN, arguments, fresh, head, line, machine, memory, options_of, ratio, turns
+
+from onnx_lrp import demo
+from onnx_lrp._lazy import start_quietly
+
+SHORTEST, LONGEST = 5, 60
+CLOSE = 1e-4  # of the largest relevance
+
+
+def write(path: Path, count: int) -> None:
+    """A Parquet file of ``count`` rows, made in parts so that it takes no memory: this process is measured."""
+    import pyarrow as arrow
+    from pyarrow import parquet
+
+    rng = np.random.default_rng(0)
+    words = len(demo.vocabulary())
+    schema = arrow.schema({"id": arrow.int64(), "token_ids": arrow.list_(arrow.int64())})
+    with parquet.ParquetWriter(path, schema) as writer:
+        for first in range(0, count, 10_000):
+            size = min(10_000, count - first)
+            lengths = rng.integers(SHORTEST, LONGEST + 1, size)
+            offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+            ids = arrow.ListArray.from_arrays(offsets, rng.integers(2, words, offsets[-1]))
+            writer.write_table(arrow.table({"id": np.arange(first, first + size), "token_ids": ids}, schema))
+
+
+def run(source: Path, out: Path, *, full: bool, jit: str, **options: Any) -> dict[str, Any]:
+    """One run."""
+    import onnx_lrp
+
+    return onnx_lrp.explain_dataset(demo.model(), source, out, keep=["id"], per_step=not full, jit=jit, **options)
+
+
+def batches(source: Path, folder: Path, *, full: bool, jit: str) -> list[Mapping[str, np.ndarray]]:
+    """What the engine is given in a run."""
+    import onnx_lrp
+
+    seen: list[Mapping[str, np.ndarray]] = []
+    real = onnx_lrp.Explainer.explain
+
+    def spy(self: Any, inputs: Any, *arguments: Any, **options: Any) -> Any:
+        seen.append(inputs)
+        return real(self, inputs, *arguments, **options)
+
+    onnx_lrp.Explainer.explain = spy  # type: ignore[method-assign]
+    try:
+        run(source, folder / "seen", full=full, jit=jit)
+    finally:
+        onnx_lrp.Explainer.explain = real  # type: ignore[method-assign]
+    return seen
+
+
+def raw(given: Sequence[Mapping[str, np.ndarray]], *, jit: str) -> None:
+    """The same batches, and nothing else."""
+    import onnx_lrp
+
+    explainer = onnx_lrp.load(demo.model(), jit=jit)
+    for feeds in given:
+        explainer.explain(feeds)
+
+
+def speed(count: int, *, full: bool, pairs: int, settle: float, jit: str) -> dict[str, Any]:
+    """Rows a second, over the raw engine's."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        source = folder / "rows.parquet"
+        write(source, count)
+        given = batches(source, folder, full=full, jit=jit)
+        times = iter(range(10**6))
+        functions = {
+            "dataset": lambda: run(source, folder / str(next(times)), full=full, jit=jit),
+            "raw": lambda: raw(given, jit=jit),
+        }
+        seconds = turns(functions, pairs, settle=settle, warm=1)
+        size = sum(path.stat().st_size for path in (folder / "seen" / "relevance").iterdir())
+        both = {n: float(np.median([*seconds[n], *seconds[n + AGAIN]])) for n in functions}
+        return {
+            "rows": count,
+            "batches": len(given),
+            "rows_per_second": count / both["dataset"],
+            "raw_rows_per_second": count / both["raw"],
+            "over_raw": ratio(seconds, "raw", "dataset"),
+            "bytes_in": source.stat().st_size / count,
+            "bytes_out": size / count,
+        }
+
+
+def long(count: int, *, full: bool, jit: str) -> dict[str, Any]:
+    """Memory of this process, in MiB, while it does one long run."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write(folder / "rows.parquet", count)
+        start_quietly()
+        before = memory("VmRSS")
+        seen: list[tuple[int, float]] = []
+        done = run(
+            folder / "rows.parquet",
+            folder / "out",
+            full=full,
+            jit=jit,
+            progress=lambda now: seen.append((now.rows, memory("VmRSS"))),
+        )
+        found = {f"{share:.0%}": next(mib for rows, mib in seen if rows >= share * count) for share in (0.1, 0.5, 1.0)}
+        return {"rows": count, "before": before, **found, "peak": memory("VmHWM"), "seconds": done["seconds"]}
+
+
+def kills(count: int, times: int, *, full: bool, jit: str) -> dict[str, Any]:
+    """A run killed again and again, against one that was left alone."""
+    rng = random.Random(0)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        source = folder / "rows.parquet"
+        write(source, count)
+        (folder / "model.onnx").write_bytes(demo.model())
+        command = [sys.executable, "-m", "onnx_lrp", "batch", str(folder / "model.onnx"), str(source), "--keep", "id"]
+        command += ["--jit", jit, "--shard-rows", "500", *([] if full else ["--sum", "features"])]
+        start = time.monotonic()
+        subprocess.run([*command, "--out", str(folder / "whole")], check=True, capture_output=True)
+        took = time.monotonic() - start
+        done, worst = 0, 0.0
+        while done < times:
+            process = subprocess.Popen([*command, "--out", str(folder / "out"), "--resume"], stdout=subprocess.DEVNULL)
+            try:
+                process.wait(rng.uniform(0.5, 1) * took)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                done += 1
+            else:  # it was through: from the start again
+                worst = max(worst, difference(folder / "whole", folder / "out", count))
+                shutil.rmtree(folder / "out")
+        subprocess.run([*command, "--out", str(folder / "out"), "--resume"], check=True, capture_output=True)
+        worst = max(worst, difference(folder / "whole", folder / "out", count))
+        return {"rows": count, "kills": done, "difference": worst}
+
+
+def difference(left: Path, right: Path, count: int) -> float:
+    """The largest difference of two runs, of the largest value of its column; all rows are there once, in their order."""
+    from pyarrow import parquet
+
+    whole, pieces = (parquet.read_table(run / "relevance") for run in (left, right))
+    assert pieces.column("row").to_pylist() == list(range(count)), "rows are lost, doubled or out of order"
+    worst = 0.0
+    for name in whole.column_names:
+        a, b = whole.column(name).combine_chunks(), pieces.column(name).combine_chunks()
+        while hasattr(a, "values") and hasattr(a, "offsets"):
+            assert a.offsets.equals(b.offsets), name
+            a, b = a.values, b.values
+        x, y = a.to_numpy(zero_copy_only=False).astype(float), b.to_numpy(zero_copy_only=False).astype(float)
+        if name != "residual":
+            worst = max(worst, float(np.abs(x - y).max() / max(np.abs(x).max(), 1e-30)))
+    assert worst < CLOSE, worst
+    return worst
+
+
+def main() -> None:
+    parser = arguments(__doc__, pairs=3)
+    parser.add_argument("--count", type=int, default=20_000, metavar="N", help="sequences; 20,000")
+    parser.add_argument("--long", type=int, default=200_000, metavar="N", help="sequences of the long run; 200,000; 0: none")
+    parser.add_argument("--kills", type=int, default=0, metavar="N", help="kill a run so often; 0")
+    parser.add_argument("--full", action="store_true", help="relevance of every feature instead of every step")
+    options = options_of(parser)
+    how = {"full": options.full, "jit": options.jit}
+    if options.here:
+        print(json.dumps(long(options.long, **how)))
+        return
+    start_quietly()
+    found: dict[str, Any] = {"speed": speed(options.count, pairs=options.pairs, settle=options.settle, **how)}
+    if options.long:
+        more = ["--full"] if options.full else []
+        found["memory"] = fresh(__file__, "--long", options.long, "--jit", options.jit, *more)
+    if options.kills:
+        found["kills"] = kills(options.count, options.kills, **how)
+    if options.json:
+        print(json.dumps(found))
+        return
+    s = found["speed"]
+    print(head(["rows", "relevance", "rows/s", "raw engine", "over raw", "bytes in", "bytes out"]))
+    cells = [f"{s['rows']:,}", "by feature" if options.full else "by step", f"{s['rows_per_second']:,.0f}"]
+    print(
+        line([*cells, f"{s['raw_rows_per_second']:,.0f}", f"{s['over_raw']:.2f}", f"{s['bytes_in']:.0f}", f"{s['bytes_out']:.0f}"])
+    )
+    if "memory" in found:
+        m = found["memory"]
+        print("\n" + head(["rows", "before", "at 10%", "at 50%", "at 100%", "peak"]))
+        print(line([f"{m['rows']:,}", *(f"{m[k]:,.0f} MiB" for k in ("before", "10%", "50%", "100%", "peak"))]))
+    if "kills" in found:
+        k = found["kills"]
+        print(f"\nKilled {k['kills']} times: all {k['rows']:,} rows once, equal to an undisturbed run to {k['difference']:.1e}.")
+    print(f"\n{machine(settle=options.settle, pairs=options.pairs, jit=options.jit)}")
+
+
+if __name__ == "__main__":
+    main()
