@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import ragged
-from .batches import Schedule, checked, parts, schedule
+from .batches import Schedule, checked, exhausted, schedule, splits, within
 from .branches import Branches, guesses, is_open
 from .composites import Assignment, Composite, assign, make_composite
 from .errors import InputError, ModelError, OnnxLrpError, ParityError, RuleError
@@ -20,6 +20,8 @@ from .export import Export
 from .graph import Graph, Value, load_graph
 from .hidden import Kept, resolve
 from .inputs import prepare_inputs
+from .limits import Limits
+from .locate import check_weights, first_different, infinite_in_engine, infinite_in_runtime, place, refusal
 from .methods import LRP, OPTIONS, Method, attribute, prepare_method
 from .ops.quantize import limits
 from .parity import QUANTIZED, differences, is_quantized, rounding, tolerance
@@ -38,6 +40,7 @@ Model = Any  # str | os.PathLike[str] | bytes | onnx.ModelProto
 JITS = ("auto", "xla", "graph", "eager")
 PRECISIONS = ("float32", "float64")
 VERIFY = ("first", "always", "never")
+OVER = "over the limit trips"  # an assertion inside a TensorFlow program
 BRANCHES = "{} condition(s) are decided by the inputs of each call; shown is one of the ways that it may go"
 
 
@@ -59,6 +62,7 @@ def load(
     verify: str = "first",
     max_bytes: int | None = None,
     checkpoint: str | int = "auto",
+    limits: Limits | None = None,
 ) -> Explainer:
     """Read a model and decide how it is explained. Cheap: TensorFlow is not imported before the first run.
 
@@ -84,6 +88,7 @@ def load(
             quarter of what is free.
         checkpoint: "auto": where not even a few samples fit, recurrent layers keep their states only every so many steps and run
             these again on the way back; a number: that many steps; "never".
+        limits: what the model may ask for; see :class:`Limits`.
 
     Raises:
         ModelError: the model can't be read or explained.
@@ -95,7 +100,9 @@ def load(
         if value not in known:
             raise InputError(f"{name}={value!r} does not exist; one of {', '.join(known)}")
     checked(max_bytes, checkpoint)
-    graph = load_graph(model)
+    if limits is not None and not isinstance(limits, Limits):
+        raise InputError(f"limits must be an onnx_lrp.Limits, got {type(limits).__name__}")
+    graph = load_graph(model, limits)
     choose: dict[str, Any] = {"at": at, "output": output, "from_probabilities": from_probabilities, "batch_axis": batch_axis}
     choose["gates"] = gates
     run = {"policy": policy, "composite": which, "precision": precision, "device": device, "jit": jit, "verify": verify}
@@ -129,6 +136,7 @@ def _rules(rule: str | Rule, epsilon: float, bias_factor: float, gates: str, com
 
 def _plan(graph: Graph, choose: Mapping[str, Any]) -> Plan:
     plan = make_plan(graph, **choose)
+    check_weights(plan)
     if is_quantized(plan):
         plan = dataclasses.replace(plan, notes=(*plan.notes, QUANTIZED))
     return plan
@@ -463,15 +471,29 @@ class Explainer:
         else:
             size = np.dtype(self._precision).itemsize
             how = schedule(self._plan, feeds, batch, itemsize=size, max_bytes=self._max_bytes, checkpoint=self._checkpoint)
-        if how.size >= batch:
-            return finish(self._run(feeds, target, keep, method, how.segment), feeds)
-        done = []
+        within(self._plan, feeds, batch, how, itemsize=np.dtype(self._precision).itemsize)
+        done: list[Any] = []
         axes = {n: self._plan.batch_axis(n) for n in feeds}
-        for rows in parts(batch, how.size):
-            part = {n: _rows(a, axes[n], rows) for n, a in feeds.items()}
-            own = target.part(rows, scores_of(self._plan)) if target.arrays else target
-            few = None if method is None else method.part(rows, batch, self._plan)
-            done.append(finish(self._run(part, own, keep, few, how.segment), part))
+        at, size = 0, min(how.size, batch)
+        while at < batch:
+            rows = range(at, min(at + size, batch))
+            try:
+                if len(rows) == batch:
+                    return finish(self._run(feeds, target, keep, method, how.segment), feeds)
+                part = {n: _rows(a, axes[n], rows) for n, a in feeds.items()}
+                own = target.part(rows, scores_of(self._plan)) if target.arrays else target
+                few = None if method is None else method.part(rows, batch, self._plan)
+                done.append(finish(self._run(part, own, keep, few, how.segment), part))
+            except Exception as error:
+                if not exhausted(error):
+                    raise
+                if len(rows) == 1 or not splits(self._plan):
+                    raise InputError(
+                        f"not enough memory for {len(rows)} sample(s) of this size; pass fewer or shorter ones, or checkpoint=64"
+                    ) from error
+                size = len(rows) // 2  # the estimate was too small, or others took what was free
+                continue
+            at = rows.stop
         return self._joined(done, target.several, keep)
 
     def _joined(self, parts: Sequence[Mapping[str, Any]], several: bool, keep: Sequence[Kept]) -> dict[str, Any]:
@@ -513,8 +535,15 @@ class Explainer:
                 self._program(given, target, keep, segment) if method is None else attribute(self._program, given, target, method)
             )
         except Exception as error:
-            if not entered or isinstance(error, OnnxLrpError):
+            if isinstance(error, OnnxLrpError) or exhausted(error):
                 raise
+            if OVER in str(error):
+                raise InputError(next(line for line in str(error).splitlines() if OVER in line)) from error
+            if not entered:
+                why = refusal(self._runtime, feeds) if self._verify != "never" else ""
+                if not why:
+                    raise
+                raise InputError(f"the model doesn't run on these inputs: {why}") from error
             # nothing in the file says what shape a cut behind an unknown op has, so the engine is the first to notice
             reason = str(error).splitlines()[0][:200]
             raise InputError(f"the array(s) for {', '.join(given)} don't fit what reads them: {reason}") from error
@@ -524,17 +553,23 @@ class Explainer:
         if not entered and (self._verify == "always" or (self._verify == "first" and not self._verified)):
             self._check(feeds, given, result["outputs"])
             self._verified = True
-        self._finite(result["outputs"])
+        self._finite(result["outputs"], given)
         if method is None:
-            self._finite(result.get("relevance", {}))
+            self._finite(result.get("relevance", {}), given)
         else:
             _defined(result["relevance"], method.name)
         return result
 
-    def _finite(self, arrays: Mapping[str, Any]) -> None:
+    def _finite(self, arrays: Mapping[str, Any], given: Mapping[str, np.ndarray]) -> None:
         for name, array in arrays.items():
             if isinstance(array, np.ndarray) and array.dtype.kind == "f" and not np.all(np.isfinite(array)):
-                raise ParityError(f"{name!r} is not finite although the inputs are: the model overflows on them")
+                where = infinite_in_engine(self._plan, self._program, given)
+                if where:
+                    raise ParityError(f"{name!r} is not finite although the inputs are: the model overflows on them; {where}")
+                raise ParityError(
+                    f"relevance at {name!r} is not finite ({place(array)}) although the forward pass is: relevance overflows, "
+                    f"or a sum is exactly 0 and nothing stabilizes it; a larger epsilon than {self._policy.epsilon:g} helps"
+                )
 
     def _outputs(self, result: Mapping[str, Any], feeds: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """Outputs in the model's order and dtypes."""
@@ -547,7 +582,10 @@ class Explainer:
             dtype = dtypes.get(name)
             if isinstance(array, np.ndarray) and dtype is not None and array.dtype != dtype:
                 if is_float(dtype):
-                    array = array.astype(dtype)
+                    with np.errstate(over="ignore"):
+                        array = array.astype(dtype)
+                    if found := place(array):
+                        raise ParityError(f"output {name!r} is beyond the range of {dtype}, in which the model returns it: {found}")
                 elif dtype.kind in "iu" and array.dtype.kind == "f":  # a quantized tensor, which the engine doesn't round
                     array = np.clip(np.rint(array), *limits(dtype)).astype(dtype)
             out[name] = array
@@ -558,10 +596,22 @@ class Explainer:
         expected = self._runtime.forward(feeds)
         if expected is None:
             return
+        for name, array in expected.items():
+            if isinstance(array, np.ndarray) and place(array) and not place(np.asarray(outputs.get(name, 0.0))):
+                half = any(v.dtype.name == "float16" for v in self._plan.vars.values())
+                where = infinite_in_runtime(self._plan, self._runtime, feeds)
+                raise ParityError(
+                    f"output {name!r} of onnxruntime's is not finite ({place(array)}), the engine's is"
+                    + (f": float16 overflows at 65504, and the engine computes in {self._precision}" if half else "")
+                    + (f"; {where}" if where else "")
+                    + ". verify='never' explains all the same"
+                )
         absolute = rounding(self._plan, given, outputs, self._precision)
         for name, error, bound in differences(expected, outputs, tolerance(self._plan), absolute):
             if not error <= bound:
+                where = first_different(self._plan, self._program, self._runtime, feeds, given, tolerance(self._plan))
                 raise ParityError(
-                    f"output {name!r} differs from onnxruntime's by {error:.1e} of its largest value (tolerance {bound:g}); "
+                    f"output {name!r} differs from onnxruntime's by {error:.1e} of its largest value (tolerance {bound:g})"
+                    f"{'; ' + where if where else ''}; "
                     "the explanation would be of another function. verify='never' explains all the same"
                 )

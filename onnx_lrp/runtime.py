@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,8 +11,9 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from .errors import MissingExtra, UnsupportedModel
+from .errors import InputError, MissingExtra, UnsupportedModel
 from .graph import Graph, Node
+from .limits import over, terminated
 
 __all__ = ["Runtime"]
 
@@ -64,7 +66,18 @@ class Runtime:
         if session is None:
             return None
         names = [o.name for o in session.get_outputs()]
-        return dict(zip(names, session.run(None, dict(inputs)), strict=True))
+        return self._run(session, names, dict(inputs), "the model")
+
+    def _run(self, session: Any, names: Sequence[str], feeds: Mapping[str, np.ndarray], what: str) -> dict[str, Any]:
+        options, limit = _onnxruntime("running a model's forward pass").RunOptions(), self.graph.limits.run_seconds
+        with terminated(options, limit) as ended:
+            try:
+                return dict(zip(names, session.run(list(names), dict(feeds), options), strict=True))
+            except Exception as error:
+                if ended.is_set():
+                    raise over("run_seconds", limit, math.inf, f"onnxruntime, computing {what}", error=InputError) from error
+                reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+                raise InputError(f"onnxruntime can't compute {what} from these inputs; it says: {reason}") from error
 
     @functools.lru_cache(maxsize=8)  # noqa: B019  (one Runtime a model, freed with it)
     def _prefix(self, names: tuple[str, ...]) -> tuple[Any, tuple[str, ...]]:
@@ -100,4 +113,5 @@ class Runtime:
         if not names:
             return {}
         session, given = self._prefix(tuple(names))
-        return dict(zip(names, session.run(list(names), {n: inputs[n] for n in given}), strict=True))
+        what = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+        return self._run(session, names, {n: inputs[n] for n in given}, what)

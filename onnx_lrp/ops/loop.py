@@ -20,6 +20,7 @@ from ..rewrite import Rewriting, rewriter
 
 __all__ = ["counters"]
 
+ROUNDS = 16  # of reading a body until its states stay as they are; each round but the last settles a state or an axis
 ENDLESS = 2**31 - 1  # exporters write the greatest integer where only the condition ends a loop
 
 
@@ -41,7 +42,7 @@ def _compile(
     dims = [None if not isinstance(v, Var) else v.dims for v in initial]
     dims = [tuple(fresh(n) for n in v.shape) if not isinstance(v, Var) else d for v, d in zip(initial, dims, strict=True)]
     live = [isinstance(v, Var) and v.live for v in initial]
-    while True:
+    for _ in range(2 * len(names) + ROUNDS):
         states = {n: state_var(n, v, a, d) for n, v, a, d in zip(names, initial, live, dims, strict=True)}
         compiled: Body = node.compile(body, {**given, **states})
         after = [compiled.vars.get(o) for o in outs]
@@ -51,6 +52,7 @@ def _compile(
         if new_live == live and same:
             return compiled
         live, dims = new_live, merged
+    raise node.refuse("the axes of its states change without end")
 
 
 def _alike(a: tuple[Dim, ...] | None, b: tuple[Dim, ...] | None) -> bool:
