@@ -14,10 +14,10 @@ from . import ragged
 from .batches import Schedule, checked, exhausted, schedule, splits, within
 from .branches import Branches, guesses, is_open
 from .composites import Assignment, Composite, assign, make_composite
-from .errors import InputError, ModelError, OnnxLrpError, ParityError, RuleError
+from .errors import InputError, InvalidModel, ModelError, OnnxLrpError, ParityError, RuleError
 from .explanation import Explanation
 from .export import Export
-from .graph import Graph, Value, load_graph
+from .graph import Graph, Value, contradiction, load_graph
 from .hidden import Kept, resolve
 from .inputs import prepare_inputs
 from .limits import Limits
@@ -41,6 +41,7 @@ JITS = ("auto", "xla", "graph", "eager")
 PRECISIONS = ("float32", "float64")
 VERIFY = ("first", "always", "never")
 OVER = "over the limit trips"  # an assertion inside a TensorFlow program
+UNVERIFIED = "onnxruntime can't load this model, so nothing is held against it"
 BRANCHES = "{} condition(s) are decided by the inputs of each call; shown is one of the ways that it may go"
 
 
@@ -102,25 +103,33 @@ def load(
     checked(max_bytes, checkpoint)
     if limits is not None and not isinstance(limits, Limits):
         raise InputError(f"limits must be an onnx_lrp.Limits, got {type(limits).__name__}")
-    graph = load_graph(model, limits)
     choose: dict[str, Any] = {"at": at, "output": output, "from_probabilities": from_probabilities, "batch_axis": batch_axis}
     choose["gates"] = gates
     run = {"policy": policy, "composite": which, "precision": precision, "device": device, "jit": jit, "verify": verify}
     run |= {"max_bytes": max_bytes, "checkpoint": checkpoint}
-    plan, complaint = None, None
+    try:
+        graph = load_graph(model, limits)
+        return Explainer(graph, _first_plan(graph, choose), choose=choose, run=run)
+    except (OnnxLrpError, MemoryError):
+        raise
+    except Exception as error:  # a model that contradicts itself where nothing here looked, or a bug
+        if complaint := contradiction(model):
+            raise InvalidModel(f"the model contradicts the ONNX standard: {complaint}") from error
+        raise
+
+
+def _first_plan(graph: Graph, choose: Mapping[str, Any]) -> Plan:
+    """The plan of a graph, or of the first of the ways it may go that can be read."""
+    complaint: ModelError | None = None
     for candidate, unknown in guesses(graph):
         try:
             plan = _plan(candidate, choose)
         except ModelError as error:
             complaint = complaint or error
             continue
-        if unknown:
-            plan = dataclasses.replace(plan, notes=(*plan.notes, BRANCHES.format(unknown)))
-        break
-    if plan is None:
-        assert complaint is not None
-        raise complaint
-    return Explainer(graph, plan, choose=choose, run=run)
+        return dataclasses.replace(plan, notes=(*plan.notes, BRANCHES.format(unknown))) if unknown else plan
+    assert complaint is not None
+    raise complaint
 
 
 def _rules(rule: str | Rule, epsilon: float, bias_factor: float, gates: str, composite: Any) -> tuple[Policy, Composite]:
@@ -214,7 +223,9 @@ class Explainer:
 
     def summary(self) -> Summary:
         """What was read: layers, shapes, axes, attribution points, decisions. Needs no TensorFlow."""
-        return summarize(self._plan, self._policy, str(self._composite), self._precision)
+        found = summarize(self._plan, self._policy, str(self._composite), self._precision)
+        reason = self._runtime.unable()
+        return dataclasses.replace(found, notes=(*found.notes, f"{UNVERIFIED}: {reason}")) if reason else found
 
     def weights(self) -> dict[str, dict[str, np.ndarray]]:
         """Canonical weights by layer, gates in the order i, f, c, o. Needs no TensorFlow."""

@@ -21,10 +21,12 @@ from .errors import InvalidModel
 from .fold import RANDOM, evaluate
 from .limits import Limits, Meter
 from .sanity import counted, distinct
+from .schemas import fits
 from .tensors import Tensors, dtype_of
+from .text import short, visible
 from .untangle import appended, renamed, untangled
 
-__all__ = ["Graph", "Node", "Rebuilder", "Value", "load_graph"]
+__all__ = ["Graph", "Node", "Rebuilder", "Value", "contradiction", "load_graph"]
 
 NAMELESS = {"", "?", "*", "-1", "None"}  # what some exporters write for any size, one name for all of them
 
@@ -63,7 +65,8 @@ class Node:
     @property
     def label(self) -> str:
         """How messages name it: op, domain unless standard, and name."""
-        return f"{self.domain}:{self.op} {self.name!r}" if self.domain else f"{self.op} {self.name!r}"
+        op = visible(short(f"{self.domain}:{self.op}" if self.domain else self.op))
+        return f"{op} {short(self.name)!r}"
 
     @property
     def graphs(self) -> list[Graph]:
@@ -171,6 +174,18 @@ def load_graph(model: str | os.PathLike[str] | bytes | onnx.ModelProto, limits: 
     return dataclasses.replace(reader.graph(proto.graph, {}), model=proto, path=path)
 
 
+def contradiction(model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> str:
+    """What onnx's own checker finds wrong with a model, in one line; empty if nothing."""
+    try:
+        if not isinstance(model, onnx.ModelProto):
+            data = bytes(model) if isinstance(model, bytes | bytearray | memoryview) else Path(model).read_bytes()
+            model = onnx.load_model_from_string(data)
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:
+        return short(" ".join(str(error).split()) or type(error).__name__)
+    return ""
+
+
 def _parse(data: bytes, where: str) -> onnx.ModelProto:
     try:
         proto = onnx.load_model_from_string(data)
@@ -208,6 +223,8 @@ class _Reader:
             return Value(proto.name, None, None)
         tensor = proto.type.tensor_type
         dtype = dtype_of(tensor.elem_type, f"tensor {proto.name!r}") if tensor.elem_type else None
+        if any(not isinstance(d.dim_param, str) for d in tensor.shape.dim):
+            raise InvalidModel(f"tensor {proto.name!r}: the name of an axis is no UTF-8 text")
         if not tensor.HasField("shape"):
             return Value(proto.name, dtype, None)
         shape = tuple(
@@ -270,6 +287,7 @@ class _Reader:
         kept: list[Node],
     ) -> None:
         domain = "" if proto.domain == "ai.onnx" else proto.domain
+        fits(proto, self.opsets.get(domain, 1))
         same: list[tuple[str, str]] = []
         lists: list[tuple[str, str]] = []
         if proto.op_type in ("Loop", "Scan") and not domain:

@@ -129,7 +129,7 @@ class Reader:
                 return
             except ModelError as error:
                 reason = str(error).removeprefix(f"{node.label}: ")
-            except (TypeError, ValueError, IndexError, AttributeError, KeyError, AssertionError) as error:
+            except (TypeError, ValueError, IndexError, AttributeError, KeyError, AssertionError, ArithmeticError) as error:
                 reason = f"can't be read: {error}"
         sources = [v for v in map(self._known, needed) if v is not None]
         live = any(v.live for v in sources)

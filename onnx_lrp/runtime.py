@@ -17,6 +17,8 @@ from .limits import over, terminated
 
 __all__ = ["Runtime"]
 
+TRIED, NODES = 32 * 2**20, 5000  # bytes of weights and nodes up to which a session is made only to tell whether it can be
+
 
 def _onnxruntime(purpose: str) -> Any:
     try:
@@ -59,6 +61,17 @@ class Runtime:
             raise
         except Exception as error:
             return None, str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+
+    def unable(self) -> str:
+        """Why onnxruntime can't load the model, and so verifies nothing; empty if it can, or for a model that takes long to try."""
+        graph = self.graph
+        size = sum(a.nbytes for a in graph.constants.values())
+        if "reference" not in vars(self) and (size > TRIED or len(graph.nodes) > NODES):
+            return ""
+        try:
+            return self.reference[1]
+        except MissingExtra:
+            return "it is not installed"
 
     def forward(self, inputs: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
         """All graph outputs, or None where onnxruntime can't load the model."""

@@ -113,6 +113,8 @@ def distinct(graph: onnx.GraphProto, *, nested: bool = False) -> None:
     ):
         seen: set[str] = set()
         for name in names:
+            if not isinstance(name, str):
+                raise InvalidModel(f"{where}{kind} {name!r}: the name is no UTF-8 text")
             if not name:
                 raise InvalidModel(f"{where}an {kind} of the graph has no name")
             if name in seen and not (kind == "output" and nested):

@@ -13,6 +13,7 @@ from .dims import Dim
 from .layer import Layer
 from .plan import Plan
 from .rules import Policy
+from .text import visible
 
 __all__ = ["Row", "Summary", "canonical_weights", "summarize"]
 
@@ -66,7 +67,7 @@ class Summary:
         for row in self.rows:
             cells = (row.layer.ljust(widths[0]), row.shape.ljust(widths[1]), row.role.ljust(widths[2]))
             lines.append("  ".join((*cells, row.note or row.weights or row.name)).rstrip())
-        return "\n".join(lines)
+        return "\n".join(map(visible, lines))
 
     def _repr_html_(self) -> str:
         import html

@@ -63,8 +63,8 @@ def inspect(path: Path) -> str:
             describe_cuts(error, file=out)
         text = str(error)
         verdict = f"refused: {type(error).__name__}"
-        if len(text) > 20_000:
-            return "bug: a message of more than 20,000 characters"
+        if len(text) > 200_000:
+            return "bug: a message of more than 200,000 characters"
         return f"bug: {lies(out.getvalue())} on the terminal" if lies(out.getvalue()) else verdict
     describe(summary, file=out)
     text = out.getvalue() + str(summary)
