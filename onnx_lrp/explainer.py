@@ -21,7 +21,7 @@ from .graph import Graph, Value, contradiction, load_graph
 from .hidden import Kept, resolve
 from .inputs import prepare_inputs
 from .limits import Limits
-from .locate import check_weights, first_different, infinite_in_engine, infinite_in_runtime, place, refusal
+from .locate import check_weights, first_different, infinite_in_engine, infinite_in_runtime, mistyped, place, refusal
 from .methods import LRP, OPTIONS, Method, attribute, prepare_method
 from .ops.quantize import limits
 from .parity import QUANTIZED, differences, is_quantized, rounding, tolerance
@@ -551,10 +551,9 @@ class Explainer:
             if OVER in str(error):
                 raise InputError(next(line for line in str(error).splitlines() if OVER in line)) from error
             if not entered:
-                why = refusal(self._runtime, feeds) if self._verify != "never" else ""
-                if not why:
-                    raise
-                raise InputError(f"the model doesn't run on these inputs: {why}") from error
+                if refused := refusal(self._runtime, feeds, error):
+                    raise refused from error
+                raise
             # nothing in the file says what shape a cut behind an unknown op has, so the engine is the first to notice
             reason = str(error).splitlines()[0][:200]
             raise InputError(f"the array(s) for {', '.join(given)} don't fit what reads them: {reason}") from error
@@ -606,7 +605,11 @@ class Explainer:
         """The forward pass against onnxruntime's."""
         expected = self._runtime.forward(feeds)
         if expected is None:
+            if contradicts := mistyped(self._runtime):
+                raise contradicts
             return
+        if any(place(np.asarray(a)) and place(np.asarray(outputs.get(n, 0.0))) for n, a in expected.items()):
+            self._finite(outputs, given)
         for name, array in expected.items():
             if isinstance(array, np.ndarray) and place(array) and not place(np.asarray(outputs.get(name, 0.0))):
                 half = any(v.dtype.name == "float16" for v in self._plan.vars.values())

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
-__all__ = ["inferred", "largest", "work"]
+__all__ = ["inferred", "itemsize", "largest", "work"]
 
 SMALL = 64  # entries: sizes, pads and scales are told to shape inference, weights are not
 
@@ -51,8 +51,17 @@ def largest(op: str, values: Sequence[Any], attributes: Any) -> int:
     return max((int(a.size) for a in arrays), default=0)
 
 
-def inferred(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> int:
-    """Entries of all outputs of a model of one node, as far as onnx's shape inference tells them; else 0."""
+def itemsize(op: str, values: Sequence[Any], attributes: Any) -> int:
+    """Bytes of an entry of such a result, never too many."""
+    if op == "Cast":
+        return 1
+    if op == "ConstantOfShape":
+        return np.asarray(attributes.get("value", np.float32(0))).itemsize
+    return min((np.asarray(v).itemsize for v in values[:1] if v is not None), default=1)
+
+
+def inferred(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> tuple[int, int]:
+    """(entries of all outputs of a model of one node, bytes of an entry), as far as onnx's shape inference tells them; else 0."""
     known = onnx.ModelProto()
     known.CopyFrom(model)
     small = [numpy_helper.from_array(v, n) for n, v in feeds.items() if v.size <= SMALL and v.dtype.kind in "iufb"]
@@ -60,11 +69,13 @@ def inferred(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> int:
     try:
         found = onnx.shape_inference.infer_shapes(known, data_prop=True)
     except Exception:  # it is a help, never a reason to refuse
-        return 0
+        return 0, 1
+    types = [v.type.tensor_type.elem_type for v in found.graph.output if v.type.tensor_type.elem_type]
+    width = max((helper.tensor_dtype_to_np_dtype(t).itemsize for t in types), default=1)
     sizes = [
         [d.dim_value for d in v.type.tensor_type.shape.dim] for v in found.graph.output if v.type.tensor_type.HasField("shape")
     ]
-    return sum(math.prod(s) for s in sizes)
+    return sum(math.prod(s) for s in sizes), width
 
 
 def work(feeds: dict[str, np.ndarray], result: int) -> float:

@@ -29,7 +29,7 @@ class Limits:
         depth: sub-graphs inside each other, and functions that call each other.
         loops: Loops and Scans inside each other; each is read twice or more often for every time that the one around is.
         tensor_elements: entries of one constant tensor, before it is allocated.
-        folding_bytes: all results of constant folding together.
+        folding_bytes: all results of constant folding together, but for those that only view another array.
         folding_seconds: constant folding altogether, in wall-clock seconds.
         trips: steps of a Loop or a Scan.
         run_bytes: what a run of one sample is estimated to keep; 0: three quarters of the memory that is free then.
@@ -38,11 +38,11 @@ class Limits:
 
     file_bytes: int = 2 * 2**30
     external_bytes: int = 64 * 2**30
-    nodes: int = 250_000
+    nodes: int = 100_000
     depth: int = 24
     loops: int = 6
     tensor_elements: int = 2**31
-    folding_bytes: int = 4 * 2**30
+    folding_bytes: int = 2**30
     folding_seconds: float = 120.0
     trips: int = 100_000
     run_bytes: int = 0
@@ -91,11 +91,11 @@ class Limits:
 
 def over(name: str, limit: float, amount: float, what: str, *, error: type[OnnxLrpError] = ModelError) -> OnnxLrpError:
     """The error of something over its limit."""
-    found = f"{amount:,.0f}" if amount < 10**15 else f"{amount:.1e}"
-    unit = name.rsplit("_", 1)[-1]
+    found = "more" if amount == math.inf else f"{amount:_.0f}" if amount < 10**15 else f"{amount:.1e}"
+    value = f"{limit:_}" if isinstance(limit, int) else f"{limit:g}"
     return error(
-        f"{what}: {found if amount != math.inf else 'more'} {unit}, over the limit {name}={limit:,g}".replace(",", "_")
-        + f"; if the model is to be trusted, raise it with limits=onnx_lrp.Limits({name}=…), --limit {name}=… on the command line"
+        f"{what}: {found} {name.rsplit('_', 1)[-1]}, over the limit {name}={value}; if this is to be trusted, raise it with "
+        f"limits=onnx_lrp.Limits({name}=…), on the command line --limit {name}=…"
     )
 
 

@@ -22,6 +22,7 @@ from .heads import Head, chooses_lowest, step_back
 from .nested import Step
 from .reader import Reader
 from .registry import Var
+from .text import short
 
 __all__ = ["Plan", "Step", "make_plan"]
 
@@ -190,8 +191,8 @@ class _Planner(Reader):
         """What stands in the way, and where one may begin behind it."""
         nodes = [f"{node.label}: {reason}" for node, reason in bad]
         cuts = self.cuts(explained, bad)
-        advice = f"; explain from behind them with at={cuts[0]!r}" if cuts else ""
-        others = f" (or {', '.join(repr(c) for c in cuts[1:4])})" if len(cuts) > 1 else ""
+        advice = f"; explain from behind them with at={short(cuts[0])!r}" if cuts else ""
+        others = f" (or {', '.join(repr(short(c)) for c in cuts[1:4])})" if len(cuts) > 1 else ""
         listed = "; ".join(nodes[:MOST]) + (f"; and {len(nodes) - MOST} more" if len(nodes) > MOST else "")
         message = f"relevance would have to pass {len(bad)} node(s) that can't be read: {listed}{advice}{others}"
         return UnsupportedModel(message, nodes=nodes, cuts=cuts)

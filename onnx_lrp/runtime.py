@@ -14,10 +14,11 @@ from onnx import helper, numpy_helper
 from .errors import InputError, MissingExtra, UnsupportedModel
 from .graph import Graph, Node
 from .limits import over, terminated
+from .sanity import inner
 
 __all__ = ["Runtime"]
 
-TRIED, NODES = 32 * 2**20, 5000  # bytes of weights and nodes up to which a session is made only to tell whether it can be
+TRIED, NODES = 32 * 2**20, 2000  # bytes of weights and nodes up to which a session is made only to tell whether it can be
 
 
 def _onnxruntime(purpose: str) -> Any:
@@ -33,6 +34,16 @@ def _as_filed(nodes: Sequence[Node], names: Sequence[str]) -> Sequence[Node]:
     inside = {id(n.origin) for n in nodes if n.origin is not None and set(n.outputs) & set(names) - set(n.origin.outputs)}
     found = [n if n.origin is None or id(n.origin) in inside else n.origin for n in nodes]
     return list({id(n): n for n in found}.values())
+
+
+def _count(model: onnx.ModelProto | None) -> int:
+    """Nodes of a model as onnxruntime reads it, before anything is folded; its time grows with their square."""
+    stack, count = [] if model is None else [model.graph], 0
+    while stack:
+        graph = stack.pop()
+        count += len(graph.node)
+        stack += [g for node in graph.node for g in inner(node)]
+    return count
 
 
 class Runtime:
@@ -66,7 +77,7 @@ class Runtime:
         """Why onnxruntime can't load the model, and so verifies nothing; empty if it can, or for a model that takes long to try."""
         graph = self.graph
         size = sum(a.nbytes for a in graph.constants.values())
-        if "reference" not in vars(self) and (size > TRIED or len(graph.nodes) > NODES):
+        if "reference" not in vars(self) and (size > TRIED or _count(graph.model) > NODES):
             return ""
         try:
             return self.reference[1]

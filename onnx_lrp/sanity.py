@@ -12,10 +12,12 @@ import onnx
 
 from .errors import InvalidModel
 from .limits import Limits, over
+from .text import short
 
-__all__ = ["counted", "distinct", "inner"]
+__all__ = ["counted", "declared", "distinct", "inner", "unsigned"]
 
 Key = tuple[str, str, str]
+LONGEST = 2**24  # entries of a list
 LOOPS = ("Loop", "Scan")
 
 
@@ -97,6 +99,41 @@ def _callees_first(calls: Mapping[Key, list[Key]]) -> Iterator[Key]:
             else:
                 path.add(below)
                 stack.append((below, iter(calls[below])))
+
+
+def declared(value: onnx.ValueInfoProto, limits: Limits) -> None:
+    """Refuse sizes that a file declares of a tensor which nothing can have.
+
+    onnx and onnxruntime take a list for a shape where an op reads one, and walk through as many axes as it declares entries.
+
+    Raises:
+        InvalidModel: a list of more than ``LONGEST`` entries.
+        ModelError: over ``tensor_elements``.
+    """
+    dims, what = value.type.tensor_type.shape.dim, f"tensor {short(value.name)!r}"
+    for axis, dim in enumerate(dims):
+        limits.check("tensor_elements", dim.dim_value, f"{what} declares its axis {axis} to have")
+    if len(dims) == 1 and dims[0].dim_value > LONGEST:
+        raise InvalidModel(f"{what} declares to be a list of {dims[0].dim_value:_} entries; more than {LONGEST:_} are not read")
+
+
+def unsigned(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model without negative sizes: some exporters write −1 for any size, on which onnx's shape inference ends the process."""
+    if not any(True for _ in _negative(model.graph)):
+        return model
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for dim in list(_negative(copy.graph)):
+        dim.ClearField("dim_value")
+    return copy
+
+
+def _negative(graph: onnx.GraphProto) -> Iterator[onnx.TensorShapeProto.Dimension]:
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        yield from (dim for dim in value.type.tensor_type.shape.dim if dim.dim_value < 0)
+    for node in graph.node:
+        for body in inner(node):
+            yield from _negative(body)
 
 
 def distinct(graph: onnx.GraphProto, *, nested: bool = False) -> None:

@@ -137,11 +137,11 @@ def forward(
     first = (tf.constant(0), going, start, kept, outs)
     invariants = (tf.TensorShape([]), tf.TensorShape([]), shapes, [None for _ in kept], [None for _ in outs])
     count, _, final, kept, outs = _while(more, turn, first, invariants)
+    if tf.executing_eagerly():
+        for array in (*kept, *outs):
+            getattr(array, "mark_used", lambda: None)()  # a forward pass alone never reads them, nor does one with too many steps
     if layer.going is not None or layer.start is not None:
         _within(step, count, trips)
-    if tf.executing_eagerly():
-        for array in kept:
-            getattr(array, "mark_used", lambda: None)()  # a forward pass alone never reads them
     stacked = []
     for collected, (_, axis, flipped) in zip(outs, layer.collected, strict=True):
         y = collected.stack()

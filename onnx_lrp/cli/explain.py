@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .app import AsJson, Html, Jit, ModelArgument, Precision, Verify, start_engine
+from .app import AsJson, Html, Jit, LimitOptions, ModelArgument, Precision, Verify, limits, start_engine
 from .parsing import axes, distinct, series, suffix
 from .parsing import target as target_of
 from .printing import print_json
@@ -70,6 +70,7 @@ def explain(
         bool, typer.Option("--from-probabilities", help="Start behind a final softmax or sigmoid.")
     ] = False,
     verify: Annotated[Verify, typer.Option(help="Compare the forward pass with onnxruntime's.")] = Verify.first,
+    limit: LimitOptions = None,
     tokens: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Names of the steps: one a line, a blank line between samples; or JSON.")
     ] = None,
@@ -87,7 +88,7 @@ def explain(
     if save is not None and save.suffix == ".parquet":
         need_pyarrow()
     distinct({"MODEL": model, "INPUTS": inputs, "--tokens": tokens, "--save": save, "--html": html})
-    wanted = target_of(target)
+    wanted, allowed = target_of(target), limits(limit)
     given = {"steps": steps, "baseline": baseline, "by": by}
     options: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
     prepare_method(method, options)  # refuses what does not exist before the model is read
@@ -110,8 +111,9 @@ def explain(
             precision=precision.value,
             jit=jit.value,
             verify=verify.value,
+            limits=allowed,
         )
-        data = read_inputs(inputs, stdin=sys.stdin, series=lambda table: series(explainer, table))
+        data = read_inputs(inputs, stdin=sys.stdin, series=lambda table: series(explainer, table), most=allowed.file_bytes)
         names = read_tokens(tokens) if tokens is not None else None
         check(data, explainer._plan)  # refuses bad input before TensorFlow is waited for
         start_engine()

@@ -5,7 +5,11 @@ from __future__ import annotations
 import csv
 import importlib
 import json
+import lzma
+import math
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -13,18 +17,36 @@ from typing import IO, Any
 import numpy as np
 
 from ..errors import InputError, MissingExtra
+from ..limits import Limits, over
 
 __all__ = ["SUFFIXES", "read_inputs", "read_tokens"]
 
+DAMAGED = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    EOFError,
+    SyntaxError,
+    NotImplementedError,
+    RuntimeError,
+    csv.Error,
+    zipfile.BadZipFile,
+    tokenize.TokenError,
+    zlib.error,
+    lzma.LZMAError,
+)  # what numpy, zipfile and csv raise on damaged files
 Shaped = Callable[[np.ndarray], Any]
 
 
-def read_inputs(name: str, *, stdin: IO[str] | None, series: Shaped) -> Any:
+def read_inputs(name: str, *, stdin: IO[str] | None, series: Shaped, most: int = Limits.file_bytes) -> Any:
     """An array, or arrays by graph input name.
 
     Args:
         name: a path, or "-" for JSON on ``stdin``.
         series: makes the model's input of a table (T, I).
+        most: bytes that the file, and the arrays in it, may have.
 
     Raises:
         InputError: missing, of no known suffix, or damaged.
@@ -32,7 +54,9 @@ def read_inputs(name: str, *, stdin: IO[str] | None, series: Shaped) -> Any:
     """
     if name == "-":
         try:
-            return _json(stdin.read() if stdin is not None else "", "stdin")
+            text = stdin.read(most + 1) if stdin is not None else ""
+            _within(len(text), most, "stdin")
+            return _json(text, "stdin")
         except UnicodeError as error:
             raise InputError(f"stdin: not text: {error}") from error
     path = Path(name)
@@ -44,11 +68,53 @@ def read_inputs(name: str, *, stdin: IO[str] | None, series: Shaped) -> Any:
     if not path.is_file():
         raise InputError(f"{name}: {'is a folder' if path.is_dir() else 'no such file'}")
     try:
+        _within(path.stat().st_size, most, name)
+        if path.suffix.lower() in (".npz", ".npy"):
+            _measure(path, most)
         return reader(path, series)
     except (InputError, MissingExtra):
         raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{name}: can't be read as {path.suffix}: {error}") from error
+    except DAMAGED as error:
+        raise InputError(f"{name}: can't be read as {path.suffix}: {error or type(error).__name__}") from error
+
+
+def _within(size: int, most: int, what: str) -> None:
+    if size > most:
+        raise over("file_bytes", most, size, what, error=InputError)
+
+
+def _measure(path: Path, most: int) -> None:
+    """Hold what .npy headers declare against the bytes that are there, before numpy allocates it."""
+    if path.suffix.lower() == ".npy":
+        with path.open("rb") as stream:
+            needs = _declared(stream)
+            _fits(needs, path.stat().st_size, str(path))
+        return
+    total = 0
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            what = f"{path}: {info.filename}"
+            if info.filename.endswith(".npy"):
+                with archive.open(info) as member:
+                    needs = _declared(member)
+                _fits(needs, info.file_size, what)
+                total += needs
+                _within(total, most, what)
+
+
+def _declared(stream: IO[bytes]) -> int:
+    """Bytes of the array that a .npy header declares; that of objects is refused by numpy later."""
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    if any(n < 0 for n in shape):
+        raise ValueError(f"shape {shape} has a negative size")
+    return math.prod(shape) * dtype.itemsize
+
+
+def _fits(needs: int, there: int, what: str) -> None:
+    if needs > there:
+        raise InputError(f"{what}: declares an array of {needs} bytes, and holds {there}: damaged")
 
 
 def read_tokens(path: Path) -> list[str] | list[list[str]]:
@@ -63,7 +129,10 @@ def read_tokens(path: Path) -> list[str] | list[list[str]]:
     if path.suffix.lower() != ".json":
         rows = [block.split("\n") for block in text.replace("\r\n", "\n").strip("\n").split("\n\n")]
         return rows[0] if len(rows) == 1 else [[t for t in row if t] for row in rows]
-    value = _json(text, str(path))
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON: {error}") from error
     flat = isinstance(value, list) and all(isinstance(t, str) for t in value)
     if flat or (isinstance(value, list) and all(isinstance(r, list) and all(isinstance(t, str) for t in r) for r in value)):
         return value

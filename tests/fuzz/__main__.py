@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import json
+import os
 import random
 import select
 import subprocess
@@ -14,7 +16,16 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
+STILL = 180.0  # seconds in which a worker may do nothing at all before it counts as hanging
 START = 180.0  # seconds until a worker's first mutant: it draws the base models, and may import TensorFlow
+
+
+def spent(pid: int) -> float:
+    """Seconds of processor time of a process."""
+    with contextlib.suppress(OSError, ValueError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return float("inf")
 
 
 class Driver:
@@ -41,9 +52,12 @@ class Driver:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE if not o.verbose else None)
         assert process.stdout is not None
         buffer, patience, busy = b"", START, at
+        cpu, since = 0.0, time.monotonic()
         try:
             while True:
                 ready, _, _ = select.select([process.stdout], [], [], patience)
+                if not ready and (spent(process.pid) - cpu < patience / 2 and time.monotonic() - since < STILL):
+                    continue  # the machine is busy, or this process was stopped for a while
                 if not ready:
                     self._note(busy, f"bug: no answer in {patience:g} s")
                     return busy + 1
@@ -61,6 +75,7 @@ class Driver:
                     patience = o.patience
                     if "at" in entry:
                         busy = entry["at"]
+                        cpu, since = spent(process.pid), time.monotonic()
                     else:
                         self._take(entry)
                         busy = entry["index"] + 1

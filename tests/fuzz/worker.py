@@ -74,12 +74,12 @@ def inspect(path: Path) -> str:
 
 def explain(path: Path) -> str:
     """Explain a model on inputs of its own declared shapes; the verdict."""
-    from onnx_lrp import OnnxLrpError, load
+    from onnx_lrp import Limits, OnnxLrpError, load
 
     rng = np.random.default_rng(0)
     sizes: dict[Any, int] = {}
     try:
-        explainer = load(path, jit="eager")
+        explainer = load(path, jit="eager", limits=Limits(trips=50, run_seconds=5.0))
         feeds = {}
         for value in explainer.inputs:
             shape = [n if isinstance(n, int) and 0 < n < 64 else sizes.setdefault(n, 2 + len(sizes)) for n in value.shape or (2, 3)]
