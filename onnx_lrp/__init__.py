@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .errors import InputError, InvalidModel, MissingExtra, ModelError, OnnxLrpError, ParityError, RuleError, UnsupportedModel
     from .explainer import Explainer, explain, load
     from .explanation import Explanation
+    from .limits import Limits
     from .rules import AlphaBeta, Epsilon, Flat, Gamma, Rule, WSquare, ZBox, ZPlus
     from .summary import Summary
 
@@ -31,6 +32,7 @@ _HOME = {
     "Gamma": "rules",
     "InputError": "errors",
     "InvalidModel": "errors",
+    "Limits": "limits",
     "MissingExtra": "errors",
     "ModelError": "errors",
     "OnnxLrpError": "errors",
@@ -60,6 +62,7 @@ __all__ = [
     "Gamma",
     "InputError",
     "InvalidModel",
+    "Limits",
     "MissingExtra",
     "ModelError",
     "OnnxLrpError",

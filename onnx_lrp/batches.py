@@ -11,11 +11,23 @@ import numpy as np
 
 from .dims import Dim, Label
 from .errors import InputError
+from .limits import over
 from .nested import Nested
 from .plan import Plan
 from .recurrence import Recurrent
 
-__all__ = ["NARROW", "Schedule", "checked", "is_light", "parts", "schedule", "sizes_of", "splits"]
+__all__ = [
+    "NARROW",
+    "Schedule",
+    "checked",
+    "exhausted",
+    "is_light",
+    "parts",
+    "schedule",
+    "sizes_of",
+    "splits",
+    "within",
+]
 
 BUDGET = 512 * 2**20  # bytes; more gains no speed, as a batch of that size fills the cores already
 FEW = 32  # samples: splitting below that costs more than running segments twice
@@ -120,6 +132,28 @@ def schedule(
     if fits >= batch or not splits(plan):
         return Schedule(batch, segment)
     return Schedule(-(-batch // -(-batch // fits)), segment)  # equal parts
+
+
+def within(plan: Plan, feeds: Mapping[str, np.ndarray], batch: int, how: Schedule, *, itemsize: int) -> None:
+    """Refuse a run whose smallest part is estimated to take more memory than it may.
+
+    Raises:
+        InputError: over ``Limits.run_bytes``.
+    """
+    limits = plan.graph.limits
+    allowed = limits.run_bytes or free_bytes() * 3 // 4
+    sizes = sizes_of(plan, feeds)
+    share = min(how.size, batch) / batch if splits(plan) else 1.0
+    needs = kept_bytes(plan, sizes, itemsize, recurrent=None if how.segment is None else False) * share
+    if needs > allowed:
+        steps = max([sizes.get(t.root, 1) for t in plan.times], default=1)
+        what = f"{min(how.size, batch)} sample(s) of {steps} step(s) would keep"
+        raise over("run_bytes", allowed, needs, what, error=InputError)
+
+
+def exhausted(error: BaseException) -> bool:
+    """Whether a run failed for want of memory."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError"
 
 
 def splits(plan: Plan) -> bool:

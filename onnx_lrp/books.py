@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .printable import visible
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -122,7 +124,7 @@ class Books:
         rows: list[Sequence[str]] = [["", "relevance", *map(_words, kinds)]]
         for line in self.lines():
             cells = [f"{line.kinds[k]:+.4g}" if k in line.kinds else "" for k in kinds]
-            rows.append([line.label, f"{line.value:+.4g}", *cells])
+            rows.append([visible(line.label), f"{line.value:+.4g}", *cells])
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         padded = ([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))] for row in rows)
         return "\n".join("  ".join(row).rstrip() for row in padded)

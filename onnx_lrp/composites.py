@@ -16,6 +16,7 @@ from .errors import RuleError
 from .layer import Affine, Opaque, Routing
 from .nested import Nested, Step
 from .plan import Plan
+from .printable import visible
 from .rules import COUNT, PLAIN, AlphaBeta, Channel, Epsilon, Flat, Gamma, Rule, ZBox, ZPlus
 
 __all__ = ["PRESETS", "Assignment", "Block", "Composite", "assign", "make_composite"]
@@ -145,11 +146,11 @@ class Assignment:
         return list(wanted)
 
     def __str__(self) -> str:
-        width = max((len(block.name) for block, _ in self.rows), default=0)
+        width = max((len(visible(block.name)) for block, _ in self.rows), default=0)
         lines = []
         for block, rule in self.rows:
             place = " ".join(w for w, on in (("first", block.first), ("last", block.last)) if on)
-            lines.append(f"{block.name.ljust(width)}  {', '.join(dict.fromkeys(block.layers))}  {place}  {rule}".rstrip())
+            lines.append(f"{visible(block.name).ljust(width)}  {', '.join(dict.fromkeys(block.layers))}  {place}  {rule}".rstrip())
         return "\n".join(lines)
 
 

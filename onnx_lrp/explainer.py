@@ -12,16 +12,18 @@ from typing import Any
 import numpy as np
 
 from . import ragged
-from .batches import Schedule, checked, parts, schedule
+from .batches import Schedule, checked, exhausted, parts, schedule, splits, within
 from .branches import Branches, guesses, is_open
 from .composites import Assignment, Composite, assign, make_composite
-from .errors import InputError, ModelError, OnnxLrpError, ParityError, RuleError
+from .errors import InputError, InvalidModel, ModelError, OnnxLrpError, ParityError, RuleError
 from .explanation import Explanation
 from .export import Export
-from .graph import Graph, Value, load_graph
+from .graph import Graph, Value, contradiction, load_graph
 from .hidden import Kept, resolve
 from .inputs import prepare_inputs
 from .labels import Labelled
+from .limits import Limits
+from .locate import check_weights, first_different, infinite_in_engine, infinite_in_runtime, mistyped, place, refusal
 from .methods import LRP, OPTIONS, Method, attribute, prepare_method
 from .ops.quantize import limits
 from .parity import QUANTIZED, differences, is_quantized, rounding, tolerance
@@ -42,6 +44,8 @@ JITS = ("auto", "xla", "graph", "eager")
 PRECISIONS = ("float32", "float64")
 VERIFY = ("first", "always", "never")
 AT_ONCE = 3  # groups of sequences; more of them gain little on two cores
+OVER = "over the limit trips"  # an assertion inside a TensorFlow program
+UNVERIFIED = "onnxruntime can't load this model, so nothing is held against it"
 BRANCHES = "{} condition(s) are decided by the inputs of each call; shown is one of the ways that it may go"
 
 
@@ -63,6 +67,7 @@ def load(
     verify: str = "first",
     max_bytes: int | None = None,
     checkpoint: str | int = "auto",
+    limits: Limits | None = None,
 ) -> Explainer:
     """Read a model and decide how it is explained. Cheap: TensorFlow is not imported before the first run.
 
@@ -88,6 +93,7 @@ def load(
             quarter of what is free.
         checkpoint: "auto": where not even a few samples fit, recurrent layers keep their states only every so many steps and run
             these again on the way back; a number: that many steps; "never".
+        limits: what the model may ask for; see :class:`Limits`.
 
     Raises:
         ModelError: the model can't be read or explained.
@@ -99,25 +105,35 @@ def load(
         if value not in known:
             raise InputError(f"{name}={value!r} does not exist; one of {', '.join(known)}")
     checked(max_bytes, checkpoint)
-    graph = load_graph(model)
+    if limits is not None and not isinstance(limits, Limits):
+        raise InputError(f"limits must be an onnx_lrp.Limits, got {type(limits).__name__}")
     choose: dict[str, Any] = {"at": at, "output": output, "from_probabilities": from_probabilities, "batch_axis": batch_axis}
     choose["gates"] = gates
     run = {"policy": policy, "composite": which, "precision": precision, "device": device, "jit": jit, "verify": verify}
     run |= {"max_bytes": max_bytes, "checkpoint": checkpoint}
-    plan, complaint = None, None
+    try:
+        graph = load_graph(model, limits)
+        return Explainer(graph, _first_plan(graph, choose), choose=choose, run=run)
+    except (OnnxLrpError, MemoryError):
+        raise
+    except Exception as error:  # a model that contradicts itself where nothing here looked, or a bug
+        if complaint := contradiction(model):
+            raise InvalidModel(f"the model contradicts the ONNX standard: {complaint}") from error
+        raise
+
+
+def _first_plan(graph: Graph, choose: Mapping[str, Any]) -> Plan:
+    """The plan of a graph, or of the first of the ways it may go that can be read."""
+    complaint: ModelError | None = None
     for candidate, unknown in guesses(graph):
         try:
             plan = _plan(candidate, choose)
         except ModelError as error:
             complaint = complaint or error
             continue
-        if unknown:
-            plan = dataclasses.replace(plan, notes=(*plan.notes, BRANCHES.format(unknown)))
-        break
-    if plan is None:
-        assert complaint is not None
-        raise complaint
-    return Explainer(graph, plan, choose=choose, run=run)
+        return dataclasses.replace(plan, notes=(*plan.notes, BRANCHES.format(unknown))) if unknown else plan
+    assert complaint is not None
+    raise complaint
 
 
 def _rules(rule: str | Rule, epsilon: float, bias_factor: float, gates: str, composite: Any) -> tuple[Policy, Composite]:
@@ -133,6 +149,7 @@ def _rules(rule: str | Rule, epsilon: float, bias_factor: float, gates: str, com
 
 def _plan(graph: Graph, choose: Mapping[str, Any]) -> Plan:
     plan = make_plan(graph, **choose)
+    check_weights(plan)
     if is_quantized(plan):
         plan = dataclasses.replace(plan, notes=(*plan.notes, QUANTIZED))
     return plan
@@ -210,7 +227,9 @@ class Explainer:
 
     def summary(self) -> Summary:
         """What was read: layers, shapes, axes, attribution points, decisions. Needs no TensorFlow."""
-        return summarize(self._plan, self._policy, str(self._composite), self._precision, self.plan())
+        found = summarize(self._plan, self._policy, str(self._composite), self._precision, self.plan())
+        reason = self._runtime.unable()
+        return dataclasses.replace(found, notes=(*found.notes, f"{UNVERIFIED}: {reason}")) if reason else found
 
     def weights(self) -> dict[str, dict[str, np.ndarray]]:
         """Canonical weights by layer, gates in the order i, f, c, o. Needs no TensorFlow."""
@@ -500,15 +519,30 @@ class Explainer:
         else:
             size = np.dtype(self._precision).itemsize
             how = schedule(self._plan, feeds, batch, itemsize=size, max_bytes=self._max_bytes, checkpoint=self._checkpoint)
-        if how.size >= batch:
-            return finish(self._run(feeds, target, keep, method, how.segment), feeds)
-        done = []
+        within(self._plan, feeds, batch, how, itemsize=np.dtype(self._precision).itemsize)
         axes = {n: self._plan.batch_axis(n) for n in feeds}
-        for rows in track(parts(batch, how.size)):
-            part = {n: _rows(a, axes[n], rows) for n, a in feeds.items()}
-            own = target.part(rows, scores_of(self._plan)) if target.arrays else target
-            few = None if method is None else method.part(rows, batch, self._plan)
-            done.append(finish(self._run(part, own, keep, few, how.segment), part))
+
+        def parted(rows: range) -> list[Any]:
+            """The results of some samples; in halves where memory runs out all the same."""
+            whole = len(rows) == batch
+            part = feeds if whole else {n: _rows(a, axes[n], rows) for n, a in feeds.items()}
+            own = target if whole or not target.arrays else target.part(rows, scores_of(self._plan))
+            few = method if whole or method is None else method.part(rows, batch, self._plan)
+            try:
+                return [finish(self._run(part, own, keep, few, how.segment), part)]
+            except Exception as error:
+                if not exhausted(error):
+                    raise
+                if len(rows) == 1 or not splits(self._plan):
+                    raise InputError(
+                        f"not enough memory for {len(rows)} sample(s) of this size; pass fewer or shorter ones, or checkpoint=64"
+                    ) from error
+            half = len(rows) // 2
+            return [*parted(rows[:half]), *parted(rows[half:])]
+
+        done = [made for rows in track(parts(batch, how.size)) for made in parted(rows)]
+        if len(done) == 1:
+            return done[0]
         return self._joined(done, target.several, keep)
 
     def _joined(self, parts: Sequence[Mapping[str, Any]], several: bool, keep: Sequence[Kept]) -> dict[str, Any]:
@@ -550,7 +584,13 @@ class Explainer:
                 self._program(given, target, keep, segment) if method is None else attribute(self._program, given, target, method)
             )
         except Exception as error:
-            if not entered or isinstance(error, OnnxLrpError):
+            if isinstance(error, OnnxLrpError) or exhausted(error):
+                raise
+            if OVER in str(error):
+                raise InputError(next(line for line in str(error).splitlines() if OVER in line)) from error
+            if not entered:
+                if refused := refusal(self._runtime, feeds, error):
+                    raise refused from error
                 raise
             # nothing in the file says what shape a cut behind an unknown op has, so the engine is the first to notice
             reason = str(error).splitlines()[0][:200]
@@ -561,17 +601,23 @@ class Explainer:
         if not entered and (self._verify == "always" or (self._verify == "first" and not self._verified)):
             self._check(feeds, given, result["outputs"])
             self._verified = True
-        self._finite(result["outputs"])
+        self._finite(result["outputs"], given)
         if method is None:
-            self._finite(result.get("relevance", {}))
+            self._finite(result.get("relevance", {}), given)
         else:
             _defined(result["relevance"], method.name)
         return result
 
-    def _finite(self, arrays: Mapping[str, Any]) -> None:
+    def _finite(self, arrays: Mapping[str, Any], given: Mapping[str, np.ndarray]) -> None:
         for name, array in arrays.items():
             if isinstance(array, np.ndarray) and array.dtype.kind == "f" and not np.all(np.isfinite(array)):
-                raise ParityError(f"{name!r} is not finite although the inputs are: the model overflows on them")
+                where = infinite_in_engine(self._plan, self._program, given)
+                if where:
+                    raise ParityError(f"{name!r} is not finite although the inputs are: the model overflows on them; {where}")
+                raise ParityError(
+                    f"relevance at {name!r} is not finite ({place(array)}) although the forward pass is: relevance overflows, "
+                    f"or a sum is exactly 0 and nothing stabilizes it; a larger epsilon than {self._policy.epsilon:g} helps"
+                )
 
     def _outputs(self, result: Mapping[str, Any], feeds: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """Outputs in the model's order and dtypes."""
@@ -584,7 +630,10 @@ class Explainer:
             dtype = dtypes.get(name)
             if isinstance(array, np.ndarray) and dtype is not None and array.dtype != dtype:
                 if is_float(dtype):
-                    array = array.astype(dtype)
+                    with np.errstate(over="ignore"):
+                        array = array.astype(dtype)
+                    if found := place(array):
+                        raise ParityError(f"output {name!r} is beyond the range of {dtype}, in which the model returns it: {found}")
                 elif dtype.kind in "iu" and array.dtype.kind == "f":  # a quantized tensor, which the engine doesn't round
                     array = np.clip(np.rint(array), *limits(dtype)).astype(dtype)
             out[name] = array
@@ -594,11 +643,27 @@ class Explainer:
         """The forward pass against onnxruntime's."""
         expected = self._runtime.forward(feeds)
         if expected is None:
+            if contradicts := mistyped(self._runtime):
+                raise contradicts
             return
+        if any(place(np.asarray(a)) and place(np.asarray(outputs.get(n, 0.0))) for n, a in expected.items()):
+            self._finite(outputs, given)
+        for name, array in expected.items():
+            if isinstance(array, np.ndarray) and place(array) and not place(np.asarray(outputs.get(name, 0.0))):
+                half = any(v.dtype.name == "float16" for v in self._plan.vars.values())
+                where = infinite_in_runtime(self._plan, self._runtime, feeds)
+                raise ParityError(
+                    f"output {name!r} of onnxruntime's is not finite ({place(array)}), the engine's is"
+                    + (f": float16 overflows at 65504, and the engine computes in {self._precision}" if half else "")
+                    + (f"; {where}" if where else "")
+                    + ". verify='never' explains all the same"
+                )
         absolute = rounding(self._plan, given, outputs, self._precision)
         for name, error, bound in differences(expected, outputs, tolerance(self._plan), absolute):
             if not error <= bound:
+                where = first_different(self._plan, self._program, self._runtime, feeds, given, tolerance(self._plan))
                 raise ParityError(
-                    f"output {name!r} differs from onnxruntime's by {error:.1e} of its largest value (tolerance {bound:g}); "
+                    f"output {name!r} differs from onnxruntime's by {error:.1e} of its largest value (tolerance {bound:g})"
+                    f"{'; ' + where if where else ''}; "
                     "the explanation would be of another function. verify='never' explains all the same"
                 )

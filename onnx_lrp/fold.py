@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from .dims import DIFFERENCE, Dim
 from .errors import InvalidModel
+from .growth import inferred, itemsize, largest, work
+from .limits import Limits, Meter, terminated
 
 if TYPE_CHECKING:
     from .graph import Node
@@ -26,6 +28,10 @@ __all__ = ["SYMBOLIC", "evaluate", "plumbing", "sized"]
 RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
 
 Kernel = Callable[..., Any]
+
+MOST = 2**16  # entries of a result that shape arithmetic may make where nobody says how many
+VIEWS = {"Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"}
+SPEED = 1e9  # multiplications a second that any machine does
 
 
 def _axes(axes: Any, rank: int) -> tuple[int, ...]:
@@ -246,8 +252,8 @@ def sized(value: np.ndarray | None) -> np.ndarray | None:
     return None if None in entries else np.asarray(entries, np.int64).reshape(value.shape)
 
 
-def plumbing(node: Node, values: Sequence[Any], *, symbolic: bool) -> list[Any] | None:
-    """Outputs of a plumbing op on known values, or None where this table can't tell."""
+def plumbing(node: Node, values: Sequence[Any], *, symbolic: bool, most: int = MOST) -> list[Any] | None:
+    """Outputs of a plumbing op on known values, or None where this table can't tell or they have more than ``most`` entries."""
     table = SYMBOLIC if symbolic else NUMERIC
     kernel = table.get(node.op) if node.domain == "" else None
     attributes: dict[str, Any] = dict(node.attributes)
@@ -257,35 +263,64 @@ def plumbing(node: Node, values: Sequence[Any], *, symbolic: bool) -> list[Any] 
     while values and values[-1] is None:
         values.pop()
     out = None
-    if kernel is not None:
+    if kernel is not None and largest(node.op, values, attributes) <= most:
         with contextlib.suppress(Exception):  # odd but legal spellings are left to the evaluator behind
             out = kernel(*values, **attributes)
     if out is None and symbolic and node.op in NUMERIC:
         numbers = [sized(v) for v in values]
         if not any(v is None and given is not None for v, given in zip(numbers, values, strict=True)):
-            return plumbing(node, numbers, symbolic=False)
+            return plumbing(node, numbers, symbolic=False, most=most)
     if out is None:
         return None
     return list(out) if isinstance(out, tuple) else [np.asarray(out)]
 
 
-def evaluate(node: Node, values: Sequence[np.ndarray | None], opsets: Mapping[str, int]) -> list[np.ndarray]:
+def evaluate(
+    node: Node, values: Sequence[np.ndarray | None], opsets: Mapping[str, int], meter: Meter | None = None
+) -> list[np.ndarray]:
     """Outputs of any op on constants (as numpy arrays).
 
     Raises:
         InvalidModel: neither this table, onnxruntime nor onnx's reference evaluator can run it.
+        ModelError: a result is too large, or folding takes too long.
     """
-    known = plumbing(node, values, symbolic=False)
+    meter = meter or Meter(Limits())
+    with meter.folding(f"folding {node.label}") as seconds:
+        results = _evaluated(node, values, opsets, meter, seconds)
+    size = sum(r.nbytes for r in results if r.base is None)
+    meter.fold(size, f"folding {node.label}")
+    meter.folded += size
+    return results
+
+
+def _evaluated(
+    node: Node, values: Sequence[np.ndarray | None], opsets: Mapping[str, int], meter: Meter, seconds: float
+) -> list[np.ndarray]:
+    what = f"the result of {node.label} on constants"
+    limits = meter.limits
+    if node.op in NUMERIC and not node.domain:
+        size = largest(node.op, values, node.attributes)
+        limits.check("tensor_elements", size, what)
+        if node.op not in VIEWS:
+            meter.fold(size * itemsize(node.op, values, node.attributes), what)
+    known = plumbing(node, values, symbolic=False, most=limits.tensor_elements)
     if known is not None and len(known) >= len(node.outputs):
         return known
     model = _single(node, values, opsets)
     feeds = {f"x{i}": v for i, v in enumerate(values) if v is not None}
+    size, width = inferred(model, feeds)
+    limits.check("tensor_elements", size, what)
+    meter.fold(size * width, what)
+    limits.check("folding_seconds", work(feeds, size) / SPEED, f"folding {node.label}")
     reasons = []
-    for run in (_onnxruntime, _reference):
+    # the reference evaluator has loops in Python: nothing ends it, so it gets little
+    little = max([size, *(v.size for v in feeds.values())]) <= MOST
+    for run in (_onnxruntime, _reference) if little else (_onnxruntime,):
         try:
-            return [np.asarray(v) for v in run(model, feeds)]
+            return [np.asarray(v) for v in run(model, feeds, seconds)]
         except Exception as error:
             reasons.append(str(error).splitlines()[0] if str(error) else type(error).__name__)
+        limits.check("folding_seconds", meter.spent(), f"folding {node.label}")
     raise InvalidModel(f"{node.label}: constants can't be folded: {'; '.join(reasons)}")
 
 
@@ -308,21 +343,18 @@ def _single(node: Node, values: Sequence[np.ndarray | None], opsets: Mapping[str
     return helper.make_model(graph, opset_imports=imports, ir_version=min(10, onnx.IR_VERSION))
 
 
-def _onnxruntime(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> list[Any]:
+def _onnxruntime(model: onnx.ModelProto, feeds: dict[str, np.ndarray], seconds: float) -> list[Any]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run(None, feeds)
+    run = onnxruntime.RunOptions()
+    with terminated(run, seconds):
+        return session.run(None, feeds, run)
 
 
-def _reference(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> list[Any]:
+def _reference(model: onnx.ModelProto, feeds: dict[str, np.ndarray], seconds: float) -> list[Any]:
     from onnx.reference import ReferenceEvaluator
 
     return ReferenceEvaluator(model).run(None, feeds)
-
-
-def tensor_value(proto: onnx.TensorProto, base_dir: str = "") -> np.ndarray:
-    """A TensorProto as numpy."""
-    return numpy_helper.to_array(proto, base_dir=base_dir)

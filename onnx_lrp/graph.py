@@ -16,13 +16,18 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from .errors import InvalidModel
 from .fold import RANDOM, evaluate
+from .limits import Limits, Meter
+from .printable import short, visible
+from .sanity import counted, declared, distinct, unsigned
+from .schemas import fits
+from .tensors import Tensors, dtype_of
 from .untangle import appended, renamed, untangled
 
-__all__ = ["Graph", "Node", "Rebuilder", "Value", "load_graph"]
+__all__ = ["Graph", "Node", "Rebuilder", "Value", "contradiction", "load_graph"]
 
 NAMELESS = {"", "?", "*", "-1", "None"}  # what some exporters write for any size, one name for all of them
 
@@ -61,7 +66,8 @@ class Node:
     @property
     def label(self) -> str:
         """How messages name it: op, domain unless standard, and name."""
-        return f"{self.domain}:{self.op} {self.name!r}" if self.domain else f"{self.op} {self.name!r}"
+        op = visible(short(f"{self.domain}:{self.op}" if self.domain else self.op))
+        return f"{op} {short(self.name)!r}"
 
     @property
     def graphs(self) -> list[Graph]:
@@ -92,6 +98,7 @@ class Graph:
     path: Path | None = None
     defaults: frozenset[str] = frozenset()
     value_info: Mapping[str, Value] = dataclasses.field(default_factory=dict)
+    limits: Limits = Limits()  # noqa: RUF009  (frozen)
 
     @functools.cached_property
     def producers(self) -> dict[str, Node]:
@@ -129,32 +136,61 @@ class Graph:
         return seen
 
 
-def load_graph(model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> Graph:
+def load_graph(model: str | os.PathLike[str] | bytes | onnx.ModelProto, limits: Limits | None = None) -> Graph:
     """Read a model.
 
     Args:
         model: path to a ``.onnx`` file, its bytes, or a ``ModelProto``.
+        limits: what it may ask for.
 
     Raises:
         InvalidModel: missing, not ONNX, truncated, external data missing, cycles, doubled or undefined names.
+        ModelError: over a limit.
     """
+    limits = limits or Limits()
     path: Path | None = None
     if isinstance(model, onnx.ModelProto):
         proto = model
     elif isinstance(model, bytes | bytearray | memoryview):
+        limits.check("file_bytes", len(model), "the bytes given")
         proto = _parse(bytes(model), "the bytes given")
     else:
         path = Path(model)
         try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise InvalidModel(f"{path}: can't be read: {error.strerror or error}") from error
+            with path.open("rb") as stream:
+                data = stream.read(limits.file_bytes + 1)  # of what has no end, too
+        except (OSError, ValueError) as error:
+            raise InvalidModel(f"{path}: can't be read: {getattr(error, 'strerror', None) or error}") from error
+        limits.check("file_bytes", len(data), str(path))
         proto = _parse(data, str(path))
+    counted(proto, limits)
+    proto = unsigned(proto)
     proto = _inline_functions(proto)
-    opsets = {o.domain if o.domain != "ai.onnx" else "": o.version for o in proto.opset_import}
+    opsets: dict[str, int] = {}
+    for o in proto.opset_import:
+        domain = o.domain if o.domain != "ai.onnx" else ""
+        if opsets.setdefault(domain, o.version) != o.version:
+            raise InvalidModel(f"opset {domain or 'ai.onnx'!r} is imported in versions {opsets[domain]} and {o.version}")
     opsets.setdefault("", 1)
-    reader = _Reader(opsets, path)
+    reader = _Reader(opsets, path, limits)
     return dataclasses.replace(reader.graph(proto.graph, {}), model=proto, path=path)
+
+
+def contradiction(model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> str:
+    """What onnx's own checker finds wrong with a model, in one line; empty if nothing."""
+    try:
+        if not isinstance(model, onnx.ModelProto):
+            data = bytes(model) if isinstance(model, bytes | bytearray | memoryview) else Path(model).read_bytes()
+            model = onnx.load_model_from_string(data)
+        try:
+            onnx.checker.check_model(model)
+        except onnx.checker.ValidationError as error:
+            if "'shape' of 'type' is required" not in str(error):  # exporters leave the shapes of outputs out
+                raise
+        onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+    except Exception as error:
+        return short(" ".join(str(error).split()) or type(error).__name__)
+    return ""
 
 
 def _parse(data: bytes, where: str) -> onnx.ModelProto:
@@ -192,66 +228,21 @@ def _has(graph: onnx.GraphProto, op: str) -> bool:
 class _Reader:
     """Turns GraphProtos into Graphs; one per model."""
 
-    def __init__(self, opsets: Mapping[str, int], path: Path | None) -> None:
+    def __init__(self, opsets: Mapping[str, int], path: Path | None, limits: Limits) -> None:
         self.opsets = opsets
-        self.path = path
+        self.limits = limits
+        self.meter = Meter(limits)
+        self.tensors = Tensors(path, self.meter)
         self.loops = 0  # how deep in bodies of loops
         self.empty: set[str] = set()  # sequences without an element
-
-    def tensor(self, proto: onnx.TensorProto) -> np.ndarray:
-        name = proto.name or "unnamed"
-        if proto.data_location == onnx.TensorProto.EXTERNAL:
-            return self._external(proto, name)
-        try:
-            array = numpy_helper.to_array(proto)
-        except Exception as error:
-            raise InvalidModel(f"tensor {name!r}: its data don't fit its shape {tuple(proto.dims)}: {error}") from error
-        return array
-
-    def _external(self, proto: onnx.TensorProto, name: str) -> np.ndarray:
-        entries = {e.key: e.value for e in proto.external_data}
-        location = entries.get("location", "")
-        if self.path is None:
-            raise InvalidModel(f"tensor {name!r} lies in the external file {location!r}: load the model by its path")
-        folder = self.path.resolve().parent
-        file = folder / location
-        try:
-            inside = file.resolve().is_relative_to(folder)
-        except (OSError, ValueError):
-            inside = False
-        if not location or Path(location).is_absolute() or not inside:
-            raise InvalidModel(f"tensor {name!r}: external data {location!r} lies outside the model's folder")
-        if not file.is_file():
-            raise InvalidModel(f"tensor {name!r}: external data file {location!r} is missing beside {self.path.name}")
-        dtype = helper.tensor_dtype_to_np_dtype(proto.data_type)
-        count = int(np.prod(proto.dims, dtype=np.int64))
-        filled = onnx.TensorProto()
-        filled.CopyFrom(proto)
-        filled.ClearField("external_data")
-        filled.data_location = onnx.TensorProto.DEFAULT
-        size = file.stat().st_size
-        try:
-            offset = int(entries.get("offset", 0))
-            length = int(entries.get("length", size - offset))
-        except ValueError as error:
-            raise InvalidModel(f"tensor {name!r}: offset or length of its external data is no number") from error
-        if offset < 0 or length < 0 or offset + length > size or count * dtype.itemsize > 8 * max(length, 1):
-            raise InvalidModel(
-                f"tensor {name!r}: needs bytes {offset} to {offset + length} of {location!r}, which has {size}: truncated"
-            )
-        with file.open("rb") as stream:
-            stream.seek(offset)
-            filled.raw_data = stream.read(length)
-        try:
-            return numpy_helper.to_array(filled)
-        except Exception as error:
-            raise InvalidModel(f"tensor {name!r}: {location!r} holds {length} bytes, not shape {tuple(proto.dims)}") from error
 
     def value(self, proto: onnx.ValueInfoProto) -> Value:
         if not proto.type.HasField("tensor_type"):
             return Value(proto.name, None, None)
         tensor = proto.type.tensor_type
-        dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type) if tensor.elem_type else None
+        dtype = dtype_of(tensor.elem_type, f"tensor {proto.name!r}") if tensor.elem_type else None
+        if any(not isinstance(d.dim_param, str) for d in tensor.shape.dim):
+            raise InvalidModel(f"tensor {proto.name!r}: the name of an axis is no UTF-8 text")
         if not tensor.HasField("shape"):
             return Value(proto.name, dtype, None)
         shape = tuple(
@@ -263,11 +254,11 @@ class _Reader:
     def attribute(self, proto: onnx.AttributeProto, constants: Mapping[str, np.ndarray]) -> Any:
         kind = onnx.AttributeProto
         if proto.type == kind.TENSOR:
-            return self.tensor(proto.t)
+            return self.tensors.dense(proto.t)
         if proto.type == kind.GRAPH:
             return self.graph(proto.g, constants, nested=True)
         if proto.type == kind.SPARSE_TENSOR:
-            return proto.sparse_tensor
+            return self.tensors.sparse(proto.sparse_tensor)
         value = helper.get_attribute_value(proto)
         if isinstance(value, bytes):
             return value.decode("utf-8", "replace")
@@ -278,11 +269,14 @@ class _Reader:
         return value
 
     def graph(self, proto: onnx.GraphProto, outer: Mapping[str, np.ndarray], *, nested: bool = False) -> Graph:
+        distinct(proto, nested=nested)
+        for value in (*proto.input, *proto.output, *proto.value_info):
+            declared(value, self.limits)
         constants: dict[str, np.ndarray] = {}
         for tensor in proto.initializer:
-            constants[tensor.name] = self.tensor(tensor)
+            constants[tensor.name] = self.tensors.dense(tensor)
         for sparse in proto.sparse_initializer:
-            constants[sparse.values.name] = self._sparse(sparse)
+            constants[sparse.values.name] = self.tensors.sparse(sparse)
         defaults = frozenset(v.name for v in proto.input if v.name in constants)
         inputs = tuple(self.value(v) for v in proto.input if v.name not in constants)
         nodes = _sorted(proto, {v.name for v in inputs} | set(constants), nested=nested)
@@ -301,6 +295,7 @@ class _Reader:
             opsets=self.opsets,
             defaults=defaults,
             value_info={v.name: self.value(v) for v in proto.value_info},
+            limits=self.limits,
         )
 
     def _node(
@@ -312,6 +307,7 @@ class _Reader:
         kept: list[Node],
     ) -> None:
         domain = "" if proto.domain == "ai.onnx" else proto.domain
+        fits(proto, self.opsets.get(domain, 1))
         same: list[tuple[str, str]] = []
         lists: list[tuple[str, str]] = []
         if proto.op_type in ("Loop", "Scan") and not domain:
@@ -348,6 +344,7 @@ class _Reader:
         from .rewrite import rewrite
 
         domain, attributes = node.domain, node.attributes
+        self.meter.node(node.label)
         if node.op == "SequenceEmpty" and not domain:
             self.empty.add(node.outputs[0])
         if node.op == "Constant" and not domain:
@@ -360,7 +357,7 @@ class _Reader:
             return
         elif node.op not in RANDOM and node.reads() and node.reads() <= scope.keys() and _foldable(node):
             versions = {**self.opsets, domain: node.version}  # a node that was made has its own
-            results = evaluate(node, [scope[n] if n else None for n in node.inputs], versions)
+            results = evaluate(node, [scope[n] if n else None for n in node.inputs], versions, self.meter)
         else:
             made = rewrite(node, scope)
             if made is None:
@@ -415,23 +412,13 @@ class _Reader:
         proto = helper.make_node("Identity", [source], [name], name=f"{owner}/{name}")
         return Node(proto.name, "Identity", "", self.opsets[""], (source,), (name,), {}, proto)
 
-    @staticmethod
-    def _sparse(sparse: onnx.SparseTensorProto) -> np.ndarray:
-        values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
-        dense = np.zeros(tuple(sparse.dims), values.dtype)
-        if indices.ndim == 1:
-            dense.reshape(-1)[indices] = values
-        else:
-            dense[tuple(indices.T)] = values
-        return dense
-
 
 class Rebuilder:
     """The nodes of a graph once more, one after the other, folded again where they are constant by now."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._reader = _Reader(graph.opsets, graph.path)
+        self._reader = _Reader(graph.opsets, graph.path, graph.limits)
         self._constants = dict(graph.constants)
         self._kept: list[Node] = []
 
@@ -476,6 +463,7 @@ def _renamed_graph(graph: Graph, rename: Mapping[str, str]) -> Graph:
 def _constant(attributes: Mapping[str, Any]) -> np.ndarray:
     for key, dtype in (
         ("value", None),
+        ("sparse_value", None),
         ("value_float", np.float32),
         ("value_floats", np.float32),
         ("value_int", np.int64),
@@ -485,8 +473,6 @@ def _constant(attributes: Mapping[str, Any]) -> np.ndarray:
     ):
         if key in attributes:
             return np.asarray(attributes[key], dtype)
-    if "sparse_value" in attributes:
-        return _Reader._sparse(attributes["sparse_value"])
     raise InvalidModel(f"a Constant node has none of the value attributes, only {sorted(attributes)}")
 
 
@@ -517,6 +503,9 @@ def _sorted(proto: onnx.GraphProto, given: set[str], *, nested: bool) -> Sequenc
         for need in needs:
             readers.setdefault(need, []).append(index)
     if not nested:
+        for value in proto.output:
+            if value.name not in made and value.name not in given:
+                raise InvalidModel(f"output {short(value.name)!r} of the graph is produced by no node")
         for node in proto.node:
             lost = sorted(n for n in _needs(node) if n not in made and n not in given)
             if lost:

@@ -20,10 +20,13 @@ from .errors import InputError, UnsupportedModel
 from .graph import Graph, Node
 from .heads import Head, chooses_lowest, step_back
 from .nested import Step
+from .printable import short
 from .reader import Reader
 from .registry import Var
 
 __all__ = ["Plan", "Step", "make_plan"]
+
+MOST = 100  # nodes named in a message; the error lists them all
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,46 +166,35 @@ class _Planner(Reader):
         for name in path:
             for source in self.signal_inputs(name):
                 readers.setdefault(source, []).append(name)
-        good: dict[str, bool] = {}
-
-        def clean(name: str) -> bool:
-            stack, seen = [name], set()
-            while stack:
-                at = stack.pop()
-                for reader in readers.get(at, ()):
-                    if reader in bad_outputs:
-                        return False
-                    if reader not in seen:
-                        seen.add(reader)
-                        stack.append(reader)
-            return True
-
         order = [n for node in self.graph.nodes for n in node.outputs if n in path]
-        for name in order:
-            good[name] = clean(name)
+        good: dict[str, bool] = {}  # whether everything behind a tensor can be read
+        for name in reversed(order):
+            good[name] = all(reader not in bad_outputs and good.get(reader, True) for reader in readers.get(name, ()))
         usable = [n for n in order if good[n] and n != explained]
-        full = [n for n in usable if self._dominates(n, explained, path)]
-        return full + [n for n in usable if n not in full]
+        full = self._bottlenecks(order, readers)
+        return [n for n in usable if n in full] + [n for n in usable if n not in full]
 
-    def _dominates(self, name: str, explained: str, path: set[str]) -> bool:
-        stack, seen = [explained], set()
-        while stack:
-            at = stack.pop()
-            if at == name or at in seen:
-                continue
-            seen.add(at)
-            if at in self.sources:
-                return False
-            stack.extend(n for n in self.signal_inputs(at) if n in path)
-        return True
+    def _bottlenecks(self, order: Sequence[str], readers: Mapping[str, Sequence[str]]) -> set[str]:
+        """Tensors that every way from an attribution point leads through: no edge spans them, and no point stands behind them."""
+        at = {name: k for k, name in enumerate(order)}
+        last = max((at.get(s, -1) for s in self.sources), default=-1)
+        inputs = [s for s in self.sources if s not in at]
+        far = max((at.get(r, -1) for s in inputs for r in readers.get(s, ())), default=-1)
+        found = set()
+        for k, name in enumerate(order):
+            if far <= k and last <= k:
+                found.add(name)
+            far = max([far, *(at.get(r, -1) for r in readers.get(name, ()))])
+        return found
 
     def complaint(self, bad: Sequence[tuple[Node, str]], explained: str) -> UnsupportedModel:
         """What stands in the way, and where one may begin behind it."""
         nodes = [f"{node.label}: {reason}" for node, reason in bad]
         cuts = self.cuts(explained, bad)
-        advice = f"; explain from behind them with at={cuts[0]!r}" if cuts else ""
-        others = f" (or {', '.join(repr(c) for c in cuts[1:4])})" if len(cuts) > 1 else ""
-        message = f"relevance would have to pass {len(bad)} node(s) that can't be read: {'; '.join(nodes)}{advice}{others}"
+        advice = f"; explain from behind them with at={short(cuts[0])!r}" if cuts else ""
+        others = f" (or {', '.join(repr(short(c)) for c in cuts[1:4])})" if len(cuts) > 1 else ""
+        listed = "; ".join(nodes[:MOST]) + (f"; and {len(nodes) - MOST} more" if len(nodes) > MOST else "")
+        message = f"relevance would have to pass {len(bad)} node(s) that can't be read: {listed}{advice}{others}"
         return UnsupportedModel(message, nodes=nodes, cuts=cuts)
 
     def finish(

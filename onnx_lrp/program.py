@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import threading
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
@@ -97,6 +98,7 @@ class Program:
         self._static = not _ends_early(plan.steps)
         self._jit = "graph" if jit == "xla" and not self._static else jit
         self._calls: dict[Any, int] = {}
+        self._lock = threading.RLock()  # one trace at a time: threads that share a program ask for the same ones
         self._compiled: set[Any] = set()
 
     @property
@@ -120,7 +122,8 @@ class Program:
         return tf.device(self.device) if self.device else contextlib.nullcontext()
 
     def _cast(self, array: np.ndarray) -> np.ndarray:
-        return array.astype(self.dtype, copy=False) if is_float(array.dtype) else array
+        with np.errstate(over="ignore"):  # what is too large for float32 shows up as the layer that is not finite
+            return array.astype(self.dtype, copy=False) if is_float(array.dtype) else array
 
     def _feed(self, name: str, array: np.ndarray) -> np.ndarray:
         """A fed tensor as its readers take it: a quantized one computed elsewhere is held in floating point, too."""
@@ -171,6 +174,12 @@ class Program:
                 result = self._function(key, body, tensors, extra, xla=False)(tensors, extra)
         return tf.nest.map_structure(lambda t: t.numpy(), result)
 
+    def tensors(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Every tensor of a forward pass, run eagerly: to find out where it went wrong."""
+        with self._placed():
+            run = self.forward({n: tf.constant(self._feed(n, np.asarray(v))) for n, v in feeds.items()})
+        return {n: t.numpy() for n, t in run.env.items() if hasattr(t, "numpy")}
+
     def _function(self, name: Any, body: Any, tensors: Mapping[str, Tensor], given: Mapping[str, Tensor], *, xla: bool) -> Any:
         if self._jit == "eager":
             return body
@@ -179,8 +188,10 @@ class Program:
         more = {n: tf.TensorSpec(t.shape if xla else [None] * t.shape.rank, t.dtype) for n, t in given.items()}
         key = (name, xla, *((n, tuple(spec.shape)) for n, spec in (*specs.items(), *more.items())))
         if key not in self._modes:
-            function = tf.function(body, jit_compile=xla, autograph=False)
-            self._modes[key] = function.get_concrete_function(specs, more)
+            with self._lock:
+                if key not in self._modes:
+                    function = tf.function(body, jit_compile=xla, autograph=False)
+                    self._modes[key] = function.get_concrete_function(specs, more)
         return self._modes[key]
 
     def _pays(self, key: Any, tensors: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> bool:
@@ -188,10 +199,11 @@ class Program:
         if not self._static or not is_light(self.plan, tensors):
             return False
         call = (key, *((name, tuple(tensor.shape)) for name, tensor in (*tensors.items(), *given.items())))
-        self._calls[call] = self._calls.get(call, 0) + 1
-        if self._calls[call] >= OFTEN and len(self._compiled) < PROGRAMS:
-            self._compiled.add(call)
-        return call in self._compiled
+        with self._lock:
+            self._calls[call] = self._calls.get(call, 0) + 1
+            if self._calls[call] >= OFTEN and len(self._compiled) < PROGRAMS:
+                self._compiled.add(call)
+            return call in self._compiled
 
     def _open(self, name: str, tensor: Tensor) -> list[int | None]:
         """The shape a graph is traced for: sizes are fixed only where the file says so and nothing may vary them."""
@@ -287,7 +299,7 @@ class _Run:
             feeds = {**tensors["constants"], **given}
             return _Run(self.plan, self.policy, self.rules, scope, layer.body.steps, tensors["steps"], feeds, self.dtype)
 
-        return steps_forward(step, xs, tensors["own"], self.dtype, make)
+        return steps_forward(step, xs, tensors["own"], self.dtype, make, trips=self.plan.graph.limits.trips)
 
     def result(self, asked: Asked, given: Mapping[str, Tensor]) -> dict[str, Any]:
         """See :meth:`Program.__call__`."""

@@ -17,6 +17,7 @@ from .errors import InputError, ModelError, UnsupportedModel
 from .fold import plumbing, sized
 from .graph import Graph, Node, Value
 from .layer import Layer, Plain
+from .limits import Meter
 from .nested import Body, Nested, Step, sources
 from .registry import NodeContext, Var, find, is_float
 
@@ -53,6 +54,7 @@ class Reader:
         self.symbols: dict[str, Label] = {} if parent is None else parent.symbols
         self.evidence: list[tuple[Step, Mapping[str, Dim], bool]] = [] if parent is None else parent.evidence
         self._inferred: dict[str, Value] | None = None
+        self.meter: Meter = Meter(graph.limits) if parent is None else parent.meter
         made = {name for n in graph.nodes for name in n.outputs} | {v.name for v in graph.inputs}
         for name in cut:
             if name not in made:
@@ -118,6 +120,7 @@ class Reader:
         return operand if isinstance(operand, Var) else None
 
     def _read_node(self, node: Node) -> None:
+        self.meter.node(node.label)
         needed = node.reads()
         operands = [self._operand(n) for n in node.inputs]
         while operands and operands[-1] is None:
@@ -137,7 +140,7 @@ class Reader:
                 return
             except ModelError as error:
                 reason = str(error).removeprefix(f"{node.label}: ")
-            except (TypeError, ValueError, IndexError, AttributeError, KeyError, AssertionError) as error:
+            except (TypeError, ValueError, IndexError, AttributeError, KeyError, AssertionError, ArithmeticError) as error:
                 reason = f"can't be read: {error}"
             del self.order[before:]  # what was to stand before a layer that there is none of
         sources = [v for v in map(self._known, needed) if v is not None]
@@ -198,7 +201,7 @@ class Reader:
         values = [sized(o.value) if isinstance(o, Var) else o for o in operands]
         if any(v is None and o is not None for v, o in zip(values, operands, strict=True)):
             return False
-        results = plumbing(node, values, symbolic=False)
+        results = plumbing(node, values, symbolic=False, most=self.graph.limits.tensor_elements)
         if results is None or len(results) < len(node.outputs):
             return False
         self.folded.update({name: r for name, r in zip(node.outputs, results, strict=False) if name})
@@ -375,6 +378,6 @@ def _inferred(graph: Graph) -> dict[str, Value]:
         model = onnx.shape_inference.infer_shapes(graph.model, data_prop=True)
     except Exception:  # inference is a help, never a reason to refuse a model
         return {}
-    reader = Proto(graph.opsets, graph.path)
+    reader = Proto(graph.opsets, graph.path, graph.limits)
     values = [*model.graph.value_info, *model.graph.output]
     return {v.name: reader.value(v) for v in values}

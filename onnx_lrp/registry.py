@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Importer", "NodeContext", "Parts", "Var", "find", "importer", "registered"]
 
 ANY = (-math.inf, math.inf)
+CHAIN = 256
 GATE_SLACK = 1e-6  # 6 * (1/6) is 1.00000003 in float32
 
 
@@ -72,6 +73,10 @@ class Var:
     mask: bool = False
     origin: frozenset[str] = frozenset()
     parts: Parts | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.origin) > CHAIN:  # no activation is spelled in so many ops, and each tensor of a chain keeps its own set
+            object.__setattr__(self, "origin", frozenset())
 
     @property
     def is_float(self) -> bool:

@@ -107,6 +107,8 @@ def rewrite(node: Node, scope: Mapping[str, np.ndarray]) -> tuple[list[Node], di
         return (made, graph.added) if made else None
     except UnsupportedModel as error:
         return [dataclasses.replace(node, refused=str(error))], {}
+    except (TypeError, ValueError, LookupError, AttributeError, AssertionError, ArithmeticError) as error:
+        return [dataclasses.replace(node, refused=f"can't be read: {error}")], {}
 
 
 def activation(graph: Rewriting, x: str, name: str, settings: Mapping[str, Any], *, to: str) -> Node:

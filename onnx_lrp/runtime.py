@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,10 +11,14 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from .errors import MissingExtra, UnsupportedModel
+from .errors import InputError, MissingExtra, UnsupportedModel
 from .graph import Graph, Node
+from .limits import over, terminated
+from .sanity import inner
 
 __all__ = ["Runtime"]
+
+TRIED, NODES = 32 * 2**20, 2000  # bytes of weights and nodes up to which a session is made only to tell whether it can be
 
 
 def _onnxruntime(purpose: str) -> Any:
@@ -29,6 +34,16 @@ def _as_filed(nodes: Sequence[Node], names: Sequence[str]) -> Sequence[Node]:
     inside = {id(n.origin) for n in nodes if n.origin is not None and set(n.outputs) & set(names) - set(n.origin.outputs)}
     found = [n if n.origin is None or id(n.origin) in inside else n.origin for n in nodes]
     return list({id(n): n for n in found}.values())
+
+
+def _count(model: onnx.ModelProto | None) -> int:
+    """Nodes of a model as onnxruntime reads it, before anything is folded; its time grows with their square."""
+    stack, count = [] if model is None else [model.graph], 0
+    while stack:
+        graph = stack.pop()
+        count += len(graph.node)
+        stack += [g for node in graph.node for g in inner(node)]
+    return count
 
 
 class Runtime:
@@ -58,13 +73,35 @@ class Runtime:
         except Exception as error:
             return None, str(error).splitlines()[0][:200] if str(error) else type(error).__name__
 
+    def unable(self) -> str:
+        """Why onnxruntime can't load the model, and so verifies nothing; empty if it can, or for a model that takes long to try."""
+        graph = self.graph
+        size = sum(a.nbytes for a in graph.constants.values())
+        if "reference" not in vars(self) and (size > TRIED or _count(graph.model) > NODES):
+            return ""
+        try:
+            return self.reference[1]
+        except MissingExtra:
+            return "it is not installed"
+
     def forward(self, inputs: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
         """All graph outputs, or None where onnxruntime can't load the model."""
         session, _ = self.reference
         if session is None:
             return None
         names = [o.name for o in session.get_outputs()]
-        return dict(zip(names, session.run(None, dict(inputs)), strict=True))
+        return self._run(session, names, dict(inputs), "the model")
+
+    def _run(self, session: Any, names: Sequence[str], feeds: Mapping[str, np.ndarray], what: str) -> dict[str, Any]:
+        options, limit = _onnxruntime("running a model's forward pass").RunOptions(), self.graph.limits.run_seconds
+        with terminated(options, limit) as ended:
+            try:
+                return dict(zip(names, session.run(list(names), dict(feeds), options), strict=True))
+            except Exception as error:
+                if ended.is_set():
+                    raise over("run_seconds", limit, math.inf, f"onnxruntime, computing {what}", error=InputError) from error
+                reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+                raise InputError(f"onnxruntime can't compute {what} from these inputs; it says: {reason}") from error
 
     @functools.lru_cache(maxsize=8)  # noqa: B019  (one Runtime a model, freed with it)
     def _prefix(self, names: tuple[str, ...]) -> tuple[Any, tuple[str, ...]]:
@@ -100,4 +137,5 @@ class Runtime:
         if not names:
             return {}
         session, given = self._prefix(tuple(names))
-        return dict(zip(names, session.run(list(names), {n: inputs[n] for n in given}), strict=True))
+        what = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+        return self._run(session, names, {n: inputs[n] for n in given}, what)

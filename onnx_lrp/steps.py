@@ -5,13 +5,16 @@ Forward keeps the states before each step, nothing else; the way back runs each 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ._lazy import tf
 from .affine import Scope
+from .errors import InputError
 from .held import line, span
+from .limits import over
 from .nested import Nested, Row, Step
 from .registry import Var, is_float
 
@@ -63,11 +66,20 @@ class Loop:
 
 
 def forward(
-    step: Step, xs: Sequence[Tensor], own: Mapping[str, Tensor], dtype: Any, make: Callable[[Mapping[str, Tensor]], Any]
+    step: Step,
+    xs: Sequence[Tensor],
+    own: Mapping[str, Tensor],
+    dtype: Any,
+    make: Callable[[Mapping[str, Tensor]], Any],
+    *,
+    trips: int = 2**31 - 2,
 ) -> Any:
     """(outputs of the layer, the :class:`Loop`). ``make``: tensors of the body that are given → a run of the body.
 
-    ``dtype``: the precision of floating point tensors.
+    ``dtype``: the precision of floating point tensors. ``trips``: the limit of steps.
+
+    Raises:
+        InputError: more steps; as an assertion of TensorFlow's where only the run tells.
     """
     layer: Any = step.layer
 
@@ -75,6 +87,8 @@ def forward(
         return own[slot] if isinstance(slot, str) else xs[slot]
 
     bound = _bound(layer, operand)
+    if isinstance(bound, int) and bound > trips and layer.going is None and layer.start is None:
+        raise over("trips", trips, bound, step.node.label, error=InputError)
 
     def body(k: Tensor, states: Sequence[Tensor]) -> Any:
         given = {name: xs[i] for name, i in layer.captured}
@@ -125,14 +139,19 @@ def forward(
         left = None if bound is None else k < bound
         if layer.going is None and layer.start is None:
             return left
+        going = tf.logical_and(going, k <= trips)
         return going if left is None else tf.logical_and(left, going)
 
+    if layer.going is None and layer.start is None and not isinstance(bound, int):
+        _within(step, bound, trips)
     first = (tf.constant(0), going, start, kept, outs)
     invariants = (tf.TensorShape([]), tf.TensorShape([]), shapes, [None for _ in kept], [None for _ in outs])
     count, _, final, kept, outs = _while(more, turn, first, invariants)
     if tf.executing_eagerly():
-        for array in kept:
-            getattr(array, "mark_used", lambda: None)()  # a forward pass alone never reads them
+        for array in (*kept, *outs):
+            getattr(array, "mark_used", lambda: None)()  # a forward pass alone never reads them, nor does one with too many steps
+    if layer.going is not None or layer.start is not None:
+        _within(step, count, trips)
     stacked = []
     for collected, (_, axis, flipped) in zip(outs[: len(layer.collected)], layer.collected, strict=True):
         y = collected.stack()
@@ -144,6 +163,10 @@ def forward(
         stacked.append(_move(y, 0, one.parts.axis or 0))
     outside = {name: xs[i] for name, i in layer.captured} | {r.name: operand(r.data) for r in layer.rows}
     return [*final, *stacked, *tables], Loop(layer, count, kept, final, tables, outside, body)
+
+
+def _within(step: Step, count: Tensor, trips: int) -> None:
+    tf.debugging.assert_less_equal(count, trips, str(over("trips", trips, math.inf, step.node.label)), summarize=1)
 
 
 def _while(more: Any, turn: Any, first: Any, invariants: Any) -> Any:

@@ -14,6 +14,7 @@ from .dims import Dim
 from .layer import Layer
 from .nested import sources
 from .plan import Plan
+from .printable import visible
 from .recurrence import Recurrent
 from .rules import Policy
 
@@ -76,7 +77,7 @@ class Summary:
         for row in self.rows:
             cells = (row.layer.ljust(widths[0]), row.shape.ljust(widths[1]), row.role.ljust(widths[2]))
             lines.append("  ".join((*cells, row.note or row.weights or row.name)).rstrip())
-        return "\n".join(lines)
+        return "\n".join(map(visible, lines))
 
     def _repr_html_(self) -> str:
         from .report.html import card

@@ -9,6 +9,9 @@ from collections.abc import Container, Mapping
 
 import onnx
 
+from .errors import InvalidModel
+from .printable import short
+
 __all__ = ["appended", "renamed", "untangled"]
 
 
@@ -22,7 +25,13 @@ def untangled(proto: onnx.NodeProto, version: int) -> tuple[onnx.NodeProto, list
         return proto, []
     attributes = {a.name: a for a in proto.attribute}
     body = attributes["body"].g
-    count = len(body.input) - 2 if loop else len(body.input) - int(attributes["num_scan_inputs"].i)
+    scanned = 0 if loop else int(attributes["num_scan_inputs"].i)
+    count = len(body.input) - 2 if loop else len(body.input) - scanned
+    least = count + loop
+    if count < 0 or scanned < 0 or len(body.output) < least or len(proto.input) < count + (2 if loop else scanned):
+        sizes = f"{len(body.input)} inputs and {len(body.output)} outputs"
+        own = f"{len(proto.input)} inputs" + ("" if loop else f" and num_scan_inputs {scanned}")
+        raise InvalidModel(f"{proto.op_type} {short(proto.name)!r}: its body has {sizes}, which don't fit the node's {own}")
     first_in, first_out, first_given = (2, 1, 2) if loop else (0, 0, 0)
     same: dict[int, str] = {}  # state → tensor outside
     made = {o: n for n in body.node for o in n.output}

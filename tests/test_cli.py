@@ -283,7 +283,7 @@ def test_reading_a_model_imports_no_engine(tmp_path):
     script = (
         "import json, sys; from onnx_lrp import cli\n"
         f"for command in {commands!r}: assert cli.run(command) == 0\n"
-        "heavy = {'tensorflow', 'onnxruntime', 'jinja2'} & set(sys.modules)\n"
+        "heavy = {'tensorflow', 'jinja2'} & set(sys.modules)\n"  # onnxruntime, 0.1 s, is asked whether it can verify anything
         "sys.exit(', '.join(sorted(heavy)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)

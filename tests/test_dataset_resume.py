@@ -164,9 +164,13 @@ def test_interrupted_it_says_so_and_goes_on(case, tmp_path, monkeypatch, capsys)
             os.kill(os.getpid(), signal.SIGINT)
         return real(self, window)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(_Run, "_explained", interrupted)
-        assert cli.run(command(model, file, tmp_path / "out")[3:]) == 5
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # of a run in the background it would be ignored
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(_Run, "_explained", interrupted)
+            assert cli.run(command(model, file, tmp_path / "out")[3:]) == 5
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert "interrupted; what is done is kept: the same command with --resume goes on" in capsys.readouterr().err
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["status"] == "stopped"
     assert list((tmp_path / "out").rglob(".*")) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,8 @@ import typer
 
 from .. import __version__
 from .._lazy import start_quietly
+from ..errors import InputError
+from ..limits import Limits
 
 __all__ = [
     "AsJson",
@@ -17,6 +20,7 @@ __all__ = [
     "Colors",
     "Html",
     "Jit",
+    "LimitOptions",
     "ModelArgument",
     "Order",
     "Precision",
@@ -25,6 +29,7 @@ __all__ = [
     "Usage",
     "Verify",
     "app",
+    "limits",
     "start_engine",
 ]
 
@@ -83,6 +88,18 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdou
 Html = Annotated[Path | None, typer.Option("--html", metavar="OUT.html", help="Also write a self-contained page.")]
 
 Scheme = Annotated[Colors, typer.Option("--colors", help="Of the page. purple-white-orange is colour-blind safe.")]
+LimitOptions = Annotated[
+    list[str] | None,
+    typer.Option("--limit", metavar="NAME=NUMBER", help="What the model may ask for, as file_bytes=4G; may be repeated."),
+]
+
+
+def limits(texts: Sequence[str] | None) -> Limits:
+    """Of ``--limit`` options."""
+    try:
+        return Limits.parse(texts or ())
+    except InputError as error:
+        raise Usage(f"--{error}") from error
 
 
 def _version(wanted: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .app import AsJson, CheckFailed, ModelArgument, Precision, Usage, start_engine
+from .app import AsJson, CheckFailed, LimitOptions, ModelArgument, Precision, Usage, limits, start_engine
 from .parsing import axes, suffix
 from .printing import print_json
 from .progress import Quiet, stages
@@ -29,6 +29,7 @@ def check(
     batch_axis: Annotated[
         list[str] | None, typer.Option(metavar="[NAME=]AXIS", help="Axis of the samples, where the file leaves it open.")
     ] = None,
+    limit: LimitOptions = None,
     replay: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Ask these inputs alone.")] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -42,7 +43,8 @@ def check(
     from ..testing import check as search
     from ..testing import replay_command
 
-    given = None if replay is None else read_inputs(str(replay), stdin=None)
+    allowed = limits(limit)
+    given = None if replay is None else read_inputs(str(replay), stdin=None, most=allowed.file_bytes)
     options: dict[str, Any] = {
         "precision": precision.value,
         "epsilon": epsilon,
@@ -62,10 +64,11 @@ def check(
             progress=progress.at,
             **options,
             batch_axis=axes(batch_axis),
+            limits=allowed,
         )
     broken = {v.law: v.breach for v in report.verdicts if v.breach is not None}
     files = {law: replay or Path(f"{Path(model).stem}.breach-{law}.npz") for law in broken}
-    replays = {law: replay_command(model, file, **options, batch_axis=batch_axis) for law, file in files.items()}
+    replays = {law: replay_command(model, file, **options, batch_axis=batch_axis, limit=limit) for law, file in files.items()}
     if replay is None:
         with Outputs(list(files.values())) as outputs:
             for law, breach in broken.items():

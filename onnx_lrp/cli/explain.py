@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .app import AsJson, Colors, Html, Jit, ModelArgument, Precision, Scheme, Usage, Verify, start_engine
+from .app import AsJson, Colors, Html, Jit, LimitOptions, ModelArgument, Precision, Scheme, Usage, Verify, limits, start_engine
 from .options import (
     At,
     Baseline,
@@ -105,6 +105,7 @@ def explain(
     batch_axis: BatchAxis = None,
     from_probabilities: FromProbabilities = False,
     verify: VerifyMode = Verify.first,
+    limit: LimitOptions = None,
     tokens: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Names of the steps: one a line, a blank line between samples; or JSON.")
     ] = None,
@@ -131,7 +132,7 @@ def explain(
     made = options_of(tokenizer, vocab, text_option)
     _refuse(inputs, bool(text or text_file), {"--tokenizer, --vocab or --text-option": made, "--remember": remember}, columns)
     fold, occluded = _by(by, bool(text or text_file))
-    wanted = target_of(target)
+    wanted, allowed = target_of(target), limits(limit)
     options = of_method(steps=steps, baseline=baseline, by=occluded)
     others = [name.strip() for name in compare.split(",")] if compare is not None else []
     if others and html is None:
@@ -169,12 +170,13 @@ def explain(
             precision=precision,
             jit=jit,
             verify=verify,
+            limits=allowed,
         )
         explainer = load(model, **given)
         if encoded is None:
             assert inputs is not None
             missing = any(may_miss(v.name, explainer._plan) for v in explainer.inputs)
-            data = read_inputs(inputs, stdin=sys.stdin, **columns, missing=missing)
+            data = read_inputs(inputs, stdin=sys.stdin, **columns, missing=missing, most=allowed.file_bytes)
         else:
             data = encoded
         names = read_tokens(tokens) if tokens is not None else None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import UnsupportedModel
-from .app import AsJson, ModelArgument, Order
+from .app import AsJson, LimitOptions, ModelArgument, Order, limits
 from .parsing import suffix
 from .printing import print_json
 
@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 __all__ = ["inspect", "weights"]
 
 
-def inspect(model: ModelArgument, as_json: AsJson = False) -> None:
+def inspect(model: ModelArgument, limit: LimitOptions = None, as_json: AsJson = False) -> None:
     """Show what was read of a model, and whether it can be explained."""
     from .. import load
     from ..report.terminal import describe, describe_cuts
 
+    allowed = limits(limit)
     try:
-        summary = load(model).summary()
+        summary = load(model, limits=allowed).summary()
     except UnsupportedModel as error:
         if as_json:
             print_json({"explainable": False, "nodes": list(error.nodes), "cuts": list(error.cuts)})
@@ -41,11 +42,13 @@ def weights(
     model: ModelArgument,
     out: Annotated[Path, typer.Argument(metavar="OUT.npz", help="Arrays are stored as layer/parameter.")],
     order: Annotated[Order, typer.Option(help="Order of LSTM gates; c is the candidate, which torch calls g.")] = Order.ifco,
+    limit: LimitOptions = None,
 ) -> None:
     """Write the canonical weights."""
     from ..report.files import Outputs
 
     suffix("OUT", out, ".npz")
+    allowed = limits(limit)
     with Outputs([out]) as files:
         import numpy as np
 
@@ -53,7 +56,7 @@ def weights(
 
         arrays = {
             f"{layer}/{name}": array
-            for layer, parameters in load(model).weights().items()
+            for layer, parameters in load(model, limits=allowed).weights().items()
             for name, array in _ordered(parameters, order).items()
         }
 

@@ -8,6 +8,7 @@ import os
 import platform
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 
 import typer
@@ -35,7 +36,10 @@ def run(arguments: Sequence[str]) -> int:
             raise OSError("stdout is closed")
         command = typer.main.get_command(app)
         try:
-            with command.make_context("onnx-lrp", list(arguments)) as context:
+            # numpy's remarks on a model's numbers; what they lead to is an error of its own, in one line
+            with warnings.catch_warnings(), command.make_context("onnx-lrp", list(arguments)) as context:
+                warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"onnx_lrp\.")
+                warnings.filterwarnings("ignore", message="Casting complex values", module=r"onnx_lrp\.")
                 command.invoke(context)
         except typer.Exit:  # --help, --version
             pass

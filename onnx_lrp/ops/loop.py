@@ -22,6 +22,7 @@ from .parts import Blank, Spread
 
 __all__ = ["counters"]
 
+ROUNDS = 16  # of reading a body until its states stay as they are; each round but the last settles a state or an axis
 ENDLESS = 2**31 - 1  # exporters write the greatest integer where only the condition ends a loop
 
 
@@ -44,7 +45,7 @@ def _compile(
     dims = [tuple(fresh(n) for n in v.shape) if not isinstance(v, Var) else d for v, d in zip(initial, dims, strict=True)]
     live = [isinstance(v, Var) and v.live for v in initial]
     forms = [v.parts if isinstance(v, Var) else None for v in initial]
-    while True:
+    for _ in range(3 * len(names) + ROUNDS):
         forms = [
             None if form is None else dataclasses.replace(form, table=table_of(n), known=None)
             for n, form in zip(names, forms, strict=True)
@@ -63,6 +64,7 @@ def _compile(
         if new_live == live and same and [f is None for f in forms] == [f is None for f in changed]:
             return compiled
         live, dims, forms = new_live, merged, changed
+    raise node.refuse("the axes of its states change without end")
 
 
 def _is_none(dims: tuple[Dim, ...] | None) -> bool:

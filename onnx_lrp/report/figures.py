@@ -247,7 +247,7 @@ def _grid(
         if turned and len(labels) > 1:
             curves = tuple((k, path) for k in range(len(keep)) if (path := _curve(values[:, k])))
     return Grid(
-        unit=point.unit,
+        unit=point.heading or point.unit,
         across=labels if turned else features,
         down=features if turned else labels,
         shades=tuple(_shades(picture, largest)),

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import lzma
+import math
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -11,16 +16,35 @@ from typing import IO, Any
 import numpy as np
 
 from ..errors import InputError, MissingExtra
+from ..limits import Limits, over
 from ..series import read_series
 
 __all__ = ["SUFFIXES", "TABLES", "read_inputs", "read_texts", "read_tokens"]
 
+DAMAGED = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    EOFError,
+    SyntaxError,
+    NotImplementedError,
+    RuntimeError,
+    csv.Error,
+    zipfile.BadZipFile,
+    tokenize.TokenError,
+    zlib.error,
+    lzma.LZMAError,
+)  # what numpy, zipfile and csv raise on damaged files
 
-def read_inputs(name: str, *, stdin: IO[str] | None, **columns: Any) -> Any:
+
+def read_inputs(name: str, *, stdin: IO[str] | None, most: int = Limits.file_bytes, **columns: Any) -> Any:
     """An array, arrays by graph input name, or the :class:`Series` of a table.
 
     Args:
         name: a path, or "-" for JSON on ``stdin``.
+        most: bytes that the file, and the arrays in it, may have.
         columns: of a table, see :func:`read_series`.
 
     Raises:
@@ -29,7 +53,9 @@ def read_inputs(name: str, *, stdin: IO[str] | None, **columns: Any) -> Any:
     """
     if name == "-":
         try:
-            return _json(stdin.read() if stdin is not None else "", "stdin")
+            text = stdin.read(most + 1) if stdin is not None else ""
+            _within(len(text), most, "stdin")
+            return _json(text, "stdin")
         except UnicodeError as error:
             raise InputError(f"stdin: not text: {error}") from error
     path = Path(name)
@@ -41,11 +67,53 @@ def read_inputs(name: str, *, stdin: IO[str] | None, **columns: Any) -> Any:
     if not path.is_file():
         raise InputError(f"{name}: {'is a folder' if path.is_dir() else 'no such file'}")
     try:
+        _within(path.stat().st_size, most, name)
+        if path.suffix.lower() in (".npz", ".npy"):
+            _measure(path, most)
         return reader(path, **columns) if path.suffix.lower() in TABLES else reader(path)
     except (InputError, MissingExtra):
         raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{name}: can't be read as {path.suffix}: {error}") from error
+    except DAMAGED as error:
+        raise InputError(f"{name}: can't be read as {path.suffix}: {error or type(error).__name__}") from error
+
+
+def _within(size: int, most: int, what: str) -> None:
+    if size > most:
+        raise over("file_bytes", most, size, what, error=InputError)
+
+
+def _measure(path: Path, most: int) -> None:
+    """Hold what .npy headers declare against the bytes that are there, before numpy allocates it."""
+    if path.suffix.lower() == ".npy":
+        with path.open("rb") as stream:
+            needs = _declared(stream)
+            _fits(needs, path.stat().st_size, str(path))
+        return
+    total = 0
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            what = f"{path}: {info.filename}"
+            if info.filename.endswith(".npy"):
+                with archive.open(info) as member:
+                    needs = _declared(member)
+                _fits(needs, info.file_size, what)
+                total += needs
+                _within(total, most, what)
+
+
+def _declared(stream: IO[bytes]) -> int:
+    """Bytes of the array that a .npy header declares; that of objects is refused by numpy later."""
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    if any(n < 0 for n in shape):
+        raise ValueError(f"shape {shape} has a negative size")
+    return math.prod(shape) * dtype.itemsize
+
+
+def _fits(needs: int, there: int, what: str) -> None:
+    if needs > there:
+        raise InputError(f"{what}: declares an array of {needs} bytes, and holds {there}: damaged")
 
 
 def read_texts(path: str, *, stdin: IO[str] | None) -> list[str]:
@@ -77,7 +145,10 @@ def read_tokens(path: Path) -> list[str] | list[list[str]]:
     if path.suffix.lower() != ".json":
         rows = [block.split("\n") for block in text.replace("\r\n", "\n").strip("\n").split("\n\n")]
         return rows[0] if len(rows) == 1 else [[t for t in row if t] for row in rows]
-    value = _json(text, str(path))
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON: {error}") from error
     flat = isinstance(value, list) and all(isinstance(t, str) for t in value)
     if flat or (isinstance(value, list) and all(isinstance(r, list) and all(isinstance(t, str) for t in r) for r in value)):
         return value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +12,7 @@ from ..books import Books
 from ..errors import InputError
 from ..explanation import Explanation
 from ..labels import Labelled, Labels, Word, fold
+from ..printable import visible
 from ..targets import Spec
 from .flow import Flow
 
@@ -42,18 +42,6 @@ SIGNS = {
     "sensitivity": ("how strongly the score reacts (squared derivative)", ""),
     "gradient": ("a larger value here would raise the explained score", "would lower it"),
 }
-BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-
-
-def visible(text: str) -> str:
-    """Text with control characters, bidirectional overrides and lone surrogates spelled out.
-
-    >>> visible("a\\x1b[31m")
-    'a\\\\x1b[31m'
-    """
-    return "".join(
-        c.encode("unicode_escape").decode() if c in BIDI or unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text
-    )
 
 
 def short(text: str, length: int) -> str:

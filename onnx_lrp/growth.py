@@ -1,0 +1,84 @@
+"""How large the results of a node on constants will be, told before they are made: some ops make terabytes of a few bytes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+__all__ = ["inferred", "itemsize", "largest", "work"]
+
+SMALL = 64  # entries: sizes, pads and scales are told to shape inference, weights are not
+
+
+def _numbers(value: Any) -> list[int]:
+    return [int(n) for n in np.asarray(value).reshape(-1)]
+
+
+def _together(shapes: Sequence[Sequence[int]]) -> int:
+    """Entries of a broadcast of shapes, at most."""
+    rank = max((len(s) for s in shapes), default=0)
+    padded = [(1,) * (rank - len(s)) + tuple(s) for s in shapes]
+    return math.prod(max(sizes) for sizes in zip(*padded, strict=True))
+
+
+def largest(op: str, values: Sequence[Any], attributes: Any) -> int:
+    """Entries of the largest result of an op of :mod:`onnx_lrp.fold`'s table, never too few; 0 where nonsense is asked for."""
+    arrays = [np.asarray(v) for v in values if v is not None]
+    try:
+        if op == "ConstantOfShape":
+            return math.prod(_numbers(arrays[0]))
+        if op == "Expand":
+            return _together([arrays[0].shape, _numbers(arrays[1])])
+        if op == "Tile":
+            return int(arrays[0].size) * math.prod(_numbers(arrays[1]))
+        if op == "Range":
+            start, limit, delta = (float(a.reshape(-1)[0]) for a in arrays)
+            return max(0, math.ceil((limit - start) / delta))
+        if op == "Gather":
+            axis = attributes.get("axis", 0)
+            return int(arrays[0].size) // max(int(arrays[0].shape[axis]), 1) * int(arrays[1].size)
+        if op == "Concat":
+            return sum(int(a.size) for a in arrays)
+        if len(arrays) > 1 and op not in ("Reshape", "Slice", "Split", "Squeeze", "Unsqueeze", "ReduceProd"):
+            return _together([a.shape for a in arrays])
+    except (ValueError, TypeError, IndexError, ArithmeticError):
+        return 0
+    return max((int(a.size) for a in arrays), default=0)
+
+
+def itemsize(op: str, values: Sequence[Any], attributes: Any) -> int:
+    """Bytes of an entry of such a result, never too many."""
+    if op == "Cast":
+        return 1
+    if op == "ConstantOfShape":
+        return np.asarray(attributes.get("value", np.float32(0))).itemsize
+    return min((np.asarray(v).itemsize for v in values[:1] if v is not None), default=1)
+
+
+def inferred(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> tuple[int, int]:
+    """(entries of all outputs of a model of one node, bytes of an entry), as far as onnx's shape inference tells them; else 0."""
+    known = onnx.ModelProto()
+    known.CopyFrom(model)
+    small = [numpy_helper.from_array(v, n) for n, v in feeds.items() if v.size <= SMALL and v.dtype.kind in "iufb"]
+    known.graph.initializer.extend(small)
+    try:
+        found = onnx.shape_inference.infer_shapes(known, data_prop=True)
+    except Exception:  # it is a help, never a reason to refuse
+        return 0, 1
+    types = [v.type.tensor_type.elem_type for v in found.graph.output if v.type.tensor_type.elem_type]
+    width = max((helper.tensor_dtype_to_np_dtype(t).itemsize for t in types), default=1)
+    sizes = [
+        [d.dim_value for d in v.type.tensor_type.shape.dim] for v in found.graph.output if v.type.tensor_type.HasField("shape")
+    ]
+    return sum(math.prod(s) for s in sizes), width
+
+
+def work(feeds: dict[str, np.ndarray], result: int) -> float:
+    """Multiplications of a product of two constants, at least: √(|A|·|B|·|A·B|) is m·k·n for matrices (m, k) and (k, n)."""
+    sizes = sorted((v.size for v in feeds.values() if v.dtype.kind in "iuf"), reverse=True)
+    return math.sqrt(sizes[0] * sizes[1] * result) if len(sizes) > 1 else 0.0

@@ -1,0 +1,164 @@
+"""What a ModelProto must keep before it is read: depth, number of nodes, functions that end, names that mean one thing.
+
+Nothing here recurses as deep as the file says, and nothing is expanded before it has been counted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+
+import onnx
+
+from .errors import InvalidModel
+from .limits import Limits, over
+from .printable import short
+
+__all__ = ["counted", "declared", "distinct", "inner", "unsigned"]
+
+Key = tuple[str, str, str]
+LONGEST = 2**24  # entries of a list
+LOOPS = ("Loop", "Scan")
+
+
+def inner(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The sub-graphs of a node."""
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH or attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def _every(nodes: Iterable[onnx.NodeProto], limits: Limits, where: str) -> Iterator[onnx.NodeProto]:
+    """All nodes, those of sub-graphs included, which may not be too deep."""
+    stack = [(node, 0, 0) for node in nodes]
+    while stack:
+        node, depth, loops = stack.pop()
+        yield node
+        loops += node.op_type in LOOPS
+        for graph in inner(node):
+            if depth >= limits.depth:
+                raise over(
+                    "depth", limits.depth, depth + 1, f"{where}: sub-graphs inside each other down to {node.op_type} {node.name!r}"
+                )
+            if loops > limits.loops:
+                raise over("loops", limits.loops, loops, f"{where}: loops inside each other down to {node.op_type} {node.name!r}")
+            stack += [(n, depth + 1, loops) for n in graph.node]
+
+
+def counted(model: onnx.ModelProto, limits: Limits) -> None:
+    """Refuse a model with too many nodes, once its functions are in the place of their calls.
+
+    Raises:
+        ModelError: over ``nodes``, ``depth`` or ``loops``.
+        InvalidModel: a function calls itself.
+    """
+    functions: dict[Key, onnx.FunctionProto] = {}
+    for f in model.functions:
+        key = (f.domain, f.name, f.overload)
+        if key in functions:
+            raise InvalidModel(f"function {f.domain}:{f.name} is defined twice")
+        functions[key] = f
+    sizes: dict[Key, int] = {}
+    calls: dict[Key, list[Key]] = {}
+    own: dict[Key, int] = {}
+    for key, f in functions.items():
+        names = [_key(n) for n in _every(f.node, limits, f"function {f.domain}:{f.name}")]
+        calls[key], own[key] = [n for n in names if n in functions], len(names)
+    depths: dict[Key, int] = {}
+    for key in _callees_first(calls):
+        depths[key] = 1 + max((depths[c] for c in calls[key]), default=0)
+        limits.check("depth", depths[key], f"functions that call each other below {key[0]}:{key[1]}")
+        sizes[key] = min(own[key] + sum(sizes[c] for c in calls[key]), 10**18)
+    total = 0
+    for node in _every(model.graph.node, limits, "the graph"):
+        total += 1 + sizes.get(_key(node), 0)
+        if total > limits.nodes:
+            break
+    limits.check("nodes", total if total < 10**15 else math.inf, "the graph with its sub-graphs and functions")
+
+
+def _key(node: onnx.NodeProto) -> Key:
+    return (node.domain, node.op_type, node.overload)
+
+
+def _callees_first(calls: Mapping[Key, list[Key]]) -> Iterator[Key]:
+    done: set[Key] = set()
+    for start in calls:
+        stack, path = [(start, iter(calls[start]))], {start}
+        while stack and start not in done:
+            key, rest = stack[-1]
+            below = next((c for c in rest if c not in done), None)
+            if below is None:
+                done.add(key)
+                path.discard(key)
+                stack.pop()
+                yield key
+            elif below in path:
+                raise InvalidModel(f"function {below[0]}:{below[1]} calls itself, by way of {key[0]}:{key[1]}")
+            else:
+                path.add(below)
+                stack.append((below, iter(calls[below])))
+
+
+def declared(value: onnx.ValueInfoProto, limits: Limits) -> None:
+    """Refuse sizes that a file declares of a tensor which nothing can have.
+
+    onnx and onnxruntime take a list for a shape where an op reads one, and walk through as many axes as it declares entries.
+
+    Raises:
+        InvalidModel: a list of more than ``LONGEST`` entries.
+        ModelError: over ``tensor_elements``.
+    """
+    dims, what = value.type.tensor_type.shape.dim, f"tensor {short(value.name)!r}"
+    for axis, dim in enumerate(dims):
+        limits.check("tensor_elements", dim.dim_value, f"{what} declares its axis {axis} to have")
+    if len(dims) == 1 and dims[0].dim_value > LONGEST:
+        raise InvalidModel(f"{what} declares to be a list of {dims[0].dim_value:_} entries; more than {LONGEST:_} are not read")
+
+
+def unsigned(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model without negative sizes: some exporters write −1 for any size, on which onnx's shape inference ends the process."""
+    if not any(True for _ in _negative(model.graph)):
+        return model
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for dim in list(_negative(copy.graph)):
+        dim.ClearField("dim_value")
+    return copy
+
+
+def _negative(graph: onnx.GraphProto) -> Iterator[onnx.TensorShapeProto.Dimension]:
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        yield from (dim for dim in value.type.tensor_type.shape.dim if dim.dim_value < 0)
+    for node in graph.node:
+        for body in inner(node):
+            yield from _negative(body)
+
+
+def distinct(graph: onnx.GraphProto, *, nested: bool = False) -> None:
+    """Refuse names that stand for two things in a graph, and outputs that nothing makes.
+
+    Raises:
+        InvalidModel: with the name and where it stands.
+    """
+    where = f"sub-graph {graph.name!r}: " if nested else ""
+    for kind, names in (
+        ("input", [v.name for v in graph.input]),
+        ("initializer", [t.name for t in graph.initializer] + [t.values.name for t in graph.sparse_initializer]),
+        ("output", [v.name for v in graph.output]),
+    ):
+        seen: set[str] = set()
+        for name in names:
+            if not isinstance(name, str):
+                raise InvalidModel(f"{where}{kind} {name!r}: the name is no UTF-8 text")
+            if not name:
+                raise InvalidModel(f"{where}an {kind} of the graph has no name")
+            if name in seen and not (kind == "output" and nested):
+                raise InvalidModel(f"{where}{kind} {name!r} is there twice")
+            seen.add(name)
+    for node in graph.node:
+        names = [a.name for a in node.attribute]
+        if len(set(names)) < len(names):
+            twice = next(n for n in names if names.count(n) > 1)
+            raise InvalidModel(f"{where}{node.op_type} {node.name!r}: attribute {twice!r} is there twice")

@@ -1,0 +1,62 @@
+"""Nodes against the standard's own schemas: attributes of the right type, none missing, as many inputs and outputs as must be.
+
+Importers bind to what a node has; what a node can't have by the standard is refused here, for all of them at once.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+
+import onnx
+
+from .errors import InvalidModel
+from .printable import short
+
+__all__ = ["fits"]
+
+KINDS = onnx.AttributeProto
+FIELDS = {KINDS.GRAPH: "g", KINDS.TENSOR: "t", KINDS.SPARSE_TENSOR: "sparse_tensor", KINDS.TYPE_PROTO: "tp"}
+
+
+@functools.lru_cache(maxsize=4096)
+def _schema(op: str, domain: str, version: int) -> tuple[Mapping[str, tuple[int, bool]], int, int, int, int] | None:
+    """({attribute: (type, whether it is required)}, least and most inputs, least and most outputs), None: nothing is known."""
+    try:
+        found = onnx.defs.get_schema(op, min(max(version, 1), 2**30), domain)
+    except onnx.defs.SchemaError:
+        return None
+    attributes = {name: (int(a.type.value), bool(a.required)) for name, a in found.attributes.items()}
+    return attributes, found.min_input, found.max_input, found.min_output, found.max_output
+
+
+def fits(node: onnx.NodeProto, version: int) -> None:
+    """Refuse a node that contradicts its op's schema.
+
+    Raises:
+        InvalidModel: with the node, what it has, and what the standard expects.
+    """
+    if not all(isinstance(t, str) for t in (node.op_type, node.name, node.domain, *node.input, *node.output)):
+        raise InvalidModel(f"a name in node {node.op_type!r} {node.name!r} is no UTF-8 text")
+    what = f"{short(node.op_type)} {short(node.name)!r}"
+    for attribute in node.attribute:
+        field = FIELDS.get(attribute.type)
+        if attribute.type == KINDS.UNDEFINED or attribute.ref_attr_name or (field and not attribute.HasField(field)):
+            raise InvalidModel(f"{what}: attribute {short(attribute.name)!r} has no value")
+    schema = _schema(node.op_type, "" if node.domain == "ai.onnx" else node.domain, version)
+    if schema is None:
+        return
+    attributes, least, most, fewest, largest = schema
+    for attribute in node.attribute:
+        kind = attributes.get(attribute.name, (attribute.type, False))[0]
+        if kind != attribute.type:
+            got, want = KINDS.AttributeType.Name(attribute.type), KINDS.AttributeType.Name(kind)
+            raise InvalidModel(f"{what}: attribute {attribute.name!r} is of type {got}, opset {version} expects {want}")
+    given = {a.name for a in node.attribute}
+    for name, (_, required) in attributes.items():
+        if required and name not in given:
+            raise InvalidModel(f"{what}: its attribute {name!r} is missing, which opset {version} requires")
+    for kind_of, names, low, high in (("input", node.input, least, most), ("output", node.output, fewest, largest)):
+        if not low <= len(names) <= high:
+            expected = str(low) if low == high else f"{low} to {high}" if high < 2**31 - 1 else f"{low} or more"
+            raise InvalidModel(f"{what}: {len(names)} {kind_of}s, opset {version} expects {expected}")
