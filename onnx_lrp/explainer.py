@@ -522,23 +522,31 @@ class Explainer:
         within(self._plan, feeds, batch, how, itemsize=np.dtype(self._precision).itemsize)
         axes = {n: self._plan.batch_axis(n) for n in feeds}
 
+        fits = how.size
+
         def parted(rows: range) -> list[Any]:
-            """The results of some samples; in halves where memory runs out all the same."""
-            whole = len(rows) == batch
-            part = feeds if whole else {n: _rows(a, axes[n], rows) for n, a in feeds.items()}
-            own = target if whole or not target.arrays else target.part(rows, scores_of(self._plan))
-            few = method if whole or method is None else method.part(rows, batch, self._plan)
-            try:
-                return [finish(self._run(part, own, keep, few, how.segment), part)]
-            except Exception as error:
-                if not exhausted(error):
-                    raise
-                if len(rows) == 1 or not splits(self._plan):
-                    raise InputError(
-                        f"not enough memory for {len(rows)} sample(s) of this size; pass fewer or shorter ones, or checkpoint=64"
-                    ) from error
-            half = len(rows) // 2
-            return [*parted(rows[:half]), *parted(rows[half:])]
+            """The results of some samples; where memory runs out all the same, from then on in smaller parts."""
+            nonlocal fits
+            found, at = [], rows.start
+            while at < rows.stop:
+                some = range(at, min(at + fits, rows.stop))
+                whole = len(some) == batch
+                part = feeds if whole else {n: _rows(a, axes[n], some) for n, a in feeds.items()}
+                own = target if whole or not target.arrays else target.part(some, scores_of(self._plan))
+                few = method if whole or method is None else method.part(some, batch, self._plan)
+                try:
+                    found.append(finish(self._run(part, own, keep, few, how.segment), part))
+                except Exception as error:
+                    if not exhausted(error):
+                        raise
+                    if len(some) == 1 or not splits(self._plan):
+                        raise InputError(
+                            f"not enough memory for {len(some)} such sample(s); pass fewer or shorter ones, or checkpoint=64"
+                        ) from error
+                    fits = len(some) // 2
+                else:
+                    at = some.stop
+            return found
 
         done = [made for rows in track(parts(batch, how.size)) for made in parted(rows)]
         if len(done) == 1:
