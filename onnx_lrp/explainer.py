@@ -541,7 +541,7 @@ class Explainer:
                         raise
                     if len(some) == 1 or not splits(self._plan):
                         raise InputError(
-                            f"not enough memory for {len(some)} such sample(s); pass fewer or shorter ones, or checkpoint=64"
+                            f"not enough memory for {len(some)} sample(s) of this size; pass fewer or shorter, or checkpoint=64"
                         ) from error
                     fits = len(some) // 2
                 else:
