@@ -99,7 +99,7 @@ def test_spellings_are_one_network(weights):
 @pytest.mark.parametrize(("biases", "head_bias"), [(0, True), (0, False), (1, False)])
 def test_what_is_left_out_is_zero(weights, biases, head_bias):
     given = arrays(biases=biases, head_bias=head_bias)
-    cells, head, bias = weights.split(given)
+    cells, _, bias = weights.split(given)
     assert len(cells) == 2
     assert not any(b.any() for _, _, b in cells) or biases
     assert bias.any() == head_bias
@@ -148,7 +148,7 @@ def test_a_pickle_is_asked_for(weights, tmp_path, capsys):
     ("given", "options", "said"),
     [
         (arrays()[:5], {}, "expected W_x"),
-        (arrays()[:-2] + [np.zeros((H, C))], {}, "D=2"),
+        ([*arrays()[:-2], np.zeros((H, C))], {}, "D=2"),
         (arrays(), {"order": "ifca"}, "each once"),
         (arrays(), {"order": "auto"}, "--pair"),
         (arrays(), {"order": "auto", "pair": pair(arrays(seed=5))}, "none of the 24"),
