@@ -100,7 +100,9 @@ def check(model, run, specs, *, sizes=SIZES, helps="", tolerance=1e-4):
             if len(expected) != len(names):
                 return f"the framework has {len(expected)} outputs, the file {len(names)}"
             for name, want in zip(names, expected, strict=True):
-                got = np.asarray(found.get(name, want))
+                if name not in found:
+                    return f"{engine} gives no output {name!r}, only {', '.join(found)}"
+                got = np.asarray(found[name])
                 if got.shape != want.shape:
                     return f"{engine}: output {name!r} is {got.shape} with {given}, the framework's {want.shape}"
                 if want.dtype.kind != "f":  # labels
@@ -321,6 +323,9 @@ def load(path, *, allow_pickle=False):
 
 
 def main(arguments=None):
+    import os
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", help=".npz, or .pkl with --allow-pickle")
     parser.add_argument("--order", default="ifco", help="of the gates: ifco, ifgo, igfo, iofc, any other, or auto (default: ifco)")
