@@ -167,7 +167,7 @@ def to_onnx(model, *, fixed=False, sizes=SIZES, opset=17):
     if unknown:
         raise Refused(
             f"tf2onnx knows no ONNX for {', '.join(sorted(unknown))}: end the model before the layer that makes them. "
-            "keras.ops.argmax makes Bitcast and BitwiseAnd: let the model give its scores, whose largest is the label, or use tf.argmax"
+            "keras.ops.argmax makes Bitcast and BitwiseAnd: let the model give its scores, or use tf.argmax"
         )
     rename(proto, [name.split(":")[0] for name in names])
 

@@ -171,6 +171,8 @@ def to_onnx(model, specs, *, exporter="auto", sizes=SIZES, outputs=(), opset=Non
         with torch.no_grad():
             return [a.numpy() for a in _flat(call(*(torch.from_numpy(a) for a in inputs.values())))]
 
+    if exported or scripted:
+        _sees_all(run, specs, sizes)
     examples = tuple(torch.from_numpy(a) for a in feed(specs, (), sizes).values())
     names = list(outputs) or _names(len(run(feed(specs, (), sizes))))
     reasons = []
@@ -186,6 +188,31 @@ def to_onnx(model, specs, *, exporter="auto", sizes=SIZES, outputs=(), opset=Non
         except Refused as error:
             reasons.append(f"{way}: {error}")
     raise Refused("\n".join(reasons))
+
+
+def _sees_all(run, specs, sizes):
+    """A traced file may hold a loop for one length: it runs on longer series, and ignores what follows. Refused if so."""
+    import numpy as np
+
+    for letter in sorted({d for _, dims, _ in specs.values() for d in dims if isinstance(d, str) and d != "B"}):
+        first = sizes.get(letter, (4, 6))[0]
+        inputs = feed(specs, (letter,), sizes)
+        other = dict(inputs)
+        for name, (_, dims, (low, high)) in specs.items():
+            if letter in dims:
+                behind = tuple(slice(first, None) if d == letter else slice(None) for d in dims)
+                other[name] = inputs[name].copy()
+                whole = inputs[name].dtype.kind in "iub"
+                other[name][behind] = low + high - inputs[name][behind] if whole else inputs[name][behind] + 1
+        try:
+            same = all(np.array_equal(a, b) for a, b in zip(run(inputs), run(other), strict=True))
+        except Exception:  # the check says what fails
+            continue
+        if same:
+            raise Refused(
+                f"nothing behind {letter}={first} has any effect on the output: the file was traced with a loop of a fixed length\n"
+                f"what helps: {HELPS['file']}{FIXED}"
+            )
 
 
 def _export(model, examples, specs, names, way, opset):

@@ -67,8 +67,8 @@ def test_files(script, tmp_path, capsys, monkeypatch):
     net, x = Bidirectional().eval(), torch.zeros(3, 7, dtype=torch.int64)
     torch.jit.script(net).save(tmp_path / "net.pt")
     checked(script.to_onnx(script.load(str(tmp_path / "net.pt")), IDS)[1], "trace")
-    torch.jit.trace(Cells().eval(), torch.zeros(3, 7, 4)).save(tmp_path / "cells.pt")
-    with pytest.raises(script.Refused, match=r"torch\.jit\.script in place of torch\.jit\.trace"):
+    torch.jit.trace(Cells().eval(), torch.zeros(3, 5, 4)).save(tmp_path / "cells.pt")
+    with pytest.raises(script.Refused, match=r"nothing behind T=(.|\n)*torch\.jit\.script in place of"):
         script.to_onnx(script.load(str(tmp_path / "cells.pt")), X)
     torch.export.save(torch.export.export(net, (x,)), tmp_path / "net.pt2")
     with pytest.raises(script.Refused, match="dynamic_shapes"):
