@@ -156,7 +156,11 @@ def _plan(graph: Graph, choose: Mapping[str, Any]) -> Plan:
 
 
 def explain(model: Model, inputs: Any, target: Any = None, *, keep: str | Sequence[str] = (), **options: Any) -> Explanation:
-    """:func:`load` and :meth:`Explainer.explain` in one call, with the options of both."""
+    """:func:`load` and :meth:`Explainer.explain` in one call, with the options of both.
+
+    Raises:
+        OnnxLrpError: as these two do.
+    """
     chosen = {k: options.pop(k) for k in ("method", "progress", *OPTIONS) if k in options}
     return load(model, **options).explain(inputs, target, keep=keep, **chosen)
 
@@ -232,7 +236,11 @@ class Explainer:
         return dataclasses.replace(found, notes=(*found.notes, f"{UNVERIFIED}: {reason}")) if reason else found
 
     def weights(self) -> dict[str, dict[str, np.ndarray]]:
-        """Canonical weights by layer, gates in the order i, f, c, o. Needs no TensorFlow."""
+        """Canonical weights by layer, gates in the order i, f, c, o. Needs no TensorFlow.
+
+        Returns:
+            {layer: {part: array}}; of an LSTM W_x (D, I, 4H), W_h (D, H, 4H) and b (D, 4H).
+        """
         return canonical_weights(self._plan)
 
     def predict(self, inputs: Any) -> dict[str, np.ndarray]:
@@ -242,7 +250,10 @@ class Explainer:
             inputs: as :meth:`explain` takes them.
 
         Returns:
-            every graph output by name, in the model's dtypes; of sequences of different lengths padded with zeros.
+            every graph output by name, in the model's shapes and dtypes; of sequences of different lengths padded with zeros.
+
+        Raises:
+            InputError: the inputs don't fit the model.
         """
         if isinstance(inputs, Labelled):
             inputs = ragged.plain(inputs, self._plan)

@@ -54,7 +54,11 @@ class Spec(abc.ABC):
         return str(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """As lists and numbers, ready for JSON."""
+        """As lists and numbers, ready for JSON.
+
+        Raises:
+            InputError: a function is part of it.
+        """
 
         def plain(value: Any) -> Any:
             if isinstance(value, Spec):
@@ -224,6 +228,9 @@ def seed(value: Any) -> Seed:
 
     Args:
         value: an array, or a function that is given the scores as an array and returns one; it costs a second forward pass.
+
+    Raises:
+        InputError: not numbers, or not finite ones.
     """
     if callable(value):
         return Seed(value)
@@ -234,7 +241,11 @@ def seed(value: Any) -> Seed:
 
 
 def output(name: str, target: Any = None) -> Output:
-    """Another graph output for this call, with a target of its own. The plan of every output is made once and kept."""
+    """Another graph output for this call, with a target of its own. The plan of every output is made once and kept.
+
+    Raises:
+        InputError: its target is an output as well.
+    """
     if isinstance(target, Output):
         raise InputError("an output's target can't be another output")
     return Output(name, target)

@@ -83,6 +83,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
+        """Whether no law is breached."""
         return not any(v.breach for v in self.verdicts)
 
 

@@ -31,7 +31,7 @@ RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 
 
 def feeds(model: Any, *, batch: int = 3, length: int = 6, largest: float = 100.0) -> st.SearchStrategy[dict[str, np.ndarray]]:
-    """Inputs of a model, {graph input: array}: sizes, then values, then edge values at single places.
+    """Inputs of a model, {graph input: array of that input's shape}: sizes, then values, then edge values at single places.
 
     Sizes that the file fixes are kept, and inputs that share an axis get one size for it; an axis on which no size up to ``length``
     is accepted gets longer ones. Floats are 0, ±1, ±1e-6, ±largest, anything between, or normal numbers; token ids lie inside the

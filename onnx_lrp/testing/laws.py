@@ -91,7 +91,11 @@ def assert_deterministic(
 
 
 def assert_finite(model: Any, feeds: Feeds, *, target: Any = None, precision: str = "float32", **options: Any) -> None:
-    """No entry of outputs, relevance, absorbed, seed or residual is NaN or infinite."""
+    """No entry of outputs, relevance, absorbed, seed or residual is NaN or infinite.
+
+    Raises:
+        AssertionError: one is, or the forward pass is not onnxruntime's.
+    """
     try:
         explanation = _load(model, {"precision": precision, **options}).explain(feeds, target)
     except ParityError as error:

@@ -29,6 +29,9 @@ def rules(
     Args:
         epsilons: stabilizers to draw from, each a finite number >= 0.
         bias_factors: shares of bias and stabilizer that go to the lower units, each in [0, 1].
+
+    Raises:
+        InputError: none is given, or one lies outside its range.
     """
     if not epsilons or any(not 0 <= e < float("inf") for e in epsilons):
         raise InputError(f"epsilons must be finite numbers >= 0, at least one, got {epsilons!r}")
