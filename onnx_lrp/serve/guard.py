@@ -90,12 +90,9 @@ class Guard:
                 await send({"type": "websocket.close", "code": 1008})
             return
         extra: dict[str, str] = {}
-        started = False
 
         async def answer(message: Message) -> None:
-            nonlocal started
             if message["type"] == "http.response.start":
-                started = True
                 more = {**HEADERS, **extra}
                 kept = [(k, v) for k, v in message.get("headers", ()) if k.decode("latin-1").lower() not in more]
                 message = {**message, "headers": [*kept, *((k.encode(), v.encode()) for k, v in more.items())]}
@@ -105,10 +102,8 @@ class Guard:
             if self._checked(scope):
                 scope["key"] = self._key  # for the page to keep
                 extra["set-cookie"] = f"{self._name}={self._cookie}; HttpOnly; SameSite=Strict; Path=/"
-            await self._app(scope, _bounded(scope, receive), answer)
+            await self._app(scope, _again(await _body(scope, receive), receive), answer)
         except _Refused as refusal:
-            if started:
-                raise
             body = str(refusal).encode()
             start = {"type": "http.response.start", "status": refusal.status}
             await answer({**start, "headers": [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]})
@@ -179,21 +174,33 @@ def _single(scope: Scope) -> dict[str, str]:
     return found
 
 
-def _bounded(scope: Scope, receive: Receive) -> Receive:
-    """The body, as long as it is no longer than it may be, whatever its header says."""
+async def _body(scope: Scope, receive: Receive) -> bytes:
+    """The body, as long as it is no longer than it may be, whatever its header says.
+
+    Raises:
+        _Refused: it is longer.
+    """
     limit = LIMITS.get(scope["path"], LIMIT)
     reason = f"More than {limit // 2**20} MiB; onnx-lrp explain takes larger inputs.\n"
     declared = _single(scope).get("content-length", "0")
     if not declared.isdecimal() or int(declared) > limit:
         raise _Refused(413, reason)
-    seen = 0
-
-    async def bounded() -> Message:
-        nonlocal seen
+    parts, seen = [], 0
+    while True:
         message = await receive()
-        seen += len(message.get("body", b""))
+        parts.append(message.get("body", b""))
+        seen += len(parts[-1])
         if seen > limit:
             raise _Refused(413, reason)
-        return message
+        if not message.get("more_body"):  # the last part, or whoever asked is gone
+            return b"".join(parts)
 
-    return bounded
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """What was read, once more; then what comes behind it."""
+    rest = [body]
+
+    async def again() -> Message:
+        return {"type": "http.request", "body": rest.pop(), "more_body": False} if rest else await receive()
+
+    return again

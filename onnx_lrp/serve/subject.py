@@ -208,8 +208,9 @@ class Subject:
     def __post_init__(self) -> None:
         try:
             self._explainer(Question())
-        except UnsupportedModel as error:
-            if not error.cuts:
+        except BaseException as error:
+            if not (isinstance(error, UnsupportedModel) and error.cuts):
+                self.close()
                 raise
 
     @property

@@ -146,10 +146,15 @@
   const busy = (job) => {
     running = job;
     get("go").disabled = Boolean(job);
-    get("cancel").hidden = !job;
+    get("cancel").hidden = !(job && job.id);
     get("state").hidden = !job;
     get("shown").classList.toggle("old", Boolean(job));
     get("main").setAttribute("aria-busy", String(Boolean(job)));
+  };
+  const idle = () => {
+    const had = [get("cancel"), get("go"), document.body].includes(document.activeElement); // a disabled button loses the focus
+    busy(null);
+    if (had) get("go").focus({ preventScroll: true });
   };
   const tell = (job) => {
     const what = job.state === "stopping" ? "stopping, at the next chance" : job.stage || "waiting";
@@ -175,9 +180,7 @@
     } catch (error) {
       say(error.message);
     }
-    const had = document.activeElement === get("cancel");
-    busy(null);
-    if (had) get("go").focus();
+    idle();
   };
   const show = async (job) => {
     const html = await (await ask(`/api/jobs/${job.id}/shown`)).text();
@@ -221,10 +224,11 @@
     event.preventDefault();
     if (running) return;
     say("");
+    busy({}); // at once: nobody asks twice
     try {
       await follow(await (await post("/api/jobs", question())).json());
     } catch (error) {
-      busy(null);
+      idle();
       say(error.message);
     }
   });
