@@ -197,7 +197,9 @@ def test_it_is_driven_by_keys_alone(open_page):
     assert [id for id in reached if id in order] == order
     page.locator("#go").focus()
     page.keyboard.press("Enter")
-    page.locator("article").wait_for()
+    finished(page)
+    assert page.locator("article").count() == 1
+    assert page.evaluate("document.activeElement.id") == "go"
 
 
 # hostile pages

@@ -143,7 +143,9 @@
     if (!get("columns").hidden) for (const id of ["time", "id", "features"]) asked[id] = value(id);
     return { ...asked, epsilon: number("epsilon"), steps: number("steps"), baseline: number("baseline") };
   };
+  let held = false; // the focus was on the button, which loses it while there is work
   const busy = (job) => {
+    if (!running) held = document.activeElement === get("go");
     running = job;
     get("go").disabled = Boolean(job);
     get("cancel").hidden = !(job && job.id);
@@ -152,9 +154,9 @@
     get("main").setAttribute("aria-busy", String(Boolean(job)));
   };
   const idle = () => {
-    const had = [get("cancel"), get("go"), document.body].includes(document.activeElement); // a disabled button loses the focus
+    const back = document.activeElement === get("cancel") || (held && document.activeElement === document.body);
     busy(null);
-    if (had) get("go").focus({ preventScroll: true });
+    if (back) get("go").focus({ preventScroll: true });
   };
   const tell = (job) => {
     const what = job.state === "stopping" ? "stopping, at the next chance" : job.stage || "waiting";
@@ -251,7 +253,8 @@
       model = await (await ask("/api/model")).json();
       describe();
       const last = await (await ask("/api/jobs")).json(); // the page was loaded again
-      if (last && ["waiting", "running", "stopping", "done"].includes(last.state)) await follow(last);
+      if (last && last.state === "done") await show(last);
+      else if (last && ["waiting", "running", "stopping"].includes(last.state)) await follow(last);
     } catch (error) {
       say(error.message);
     }
