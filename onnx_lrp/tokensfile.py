@@ -93,6 +93,8 @@ class TextOptions:
                 good = all(isinstance(each, str) for each in value)
             if not good:
                 raise InputError(f"text option {name}: {value!r}, expected {expected}")
+        if self.classes is not None:  # a list, as it comes from JSON
+            object.__setattr__(self, "classes", tuple(self.classes))
         self._combined()
 
     def _combined(self) -> None:

@@ -201,7 +201,7 @@ def explain(
 
             compared = {n.replace("_", " "): e if fold else _in_pieces(e) for n, e in {method: whole, **beside_it}.items()}
             page = to_html(
-                side_by_side(compared) if beside_it else compared[method.replace("_", " ")],
+                side_by_side(compared, classes=classes) if beside_it else compared[method.replace("_", " ")],
                 tokens=names,
                 title=Path(model).name,
                 classes=classes,

@@ -230,7 +230,7 @@ def _columns(
 ) -> tuple[dict[str, list[Sample]], int, int]:
     """{name: samples}, how many samples are left out, and how many explanations of each."""
     if isinstance(explanation, Explanation) and explanation.several and len(explanation.seed) > 1:
-        explanation = compare(explanation)
+        explanation = compare(explanation, classes=classes)
     elif isinstance(explanation, Explanation) and explanation.several:
         explanation = explanation.select(0)
     parts = dict(explanation.parts) if isinstance(explanation, Comparison) else {"": explanation}

@@ -17,6 +17,7 @@ __all__ = ["HEADER", "HOST", "Guard"]
 HOST = "127.0.0.1"
 HEADER = "x-onnx-lrp-key"
 SHELL = ("/", "/view.css", "/view.js", "/report.js", "/icon.svg")  # the same for everybody: nothing of a model or a text
+READING = ("GET", "HEAD")
 FILE = "/api/file"
 LIMITS = {FILE: 64 * 2**20}  # bytes of a request's body
 LIMIT = 2**20
@@ -124,19 +125,17 @@ class Guard:
         method, path = scope["method"], scope["path"]
         if headers.get("host") not in self._hosts:  # a name that was made to point here
             raise _Refused(421, f"This server answers to {HOST}:{self._port} alone.\n")
-        if method not in ("GET", "HEAD", "POST"):
-            raise _Refused(405, "GET and POST alone.\n")
         origin = headers.get("origin")
         if origin is not None and origin not in {f"http://{host}" for host in self._hosts}:
             raise _Refused(403, "Another page asked.\n")
         if path == "/" and method == "GET" and self._opens(scope):
             return True
         site = headers.get("sec-fetch-site")  # "none": somebody typed the address
-        if site not in (None, "same-origin") and (site != "none" or method == "POST"):
+        if site not in (None, "same-origin") and (site != "none" or method not in READING):
             raise _Refused(403, "Another page asked.\n")
         if _same(headers.get(HEADER, ""), self._key):
             return False
-        if path in SHELL and method != "POST" and _same(self._sent(headers), self._cookie):
+        if path in SHELL and method in READING and _same(self._sent(headers), self._cookie):
             return False
         raise _Refused(403, LOST)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import secrets
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, UnsupportedModel
+from .guard import FILE, LIMITS
 
 if TYPE_CHECKING:
     from ..comparison import Comparison
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Question", "Result", "Subject"]
 
 KEPT = 4  # explainers, each with its compiled programs
+FIELDS = {"--features": "the field Features", "--time": "Time column", "--id": "Series column"}  # on the page
 SAMPLES, LONGEST = 100, 100_000  # texts, and characters of one
 
 
@@ -30,13 +33,15 @@ class Question:
     """What the page asks; as it is typed, and "" where nothing is.
 
     Attributes:
-        texts: one by one; empty: the file that was dropped.
+        texts: one by one; empty: a file.
+        file: the id of the one that was dropped.
         beside: a second method.
         rule: "rule:epsilon" or "composite:epsilon-plus".
         time, id, features: columns of a table.
     """
 
     texts: tuple[str, ...] = ()
+    file: str = ""
     target: str = ""
     method: str = "lrp"
     beside: str = ""
@@ -124,6 +129,15 @@ class Question:
         return {"time": self.time or None, "id": self.id or None, "features": features or None}
 
 
+@dataclass(frozen=True)
+class _File:
+    """What was dropped: where it is kept, and what it is called where it comes from."""
+
+    path: Path
+    shown: str
+    id: str = field(default_factory=lambda: secrets.token_hex(8))
+
+
 @dataclass(frozen=True, eq=False)
 class Result:
     """What was found.
@@ -150,7 +164,7 @@ class Result:
         from ..comparison import compare
 
         parts = {name.replace("_", " "): part for name, part in self.parts.items()}
-        return compare(parts) if len(parts) > 1 else next(iter(parts.values()))
+        return compare(parts, classes=self.classes) if len(parts) > 1 else next(iter(parts.values()))
 
     def html(self, scheme: str) -> str:
         """The page of its own, as ``explain --html`` writes it.
@@ -202,8 +216,7 @@ class Subject:
     sentence: str = ""
     _made: dict[Any, Explainer] = field(default_factory=dict)
     _folder: tempfile.TemporaryDirectory[str] = field(default_factory=lambda: tempfile.TemporaryDirectory(prefix="onnx-lrp-"))
-    _file: tuple[Path, str] | None = None
-    _count: int = 0
+    _file: _File | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -239,6 +252,7 @@ class Subject:
             "schemes": {name: scheme.label for name, scheme in colors.SCHEMES.items()},
             "suffixes": list(SUFFIXES),
             "tables": list(TABLES),
+            "largest": LIMITS[FILE],
             "inputs": [],
             "outputs": [],
             "tensors": [],
@@ -274,14 +288,12 @@ class Subject:
         suffix = Path(name).suffix.lower()
         if suffix not in SUFFIXES:
             raise InputError(f"{shown}: inputs are read from {', '.join(SUFFIXES)}, not from {suffix or 'no suffix'}")
-        old = self._file
-        self._count += 1
-        file = Path(self._folder.name) / f"input{self._count}{suffix}"
-        file.write_bytes(body)
-        self._file = (file, shown)
+        old, new = self._file, _File(Path(self._folder.name) / f"input-{secrets.token_hex(8)}{suffix}", shown)
+        new.path.write_bytes(body)
+        self._file = new
         if old is not None:
-            old[0].unlink(missing_ok=True)
-        return {"name": shown, "size": len(body)}
+            old.path.unlink(missing_ok=True)
+        return {"id": new.id, "name": shown, "size": len(body)}
 
     def close(self) -> None:
         """Remove what was dropped."""
@@ -340,14 +352,19 @@ class Subject:
             if self.coder is None:
                 raise InputError(f"{self.name}: nothing says how ids are made of texts; start view with --tokenizer or --vocab")
             return self.coder.encode(question.texts)
-        if self._file is None:
+        if not question.file:
             raise InputError(
                 "nothing to explain: type a text or choose a file" if self.coder else "nothing to explain: choose a file"
             )
-        file, shown = self._file
+        file = self._file
+        if file is None or file.id != question.file:
+            raise InputError("the file is gone, as another one was chosen since (in another window?): choose it again")
         missing = any(may_miss(v.name, explainer._plan) for v in explainer.inputs)
-        columns = question.columns if file.suffix in TABLES else {}
+        columns = question.columns if file.path.suffix in TABLES else {}
         try:
-            return read_inputs(str(file), stdin=None, **columns, missing=missing)
-        except InputError as error:  # about the file as it is called where it comes from
-            raise InputError(str(error).replace(str(file), shown)) from error
+            return read_inputs(str(file.path), stdin=None, **columns, missing=missing)
+        except InputError as error:
+            said = str(error).replace(str(file.path), file.shown)
+            for option, label in FIELDS.items():
+                said = said.replace(option, label)
+            raise InputError(said) from error

@@ -97,6 +97,9 @@
 
   const take = async (chosen) => {
     say("");
+    if (chosen.size > model.largest) {
+      return say(`${chosen.name}: larger than ${model.largest / 2 ** 20} MiB; onnx-lrp explain takes larger inputs`);
+    }
     try {
       const answer = await ask(`/api/file?name=${encodeURIComponent(chosen.name)}`, {
         method: "POST", headers: { "Content-Type": "application/octet-stream" }, body: chosen,
@@ -139,7 +142,8 @@
     const number = (id) => (value(id) === "" ? null : Number(value(id)));
     const plain = ["target", "method", "beside", "rule", "gates", "at", "output", "by"];
     const asked = Object.fromEntries(plain.map((id) => [id, value(id)]));
-    if (!file) asked.texts = get("text").value.split("\n").map((line) => line.trim()).filter(Boolean);
+    if (file) asked.file = file.id;
+    else asked.texts = get("text").value.split("\n").map((line) => line.trim()).filter(Boolean);
     if (!get("columns").hidden) for (const id of ["time", "id", "features"]) asked[id] = value(id);
     return { ...asked, epsilon: number("epsilon"), steps: number("steps"), baseline: number("baseline") };
   };
@@ -183,6 +187,7 @@
       say(error.message);
     }
     idle();
+    if (job.state === "done" && matchMedia("(max-width: 60rem)").matches) get("main").scrollIntoView();
   };
   const show = async (job) => {
     const html = await (await ask(`/api/jobs/${job.id}/shown`)).text();
@@ -207,7 +212,6 @@
     );
     get("about").hidden = true;
     get("done").hidden = false;
-    if (matchMedia("(max-width: 60rem)").matches) get("main").scrollIntoView();
   };
   const download = async (name, path) => {
     say("");
