@@ -58,13 +58,16 @@ class Comparison:
         return to_fragment(self)
 
 
-def compare(explanations: Mapping[str, Explanation] | Sequence[Explanation] | Explanation) -> Comparison:
+def compare(
+    explanations: Mapping[str, Explanation] | Sequence[Explanation] | Explanation, *, classes: Sequence[str] = ()
+) -> Comparison:
     """Put explanations of the same samples beside each other.
 
     >>> # onnx_lrp.compare({"lrp": explainer.explain(x), "occlusion": explainer.explain(x, method="occlusion")}).to_html("x.html")
 
     Args:
         explanations: by name; or a list, named by method and target; or one of several classes, each of which is a part.
+        classes: names of the classes, which such parts are called by.
 
     Raises:
         InputError: none or one of them, or they are not of the same samples and attribution points.
@@ -72,14 +75,14 @@ def compare(explanations: Mapping[str, Explanation] | Sequence[Explanation] | Ex
     if isinstance(explanations, Explanation):
         if not explanations.several:
             raise InputError("one explanation of one class has nothing to be compared with; pass {name: explanation}")
-        return Comparison(_classes(explanations))
+        return Comparison(_classes(explanations, classes))
     given = dict(explanations) if isinstance(explanations, Mapping) else _named(explanations)
     parts: dict[str, Explanation] = {}
     for name, explanation in given.items():
         if not isinstance(explanation, Explanation):
             raise InputError(f"compare: {name!r} is {type(explanation).__name__}, expected an Explanation")
         if explanation.several:
-            parts |= {f"{name}, {which}": part for which, part in _classes(explanation).items()}
+            parts |= {f"{name}, {which}": part for which, part in _classes(explanation, classes).items()}
         else:
             parts[str(name)] = explanation
     if len(parts) < 2:
@@ -103,10 +106,11 @@ def compare(explanations: Mapping[str, Explanation] | Sequence[Explanation] | Ex
     return Comparison(parts)
 
 
-def _classes(explanation: Explanation) -> dict[str, Explanation]:
-    target = explanation.settings.get("target", "")
-    ranked = str(target).startswith("top")
-    return {f"rank {k + 1}" if ranked else f"class {k}": explanation.select(k) for k in range(len(explanation.seed))}
+def _classes(explanation: Explanation, names: Sequence[str]) -> dict[str, Explanation]:
+    ranked = str(explanation.settings.get("target", "")).startswith("top")
+    named = not ranked and len(set(names)) == len(names)
+    each = [explanation.select(k) for k in range(len(explanation.seed))]
+    return {names[k] if named and k < len(names) else f"rank {k + 1}" if ranked else f"class {k}": e for k, e in enumerate(each)}
 
 
 def _named(explanations: Sequence[Explanation]) -> dict[str, Explanation]:

@@ -24,6 +24,7 @@ __all__ = [
     "TopK",
     "all_classes",
     "contrast",
+    "from_text",
     "output",
     "seed",
     "step",
@@ -249,3 +250,30 @@ def output(name: str, target: Any = None) -> Output:
     if isinstance(target, Output):
         raise InputError("an output's target can't be another output")
     return Output(name, target)
+
+
+def from_text(text: str) -> Any:
+    """A target as people type it: ``2``, ``1,0,1`` (one a sample), ``step:3``, ``step:-1:2``, ``contrast:0,1``, ``all``, ``top:3``.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    kind, *parts = text.split(":")
+    try:
+        if kind == "step" and len(parts) in (1, 2):
+            return step(*map(_numbers, parts))
+        if kind == "contrast" and len(parts) == 1:
+            a, b = map(int, parts[0].split(","))
+            return contrast(a, b)
+        if kind == "top" and len(parts) == 1:
+            return top_k(int(parts[0]))
+        return all_classes() if text == "all" else _numbers(text)
+    except ValueError as error:  # InputError is one
+        raise InputError(
+            f"{text}: expected a class index, one a sample as in 1,0,1, step:3, step:-1:2, contrast:0,1, all or top:3"
+        ) from error
+
+
+def _numbers(text: str) -> int | list[int]:
+    numbers = [int(part) for part in text.split(",")]
+    return numbers if "," in text else numbers[0]

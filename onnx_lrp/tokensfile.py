@@ -14,6 +14,7 @@ max_length at most so many ids, bos and eos included; what is beyond is cut off
 cut        where: "right" (default) or "left"
 pad        "right" or "left": texts shorter than max_length are filled up to it, as models with a fixed length need
 padding    id or word to fill up with
+classes    a list: what the model's classes are called, from class 0 on
 ========== ===================================================================================================================
 """
 
@@ -22,7 +23,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "max_length": ((int,), "a whole number from 1 on"),
     "cut": ((str,), "left or right"),
     "pad": ((str,), "left or right"),
+    "classes": ((list, tuple), "a list of names"),
 }
 
 
@@ -75,6 +77,7 @@ class TextOptions:
     max_length: int | None = None
     cut: str | None = None
     pad: str | None = None
+    classes: Sequence[str] | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
         for name, (types, expected) in KINDS.items():
@@ -86,8 +89,12 @@ class TextOptions:
                 good = value in SIDES
             if good and isinstance(value, Mapping):
                 good = all(len(key) == 1 and isinstance(text, str) for key, text in value.items())
+            if good and isinstance(value, list | tuple):
+                good = all(isinstance(each, str) for each in value)
             if not good:
                 raise InputError(f"text option {name}: {value!r}, expected {expected}")
+        if self.classes is not None:  # a list, as it comes from JSON
+            object.__setattr__(self, "classes", tuple(self.classes))
         self._combined()
 
     def _combined(self) -> None:

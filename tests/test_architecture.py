@@ -19,8 +19,8 @@ from onnx_lrp.registry import Importer, registered
 
 PACKAGE = Path(onnx_lrp.__file__).parent
 SHARED = {"__init__", "build", "checking", "inputs", "laws", "measures", "options", "plugin", "recurrent"}  # of no single op family
-CHAIN = ["errors", "graph", "registry", "ops", "program", "methods", "explainer", "report", "cli"]
-LEAVES = {"report", "cli"}
+CHAIN = ["errors", "graph", "registry", "ops", "program", "methods", "explainer", "report", "serve", "cli"]
+LEAVES = {"report", "serve", "cli"}
 
 
 def modules() -> dict[str, Path]:

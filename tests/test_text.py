@@ -160,6 +160,7 @@ OPTIONS = st.fixed_dictionaries(
         "padding": st.just(0),
         "max_length": st.integers(5, 9),
         "pad": st.none() | st.sampled_from(["left", "right"]),
+        "classes": st.none() | st.lists(st.text(st.characters(codec="utf-8"), max_size=3)),
     }
 )
 
@@ -307,6 +308,8 @@ def test_damaged_files_are_refused(name, content, message, tmp_path):
         ({"split": "("}, "no regular expression"),
         ({"replace": {"ab": "c"}}, "replace"),
         ({"pad": "right"}, "needs padding"),
+        ({"classes": "no, yes"}, "classes: 'no, yes', expected a list of names"),
+        ({"classes": [0, 1]}, "classes"),
         ({"bos": "nowhere"}, "bos: 'nowhere' is not in the vocabulary"),
         ({"bos": 1, "max_length": 1}, "leaves no room"),
         ({"tokenizer": "t.json", "vocabulary": "v.txt"}, "give one of them"),
@@ -487,6 +490,19 @@ def test_texts_on_the_command_line(capsys, tmp_path):
     assert books == pytest.approx(found["seed"][0], abs=1e-5)
     several = json.loads(passes(capsys, "explain", MODEL, "--text", "a fine film", *EAGER, "--target", "all", "--json"))
     assert np.shape(several["per_word"]) == (2, 1, 3, 2)
+
+
+def test_classes_are_called_by_their_names(capsys, tmp_path):
+    """As the file beside the model says; in the terminal and on the page, also where every class is explained."""
+    assert demo.tokenizer().options.classes == demo.CLASSES
+    page = tmp_path / "page.html"
+    for target in ("1", "all"):
+        shown = passes(capsys, "explain", MODEL, "--text", "a fine film", *EAGER, "--target", target, "--html", page)
+        for text in (shown, page.read_text().replace("time yes, class 1", "")):  # the axis of the classes
+            assert "positive" in text
+            assert "class 1" not in text
+    options = ["--text-option", 'classes=["bad", "good"]']
+    assert "good" in passes(capsys, "explain", MODEL, "--text", "a fine film", *EAGER, *options, "--target", "1")
 
 
 def test_remembered_options_and_those_that_win(capsys, tmp_path, model):

@@ -12,8 +12,9 @@ from .demo import demo
 from .explain import explain
 from .reading import inspect, weights
 from .running import main, run
+from .view import view
 
 __all__ = ["app", "main", "run"]
 
-for command in (explain, batch, inspect, weights, check, demo):
+for command in (explain, batch, inspect, weights, check, demo, view):
     app.command()(command)

@@ -37,9 +37,7 @@ from .progress import Quiet, stages
 from .texts import TextFile, TextOption, Texts, TokenizerFile, Vocabulary, options_of, texts_of, tokenizer_of, tokens_of
 
 if TYPE_CHECKING:
-    from ..explainer import Explainer
     from ..explanation import Explanation
-    from ..summary import Summary
 
 __all__ = ["explain"]
 
@@ -152,6 +150,7 @@ def explain(
         from .. import load
         from ..inputs import may_miss
         from ..ragged import check
+        from ..report.flow import branching, without
         from ..report.read import read_inputs, read_tokens
 
         progress.stage("reading the model")
@@ -185,9 +184,9 @@ def explain(
         start_engine()
         progress.stage("explaining")
         summary = explainer.summary() if html is not None else None
-        more = _branching(explainer, summary, keep or []) if summary is not None and method == LRP else []
+        more = branching(explainer, summary, keep or []) if summary is not None and method == LRP else []
         whole = explainer.explain(data, wanted, method=method, keep=[*(keep or []), *more], progress=progress.reached, **options)
-        explanation = _without(whole, more)
+        explanation = without(whole, more)
         beside_it = {name: explainer.explain(data, wanted, method=name, **own) for name, own in theirs.items()}
         progress.stage("writing")
 
@@ -195,7 +194,8 @@ def explain(
 
         count = explanation.seed.shape[-1]
         displayed = explanation if fold else _in_pieces(explanation)
-        shown = samples(displayed, tokens=names, limit=SAMPLES)
+        classes = (coder.options.classes if coder is not None else None) or ()
+        shown = samples(displayed, tokens=names, classes=classes, limit=SAMPLES)
         if save is not None:
             files.stage(save, explanation.save)
         if html is not None:
@@ -203,9 +203,10 @@ def explain(
 
             compared = {n.replace("_", " "): e if fold else _in_pieces(e) for n, e in {method: whole, **beside_it}.items()}
             page = to_html(
-                side_by_side(compared) if beside_it else compared[method.replace("_", " ")],
+                side_by_side(compared, classes=classes) if beside_it else compared[method.replace("_", " ")],
                 tokens=names,
                 title=Path(model).name,
+                classes=classes,
                 summary=summary,
                 scheme=colors.value,
             )
@@ -221,7 +222,7 @@ def explain(
 
     show(shown, left_out=max(count - SAMPLES, 0))
     if explanation.passed:
-        describe_passed(passed(explanation, limit=SAMPLES))
+        describe_passed(passed(explanation, limit=SAMPLES, classes=classes))
     if kept is not None:
         print(f"{visible(str(kept))} keeps how ids are made of texts: --text needs no other option from now on")
 
@@ -274,20 +275,3 @@ def _words(explanation: Explanation) -> dict[str, Any]:
     assert explanation.labels is not None
     rows = zip(explanation.labels.words, explanation.per_word(), strict=True)
     return {"per_word": [[[w.text, float(r)] for w, r in zip(words, row, strict=True)] for words, row in rows]}
-
-
-def _branching(explainer: Explainer, summary: Summary, keep: list[str]) -> list[str]:
-    """What the page's flow needs beyond what is kept already; nothing of a model whose branches the inputs choose."""
-    from ..hidden import resolve
-    from ..report.flow import open_tensors
-
-    if explainer._branches is not None:
-        return []
-    kept = {k.key for k in resolve(explainer._plan, keep)}
-    return [name for name in open_tensors(summary) if name not in kept]
-
-
-def _without(explanation: Explanation, names: list[str]) -> Explanation:
-    """Without what was kept for the page alone."""
-    hidden = {k: v for k, v in explanation.hidden.items() if k not in names}
-    return replace(explanation, hidden=hidden, passed={k: v for k, v in explanation.passed.items() if k in hidden})

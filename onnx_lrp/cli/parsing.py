@@ -30,27 +30,13 @@ def target(text: str | None) -> Any:
     """None, a class, a class for each sample, or one of ``onnx_lrp.targets``."""
     if text is None:
         return None
-    from .. import targets
+    from ..errors import InputError
+    from ..targets import from_text
 
-    kind, *parts = text.split(":")
     try:
-        if kind == "step" and len(parts) in (1, 2):
-            return targets.step(*map(_numbers, parts))
-        if kind == "contrast" and len(parts) == 1:
-            a, b = map(int, parts[0].split(","))
-            return targets.contrast(a, b)
-        if kind == "top" and len(parts) == 1:
-            return targets.top_k(int(parts[0]))
-        return targets.all_classes() if text == "all" else _numbers(text)
-    except ValueError as error:  # InputError is one
-        raise Usage(
-            f"--target {text}: expected a class index, one a sample as in 1,0,1, step:3, step:-1:2, contrast:0,1, all or top:3"
-        ) from error
-
-
-def _numbers(text: str) -> int | list[int]:
-    numbers = [int(part) for part in text.split(",")]
-    return numbers if "," in text else numbers[0]
+        return from_text(text)
+    except InputError as error:
+        raise Usage(f"--target {error}") from error
 
 
 def axes(texts: Sequence[str] | None) -> int | dict[str, int] | None:

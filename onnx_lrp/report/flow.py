@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ..books import Books
 
 if TYPE_CHECKING:
+    from ..explainer import Explainer
+    from ..explanation import Explanation
     from ..summary import Row, Summary
 
-__all__ = ["Edge", "Flow", "Node", "flow", "levels", "open_tensors"]
+__all__ = ["Edge", "Flow", "Node", "branching", "flow", "levels", "open_tensors", "without"]
 
 SCORE = "score"
 Key = tuple[str, str]  # (reader's key, tensor)
@@ -250,3 +252,19 @@ def levels(whole: Flow) -> Iterator[list[Node]]:
             depth[node.key] = bottom
     for k in range(bottom + 1):
         yield [n for n in whole.nodes if depth[n.key] == k]
+
+
+def branching(explainer: Explainer, summary: Summary, keep: Sequence[str] = ()) -> list[str]:
+    """What the flow needs beyond what is kept already; nothing of a model whose branches the inputs choose."""
+    from ..hidden import resolve
+
+    if explainer._branches is not None:
+        return []
+    kept = {k.key for k in resolve(explainer._plan, keep)}
+    return [name for name in open_tensors(summary) if name not in kept]
+
+
+def without(explanation: Explanation, names: Sequence[str]) -> Explanation:
+    """Without what was kept for the flow alone."""
+    hidden = {k: v for k, v in explanation.hidden.items() if k not in names}
+    return replace(explanation, hidden=hidden, passed={k: v for k, v in explanation.passed.items() if k in hidden})

@@ -30,7 +30,7 @@ from .view import Sample, Tokens, number, readable, samples, visible, warning
 if TYPE_CHECKING:
     from ..summary import Summary
 
-__all__ = ["card", "ledger", "page", "to_fragment", "to_html", "with_flows", "write_html"]
+__all__ = ["card", "ledger", "page", "script", "stylesheet", "to_fragment", "to_html", "to_samples", "with_flows", "write_html"]
 
 SAMPLES, COLUMNS = 100, 8  # more samples, and more explanations of one, are counted, not shown
 OPEN = 8  # up to so many samples show everything at once
@@ -116,6 +116,22 @@ def to_fragment(explanation: Explanation | Comparison, *, tokens: Tokens | None 
     return _render("fragment.html", blocks=_blocks(shown, True), left_out=left_out, more=more, scheme=colors.DEFAULT, is_open=False)
 
 
+def to_samples(explanation: Explanation | Comparison, *, classes: Sequence[str] = (), summary: Summary | None = None) -> str:
+    """The same without head, body and choice of colours; the page around has those, :func:`stylesheet` and :func:`script`."""
+    shown, left_out, more = _columns(explanation, None, classes, (), summary, SAMPLES)
+    return _render("shown.html", schemes={}, **_values(_blocks(shown, True), left_out, more, summary))
+
+
+def stylesheet() -> str:
+    """What a page around :func:`to_samples` needs; its body is of the classes ``onnx-lrp page``."""
+    return "\n".join([_source("style.css"), colors.css(), _source("page.css")])
+
+
+def script() -> str:
+    """Likewise; ``onnxLrpPage()`` is to be called whenever there are new samples."""
+    return _source("tips.js") + _source("page.js")
+
+
 def ledger(books: Books) -> str:
     """The waterfall and the table of the books alone, to stand inside another page."""
     return _render("books.html", books=readable(books), scheme=colors.DEFAULT, note=warning(books.seed))
@@ -164,20 +180,27 @@ def page(
     blocks = _blocks(columns, shared)
     return _render(
         "page.html",
-        blocks=blocks,
         title=visible(title or "Explanation"),
-        left_out=left_out,
-        more=more,
-        summary=summary,
         scheme=scheme,
         schemes=colors.SCHEMES,
-        shared=shared,
         version=__version__,
-        predicted=list(dict.fromkeys(b.sample.predicted for b in blocks if b.sample.predicted)),
-        how=_how(blocks),
-        is_open=len(blocks) <= OPEN,
         hashes=[_hash(name) for name in ("tips.js", "page.js")],
+        **_values(blocks, left_out, more, summary, shared),
     )
+
+
+def _values(blocks: list[Block], left_out: int, more: int, summary: Summary | None, shared: bool = True) -> dict[str, Any]:
+    """What the templates of samples ask for."""
+    return {
+        "blocks": blocks,
+        "left_out": left_out,
+        "more": more,
+        "summary": summary,
+        "shared": shared,
+        "predicted": list(dict.fromkeys(b.sample.predicted for b in blocks if b.sample.predicted)),
+        "how": _how(blocks),
+        "is_open": len(blocks) <= OPEN,
+    }
 
 
 def with_flows(shown: Sequence[Sample], explanation: Explanation, summary: Summary) -> list[Sample]:
@@ -207,7 +230,7 @@ def _columns(
 ) -> tuple[dict[str, list[Sample]], int, int]:
     """{name: samples}, how many samples are left out, and how many explanations of each."""
     if isinstance(explanation, Explanation) and explanation.several and len(explanation.seed) > 1:
-        explanation = compare(explanation)
+        explanation = compare(explanation, classes=classes)
     elif isinstance(explanation, Explanation) and explanation.several:
         explanation = explanation.select(0)
     parts = dict(explanation.parts) if isinstance(explanation, Comparison) else {"": explanation}
