@@ -27,7 +27,7 @@ PATIENCE = 3.0  # seconds for the work that goes on when the server ends
 
 
 def view(
-    model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="The .onnx file.")] = None,
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="The .onnx file.")] = None,
     demo: Annotated[bool, typer.Option("--demo", help="The sentiment model that ships in the package, instead of MODEL.")] = False,
     tokenizer: TokenizerFile = None,
     vocab: Vocabulary = None,
