@@ -75,7 +75,9 @@ def check(model, run, specs, *, sizes=SIZES, helps="", tolerance=1e-4):
     engines["onnxruntime"] = lambda inputs: dict(zip(names, session.run(None, inputs), strict=True))
     try:
         import onnx_lrp
+        from onnx_lrp._lazy import start_quietly
 
+        start_quietly()
         engines["onnx-lrp"] = onnx_lrp.load(model).predict
     except ImportError:
         lines.append("onnx-lrp is not installed here: compared with onnxruntime alone")
