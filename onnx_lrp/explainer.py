@@ -665,7 +665,8 @@ class Explainer:
             if contradicts := mistyped(self._runtime):
                 raise contradicts
             return
-        if any(place(np.asarray(a)) and place(np.asarray(outputs.get(n, 0.0))) for n, a in expected.items()):
+        both = [(a, outputs.get(n)) for n, a in expected.items() if isinstance(a, np.ndarray)]  # a sequence is a list
+        if any(place(a) and place(np.asarray(0.0 if b is None else b)) for a, b in both):
             self._finite(outputs, given)
         for name, array in expected.items():
             if isinstance(array, np.ndarray) and place(array) and not place(np.asarray(outputs.get(name, 0.0))):

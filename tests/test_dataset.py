@@ -257,10 +257,10 @@ def test_a_model_that_overflows_on_one_row_blames_that_row_alone(monkeypatch):
     given[5][0, 0] = 1e30
     real = type(explainer)._finite
 
-    def finite(self, arrays):
+    def finite(self, arrays, given):
         if any(np.abs(a).max() > 1e29 for a in [self.last]):
             raise onnx_lrp.ParityError("'y' is not finite although the inputs are: the model overflows on them")
-        real(self, arrays)
+        real(self, arrays, given)
 
     def run_(self, feeds, *args, **options):
         self.last = feeds["x"]

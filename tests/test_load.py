@@ -132,6 +132,7 @@ def test_an_interrupted_run_leaves_nothing_behind(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(Path(onnx_lrp.__file__).parents[1])},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite in the background has it ignored
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "written\n"
