@@ -32,12 +32,14 @@ class Found:
         fields: {name: (b, …) array}, one entry a row, each with the axes of a single row.
         lengths: (b,) the rows' own steps, where those of relevance are padded; else None.
         times: {name of a field: its axis of time, that of rows included}, of those that are padded.
+        steps: the fields of relevance whose second axis is time.
     """
 
     rows: np.ndarray
     fields: Mapping[str, np.ndarray]
     lengths: np.ndarray | None
     times: Mapping[str, int]
+    steps: frozenset[str] = frozenset()
 
 
 class Engine:
@@ -310,6 +312,7 @@ class Engine:
 
         fields: dict[str, np.ndarray] = {}
         times: dict[str, int] = {}
+        steps = set()
         output = explanation.outputs.get(explanation.explained)
         axis = plan.batch_axis(explanation.explained) if explanation.explained in plan.vars else 0
         scores = whole(output, axis) if isinstance(output, np.ndarray) and output.ndim and output.dtype.kind in "fiub" else None
@@ -333,11 +336,13 @@ class Engine:
                 place = 1 if time is None else time + (batch is None or batch > time)
             if lengths is not None and time is not None:
                 times[name] = place
+            if time is not None and place == 1:
+                steps.add(name)
         zero = np.zeros(count)
         for kind in ABSORBED if explanation.method == "lrp" else ():
             fields[f"absorbed_{kind}"] = np.asarray(explanation.absorbed.get(kind, zero), np.float64)
         fields["residual"] = np.asarray(explanation.residual, np.float64)
-        return Found(rows, fields, lengths, times)
+        return Found(rows, fields, lengths, times, frozenset(steps))
 
     def _lengths(self, explanation: Explanation) -> np.ndarray | None:
         name = ragged.lens(self.explainer._plan)

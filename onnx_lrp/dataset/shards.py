@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -73,6 +74,7 @@ class Shards:
         self._folder = folder
         self._size = size
         self._types = dict(types)
+        self._own = uuid.uuid4().hex[:12]  # not the process: on machines that share the folder two may have one number
         self._writer: Any = None
         self._part: Path | None = None
         self._problems: list[dict[str, Any]] = []
@@ -84,7 +86,7 @@ class Shards:
         return self._folder / kind / f"part-{shard:08d}.parquet"
 
     def _temporary(self, kind: str, shard: int) -> Path:
-        return self._folder / kind / f".part-{shard:08d}.{os.getpid()}.tmp"
+        return self._folder / kind / f".part-{shard:08d}.{self._own}.tmp"
 
     def found(self) -> Iterator[tuple[int, Done]]:
         """The shards that are there, and what they say."""
@@ -166,7 +168,7 @@ class Shards:
                 self._writer.close()
         self._reset()
         for kind in (RELEVANCE, ERRORS):
-            for path in (self._folder / kind).glob(f".part-*.{os.getpid()}.tmp"):
+            for path in (self._folder / kind).glob(f".part-*.{self._own}.tmp"):
                 with contextlib.suppress(OSError):
                     path.unlink()
 
