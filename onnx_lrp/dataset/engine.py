@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import ragged
-from ..batches import parts, schedule, splits
+from ..batches import splits
 from ..errors import InputError, ParityError, RuleError
 from ..explainer import Explainer
 from ..explanation import Explanation
@@ -150,10 +150,8 @@ class Engine:
             fine = np.setdiff1d(np.arange(len(which)), list(wrong))
             if len(fine):
                 feeds = feeds if not wrong else self._some(feeds, fine)
-                for some in self._micro(feeds, len(fine)):
-                    own = which[fine[some]]
-                    part = feeds if len(some) == len(fine) else self._some(feeds, some)
-                    yield from self._explain(own, part, None if targets is None else [targets[i] for i in own])
+                own = which[fine]
+                yield from self._explain(own, feeds, None if targets is None else [targets[i] for i in own])
 
     def _shapes(self, shapes: Sequence[tuple[int, ...]]) -> Problem | None:
         """What is wrong with rows of these shapes."""
@@ -216,20 +214,6 @@ class Engine:
         plan = self.explainer._plan
         axes = {n: plan.batch_axis(n) for n in feeds}
         return {n: a if axes[n] is None else np.take(a, which, axes[n]) for n, a in feeds.items()}
-
-    def _micro(self, feeds: Mapping[str, np.ndarray], size: int) -> Iterator[np.ndarray]:
-        """As many rows at a time as the budget of memory holds."""
-        explainer = self.explainer
-        how = schedule(
-            explainer._plan,
-            feeds,
-            size,
-            itemsize=np.dtype(explainer._precision).itemsize,
-            max_bytes=explainer._max_bytes,
-            checkpoint=explainer._checkpoint,
-        )
-        for part in parts(size, how.size):
-            yield np.asarray(part)
 
     def _values(self, feeds: Mapping[str, np.ndarray], size: int) -> dict[int, Problem]:
         """Rows of a group whose values are not finite, or no rows of the embedding."""
