@@ -15,7 +15,7 @@ from .nested import Nested
 from .plan import Plan
 from .recurrence import Recurrent
 
-__all__ = ["NARROW", "Schedule", "checked", "is_light", "parts", "schedule", "sizes_of", "splits"]
+__all__ = ["BUDGET", "NARROW", "Schedule", "checked", "is_light", "kept_bytes", "parts", "schedule", "sizes_of", "splits"]
 
 BUDGET = 512 * 2**20  # bytes; more gains no speed, as a batch of that size fills the cores already
 FEW = 32  # samples: splitting below that costs more than running segments twice
