@@ -17,11 +17,13 @@ from .plan import Plan
 from .recurrence import Recurrent
 
 __all__ = [
+    "BUDGET",
     "NARROW",
     "Schedule",
     "checked",
     "exhausted",
     "is_light",
+    "kept_bytes",
     "parts",
     "schedule",
     "sizes_of",

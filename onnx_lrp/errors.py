@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
 __all__ = [
     "InputError",
@@ -79,3 +80,6 @@ class MissingExtra(OnnxLrpError, ImportError):
 
     def __init__(self, package: str, *, extra: str, purpose: str) -> None:
         super().__init__(f'{purpose} needs {package}: pip install "onnx-lrp[{extra}]"')
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return MissingExtra.__new__, (MissingExtra, *self.args)  # pickled by its message: another process may raise it

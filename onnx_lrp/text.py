@@ -106,19 +106,38 @@ class Tokenizer:
         given = [texts] if isinstance(texts, str) else list(texts)
         if not given:
             raise InputError("no text to encode")
-        return Tokens(tuple(self._encoded(text, i, len(given)) for i, text in enumerate(given)))
+        found = []
+        for i, made in enumerate(self.each(given)):
+            if isinstance(made, InputError):
+                raise InputError(f"text {i + 1} of {len(given)}: {made}" if len(given) > 1 else f"text: {made}")
+            found.append(made)
+        return Tokens(tuple(found))
 
-    def _encoded(self, text: str, i: int, count: int) -> Text:
-        where = f"text {i + 1} of {count}" if count > 1 else "text"
+    def each(self, texts: Sequence[str]) -> list[Text | InputError]:
+        """Every text, or what is wrong with it: see :meth:`encode`. A tokenizer.json encodes them side by side."""
+        backend, lowercase = self.backend, bool(self.options.lowercase)
+        # lone surrogates are no text
+        whole = [text.encode("utf-8", "replace").decode() if isinstance(text, str) else text for text in texts]
+        read: list[Any] = [None] * len(whole)
+        if backend is not None:
+            own = [i for i, text in enumerate(whole) if isinstance(text, str)]
+            made = backend.encode_batch([_lower(whole[i]) if lowercase else whole[i] for i in own])
+            for i, encoding in zip(own, made, strict=True):
+                read[i] = encoding
+        return [self._encoded(text, encoding) for text, encoding in zip(whole, read, strict=True)]
+
+    def _encoded(self, text: str, encoding: Any) -> Text | InputError:
         if not isinstance(text, str):
-            raise InputError(f"{where}: expected text, got {type(text).__name__}")
-        text = text.encode("utf-8", "replace").decode()  # lone surrogates are no text
-        parts = self._by_vocabulary(text, where) if self.backend is None else self._by_backend(text)
-        if all(start == stop for start, stop in parts.spans):  # nothing, or only what is put around a text
-            raise InputError(f"{where}: no word in {text[:60]!r}")
-        return self._finished(text, parts)
+            return InputError(f"expected text, got {type(text).__name__}")
+        try:
+            parts = self._by_vocabulary(text) if encoding is None else self._by_backend(encoding)
+            if all(start == stop for start, stop in parts.spans):  # nothing, or only what is put around a text
+                raise InputError(f"no word in {text[:60]!r}")
+            return self._finished(text, parts)
+        except InputError as error:
+            return error
 
-    def _by_vocabulary(self, text: str, where: str) -> _Parts:
+    def _by_vocabulary(self, text: str) -> _Parts:
         words, unknown = self.vocabulary or {}, self._special["unknown"]
         out = _Parts()
         for word, span in split(
@@ -127,7 +146,7 @@ class Tokenizer:
             index = words.get(word, unknown)
             if index is None:
                 raise InputError(
-                    f"{where}: {word!r} is not in the vocabulary, which has no entry for unknown words "
+                    f"{word!r} is not in the vocabulary, which has no entry for unknown words "
                     f"({', '.join(UNKNOWNS[:2])}, …); name one with the text option unknown"
                 )
             if word not in words:
@@ -135,20 +154,16 @@ class Tokenizer:
             out.add(index, word, span, len(out.ids))
         return out
 
-    def _by_backend(self, text: str) -> _Parts:
+    def _by_backend(self, found: Any) -> _Parts:
         out, unknown = _Parts(), self._special["unknown"]
-        own = text.lower() if self.options.lowercase else text
-        if len(own) != len(text):  # then spans would not be those of the text
-            own = "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
-        found = self.backend.encode(own)
-        padded = found.attention_mask
+        padded, special, groups = found.attention_mask, found.special_tokens_mask, found.word_ids  # lists made anew at every look
         for k, (index, piece, span) in enumerate(zip(found.ids, found.tokens, found.offsets, strict=True)):
-            added = found.special_tokens_mask[k] and span[0] == span[1]
+            added = special[k] and span[0] == span[1]
             if index == unknown and not added:
                 out.unknown.append(k)
             if not padded[k]:
                 out.padding.append(k)
-            out.add(index, piece, span, None if added else found.word_ids[k])
+            out.add(index, piece, span, None if added else groups[k])
         return out
 
     def _finished(self, text: str, parts: _Parts) -> Text:
@@ -282,6 +297,12 @@ def _backend(file: Path) -> Any:
         raise InputError(
             f"tokenizer {file}: not a tokenizer.json ({str(error)[:200]}); a list of words is a vocabulary (--vocab)"
         ) from error
+
+
+def _lower(text: str) -> str:
+    """In lower case, every character in its place."""
+    own = text.lower()
+    return own if len(own) == len(text) else "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
 
 
 def _limited(backend: Any, options: TextOptions) -> Any:

@@ -84,10 +84,8 @@ def test_a_target_of_each_row_is_its_own_and_the_prediction_is_not_the_target():
 
 def test_bunches_hold_no_more_than_the_budget(monkeypatch):
     seen = []
-    real = onnx_lrp.Explainer.explain
-    monkeypatch.setattr(
-        onnx_lrp.Explainer, "explain", lambda self, x, *a, **k: seen.append(x["x"].shape[1]) or real(self, x, *a, **k)
-    )
+    real = onnx_lrp.Explainer._run
+    monkeypatch.setattr(onnx_lrp.Explainer, "_run", lambda self, x, *a, **k: seen.append(x["x"].shape[1]) or real(self, x, *a, **k))
     engine = Engine(onnx_lrp.load(bilstm()[0], jit="eager", max_bytes=20_000))
     found, _ = run(engine, {"x": sequences([6] * 40)})
     assert sum(seen) == 40
@@ -338,6 +336,31 @@ def test_batch_explainer_is_pickled_without_its_model_and_gives_the_rows_of_the_
         assert record.pop("error") is None
         same([record], [{k: v for k, v in row.items() if k != "row"}])
         np.testing.assert_allclose(made["relevance"][record["id"]], row["relevance"], rtol=1e-5, atol=1e-7)
+
+
+def test_arrow_batches_in_are_arrow_batches_out_of_one_schema(model):
+    """As Spark's ``mapInArrow`` asks for: an iterator of record batches to one, whatever the batches hold."""
+    whole = table([[1, 2], [WORDS], None, [3], [4, 5, 6]])
+    batches = [*whole.to_batches(max_chunksize=2), whole.slice(0, 0).to_batches()[0] if whole.slice(0, 0).to_batches() else None]
+    empty = arrow.RecordBatch.from_pylist([], schema=whole.schema)
+    given_ = [b for b in (*batches, empty, whole.slice(1, 2).combine_chunks().to_batches()[0]) if b is not None]
+    made = BatchExplainer(model, keep=["id"], jit="eager").stream(iter(given_))
+    assert not isinstance(made, list)
+    found = list(made)
+    assert all(isinstance(batch, arrow.RecordBatch) for batch in found)
+    assert [b.num_rows for b in found] == [b.num_rows for b in given_]
+    assert len({b.schema.to_string() for b in found}) == 1
+    assert [e is None for b in found for e in b["error"].to_pylist()] == [True, False, False, True, True, False, False]
+
+
+@pytest.mark.parametrize("given_", ["auto", None])
+def test_a_dataset_is_not_compiled_unless_it_is_asked_for(model, given_):
+    from onnx_lrp.dataset.worker import make_engine
+
+    options = {} if given_ is None else {"jit": given_}
+    how = {"target": None, "method": "lrp", "per_step": False, "max_length": None}
+    assert make_engine(model, **how, options=options).explainer._jit == "graph"
+    assert make_engine(model, **how, options={"jit": "xla"}).explainer._jit == "xla"
 
 
 def test_a_batch_without_a_good_row_has_all_columns(model):

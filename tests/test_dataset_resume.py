@@ -130,8 +130,8 @@ def test_killed_at_random_moments_it_goes_on(case, tmp_path):
     model, file, whole = case
     rng = random.Random(0)
     out = tmp_path / "out"
-    slow = "import onnx_lrp.dataset.run as r, time, sys; f = r._Run._explained\n"
-    slow += "r._Run._explained = lambda s, w: time.sleep(0.1) or f(s, w)\n"
+    slow = "import onnx_lrp.dataset.work as w, time, sys; f = w.explained\n"
+    slow += "w.explained = lambda e, part: time.sleep(0.1) or f(e, part)\n"
     slow += "print('ready', flush=True)\nfrom onnx_lrp.cli import main; main(sys.argv[1:])"
     for _ in range(3):
         asked = command(model, file, out, "--resume")
@@ -154,20 +154,20 @@ def test_killed_at_random_moments_it_goes_on(case, tmp_path):
 
 def test_interrupted_it_says_so_and_goes_on(case, tmp_path, monkeypatch, capsys):
     model, file, whole = case
-    from onnx_lrp.dataset.run import _Run
+    from onnx_lrp.dataset import work
 
-    real, seen = _Run._explained, []
+    real, seen = work.explained, []
 
-    def interrupted(self, window):
+    def interrupted(engine, window):
         seen.append(window)
         if len(seen) == 4:
             os.kill(os.getpid(), signal.SIGINT)
-        return real(self, window)
+        return real(engine, window)
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # of a run in the background it would be ignored
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(_Run, "_explained", interrupted)
+            patch.setattr(work, "explained", interrupted)
             assert cli.run(command(model, file, tmp_path / "out")[3:]) == 5
     finally:
         signal.signal(signal.SIGINT, before)

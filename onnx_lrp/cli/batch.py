@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +16,6 @@ from .options import (
     Baseline,
     BatchAxis,
     BiasFactor,
-    By,
     CompositeName,
     EpsilonValue,
     FromProbabilities,
@@ -32,6 +33,7 @@ from .options import (
 from .parsing import target as target_of
 from .printing import print_json
 from .rows import Lines, bar
+from .texts import TextOption, TokenizerFile, Vocabulary, by_of, options_of, tokenizer_of
 
 __all__ = ["batch"]
 
@@ -68,10 +70,22 @@ def batch(
     summed: Annotated[
         str | None, typer.Option("--sum", metavar="features", help="Relevance summed over the features of each step.")
     ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option("--text", metavar="COLUMN", help="Column of texts, from which all that the model takes is made."),
+    ] = None,
+    tokenizer: TokenizerFile = None,
+    vocab: Vocabulary = None,
+    text_option: TextOption = None,
     method: MethodName = "lrp",
     steps: Steps = None,
     baseline: Baseline = None,
-    by: By = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Of texts: word or piece (of words). Of occlusion: step or feature. Default: word; step where there is time."
+        ),
+    ] = None,
     rule: RuleName = "epsilon",
     composite: CompositeName = None,
     gates: Gates = "all",
@@ -92,6 +106,16 @@ def batch(
     shard: Annotated[str, typer.Option(metavar="I/N", help="Do part I, from 0, of N equal ones: 0/8 to 7/8.")] = "0/1",
     shard_rows: Annotated[int, typer.Option(metavar="ROWS", help="Rows of one shard: what a kill loses at most.")] = 16_384,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what is in DIR.")] = False,
+    engine: Annotated[str, typer.Option(help="local, or ray: workers on a Ray cluster (extra: ray), which share DIR.")] = "local",
+    address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Of the Ray cluster. Default: RAY_ADDRESS, else this machine alone.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Of Ray: workers, of one core each. Default: as many as there is room for.")
+    ] = None,
+    gpus_per_worker: Annotated[
+        float, typer.Option("--gpus-per-worker", metavar="F", help="Of Ray: 1, or a part of one, as 0.5.")
+    ] = 0.0,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Progress as lines of JSON on stderr, the manifest as one document on stdout.")
@@ -102,6 +126,10 @@ def batch(
 
     if summed not in (None, "features"):
         raise Usage(f"--sum {summed}: expected features")
+    fold, occluded = by_of(by, text is not None)
+    made = options_of(tokenizer, vocab, text_option)
+    if made and text is None:
+        raise Usage("--tokenizer, --vocab or --text-option: of texts, whose column --text names")
     given: dict[str, Any] = {
         "inputs": _mapping(inputs or []),
         "keep": [name for text in keep or [] for name in text.split(",") if name],
@@ -113,8 +141,14 @@ def batch(
         "shard": _shard(shard),
         "resume": resume,
         "shard_rows": shard_rows,
+        "engine": engine,
+        "address": address,
+        "workers": workers,
+        "gpus_per_worker": gpus_per_worker,
+        "text": text,
+        "words": fold,
         "max_bytes": max_bytes,
-        **of_method(steps=steps, baseline=baseline, by=by),
+        **of_method(steps=steps, baseline=baseline, by=occluded),
         **loading(
             rule=rule,
             composite=composite,
@@ -134,8 +168,12 @@ def batch(
 
     try:
         with Lines(quiet=quiet) if as_json else bar(quiet=quiet) as progress:
-            start_engine()
-            manifest = explain_dataset(model, dataset, out, progress=progress, **given)
+            if engine == "local":
+                start_engine()
+            given["tokenizer"] = tokenizer_of(model, made) if text is not None else None
+            # Ray tells of workers that died on stdout, where there is nothing but results
+            with contextlib.redirect_stdout(sys.stderr if engine == "ray" else sys.stdout):
+                manifest = explain_dataset(model, dataset, out, progress=progress, **given)
     except KeyboardInterrupt as error:
         raise OutputError(f"interrupted; {AGAIN}") from error
     except OSError as error:

@@ -34,7 +34,7 @@ from .parsing import distinct, suffix
 from .parsing import target as target_of
 from .printing import print_json
 from .progress import Quiet, stages
-from .texts import TextFile, TextOption, Texts, TokenizerFile, Vocabulary, options_of, texts_of, tokenizer_of, tokens_of
+from .texts import TextFile, TextOption, Texts, TokenizerFile, Vocabulary, by_of, options_of, texts_of, tokenizer_of, tokens_of
 
 if TYPE_CHECKING:
     from ..explanation import Explanation
@@ -129,7 +129,7 @@ def explain(
     columns = {"time": time, "id": id, "features": None if features is None else features.split(",")}
     made = options_of(tokenizer, vocab, text_option)
     _refuse(inputs, bool(text or text_file), {"--tokenizer, --vocab or --text-option": made, "--remember": remember}, columns)
-    fold, occluded = _by(by, bool(text or text_file))
+    fold, occluded = by_of(by, bool(text or text_file))
     wanted, allowed = target_of(target), limits(limit)
     options = of_method(steps=steps, baseline=baseline, by=occluded)
     others = [name.strip() for name in compare.split(",")] if compare is not None else []
@@ -247,17 +247,6 @@ def _refuse(inputs: str | None, texts: bool, of_texts: Mapping[str, Any], column
     asked = [f"--{name}" for name, value in columns.items() if value is not None]
     if asked and (inputs is None or Path(inputs).suffix.lower() not in TABLES):
         raise Usage(f"{asked[0]}: names a column of {' or '.join(TABLES)}, not of {inputs or 'texts'}")
-
-
-def _by(given: list[str] | None, texts: bool) -> tuple[bool, str | None]:
-    """(whether pieces are folded to words, what occlusion takes away)."""
-    of_texts = [b for b in given or () if b in ("word", "piece")]
-    others = [b for b in given or () if b not in ("word", "piece")]
-    if len(of_texts) > 1 or len(others) > 1:
-        raise Usage(f"--by {' --by '.join(given or ())}: word or piece, and step or feature for occlusion")
-    if of_texts and not texts:
-        raise Usage(f"--by {of_texts[0]}: of texts, which --text or --text-file give")
-    return of_texts != ["piece"], others[0] if others else None
 
 
 def _in_pieces(explanation: Explanation) -> Explanation:

@@ -15,7 +15,6 @@ __all__ = [
     "Baseline",
     "BatchAxis",
     "BiasFactor",
-    "By",
     "CompositeName",
     "EpsilonValue",
     "FromProbabilities",
@@ -38,7 +37,6 @@ Steps = Annotated[int | None, typer.Option(help="Of integrated_gradients: points
 Baseline = Annotated[
     float | None, typer.Option(help="Of integrated_gradients and occlusion: what stands for nothing there. Default: 0.")
 ]
-By = Annotated[str | None, typer.Option(help="Of occlusion: step or feature. Default: step where there is time.")]
 RuleName = Annotated[str, typer.Option(help="Of layers with weights: epsilon, gamma, alpha-beta, zplus, flat, wsquare, zbox.")]
 CompositeName = Annotated[
     str | None, typer.Option(help="Rules by layer, instead of --rule: epsilon-plus, epsilon-plus-flat, epsilon-gamma-box, …")

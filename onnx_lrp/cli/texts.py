@@ -15,7 +15,18 @@ from .app import Usage
 if TYPE_CHECKING:
     from ..text import Tokenizer, Tokens
 
-__all__ = ["TextFile", "TextOption", "Texts", "TokenizerFile", "Vocabulary", "options_of", "texts_of", "tokenizer_of", "tokens_of"]
+__all__ = [
+    "TextFile",
+    "TextOption",
+    "Texts",
+    "TokenizerFile",
+    "Vocabulary",
+    "by_of",
+    "options_of",
+    "texts_of",
+    "tokenizer_of",
+    "tokens_of",
+]
 
 Texts = Annotated[list[str] | None, typer.Option("--text", metavar="TEXT", help="A text, instead of INPUTS; may be repeated.")]
 TextFile = Annotated[
@@ -52,6 +63,17 @@ def options_of(tokenizer: str | None, vocab: str | None, text_option: Sequence[s
     if tokenizer is not None and vocab is not None:
         raise Usage("--tokenizer and --vocab: give one of them")
     return found | {name: path for name, path in (("tokenizer", tokenizer), ("vocabulary", vocab)) if path is not None}
+
+
+def by_of(given: list[str] | None, texts: bool) -> tuple[bool, str | None]:
+    """(whether pieces are folded to words, what occlusion takes away)."""
+    of_texts = [b for b in given or () if b in ("word", "piece")]
+    others = [b for b in given or () if b not in ("word", "piece")]
+    if len(of_texts) > 1 or len(others) > 1:
+        raise Usage(f"--by {' --by '.join(given or ())}: word or piece, and step or feature for occlusion")
+    if of_texts and not texts:
+        raise Usage(f"--by {of_texts[0]}: of texts, which --text gives")
+    return of_texts != ["piece"], others[0] if others else None
 
 
 def texts_of(text: Sequence[str] | None, text_file: str | None) -> list[str]:

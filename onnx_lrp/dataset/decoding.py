@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from ..seeds import scores_of
 from .engine import Engine
 from .rows import Encode, Problem, arrays, side_by_side
+from .texts import Texts
 
 __all__ = ["Decoder", "Rows"]
 
@@ -24,12 +25,14 @@ class Rows:
         targets: one a row, None: the same for all.
         problems: {row: what is wrong with it}.
         sizes: (n,) bytes that a row takes up, its results estimated.
+        texts: a row each, None where there is a problem; empty where rows are no texts.
     """
 
     inputs: Mapping[str, list[Any]]
     targets: list[Any] | None
     problems: dict[int, Problem]
     sizes: np.ndarray
+    texts: list[Any] = field(default_factory=list)
 
     @property
     def good(self) -> list[int]:
@@ -46,17 +49,20 @@ class Decoder:
         inputs: {graph input: the columns it is read from}.
         target: the column of the targets, None: there is none.
         encode: text → token ids.
+        texts: the column of texts that feeds all other graph inputs, None: there is none.
     """
 
     engine: Engine
     inputs: Mapping[str, Sequence[str]]
     target: str | None = None
     encode: Encode | None = None
+    texts: Texts | None = None
 
     @property
     def columns(self) -> list[str]:
         """All that it reads."""
         names = [name for columns in self.inputs.values() for name in columns]
+        names += [] if self.texts is None else [self.texts.column]
         return list(dict.fromkeys(names if self.target is None else [*names, self.target]))
 
     def rows(self, columns: Mapping[str, Any], size: int, broken: Mapping[int, str] | None = None) -> Rows:
@@ -68,18 +74,27 @@ class Decoder:
             rank, strings = self.engine.rank(name), self.engine.reads_text(name)
             each = rank if len(parts) == 1 or rank is None else rank - 1
             rows: list[Any] = side_by_side([arrays(columns[p], rank=each, strings=strings, encode=self.encode) for p in parts])
-            estimated: dict[Any, int] = {}
             for i, row in enumerate(rows):
                 if isinstance(row, Problem):
                     where = f"column {', '.join(parts)!r}" if len(parts) < 3 else f"columns {parts[0]!r} to {parts[-1]!r}"
                     problems.setdefault(i, Problem(row.kind, f"{where}: {row.reason}"))
                     rows[i] = None
+            inputs[name] = rows
+        texts: list[Any] = []
+        if self.texts is not None:
+            texts, wrong, fed = self.texts.rows(columns[self.texts.column], self.engine.explainer.inputs)
+            inputs |= fed
+            for i, problem in wrong.items():
+                problems.setdefault(i, problem)
+        for name, rows in inputs.items():
+            estimated: dict[Any, int] = {}
+            for i, row in enumerate(rows):
+                if row is None:
                     continue
                 if row.shape not in estimated:
                     estimated[row.shape] = row.nbytes + self.engine.row_bytes(name, row.shape)
                 sizes[i] += estimated[row.shape]
-            inputs[name] = rows
-        return Rows(inputs, self._targets(columns, problems), problems, sizes)
+        return Rows(inputs, self._targets(columns, problems), problems, sizes, texts)
 
     def _targets(self, columns: Mapping[str, Any], problems: dict[int, Problem]) -> list[Any] | None:
         if self.target is None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import os
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import InputError, MissingExtra
@@ -22,10 +23,12 @@ class Dataset:
 
     Attributes:
         first: its first block, with all columns.
+        counts: rows of every file whose head tells them, else None; empty: not looked at yet.
     """
 
     files: tuple[File, ...]
     first: Block
+    counts: tuple[int | None, ...] = ()
 
     @classmethod
     def open(cls, dataset: str | os.PathLike[str] | Sequence[Any]) -> Dataset:
@@ -46,44 +49,74 @@ class Dataset:
         """Names of the columns."""
         return tuple(self.first.columns)
 
-    def total(self) -> int | None:
-        """Rows in all, None where only reading everything would tell."""
-        found = 0
+    def counted(self) -> Dataset:
+        """The same, with ``counts``; heads are read once, whoever reads the files then."""
+        found: list[int | None] = []
         for file in self.files:
-            rows = count(file)
-            if rows is None:
-                return None
-            found += rows
-        return found
+            found.append(None if None in found else _count(file))  # behind a file of unknown length, lengths help nobody
+        return replace(self, counts=tuple(found))
 
-    def blocks(self, names: Sequence[str], wanted: Callable[[int, int], bool]) -> Iterator[tuple[int, File, Block]]:
+    @property
+    def total(self) -> int | None:
+        """Rows in all, None where only reading everything would tell, or nobody has looked."""
+        known = [rows for rows in self.counts if rows is not None]
+        return sum(known) if self.counts and len(known) == len(self.files) else None
+
+    def blocks(
+        self, names: Sequence[str], wanted: Callable[[int, int], bool], stop: int | None = None
+    ) -> Iterator[tuple[int, File, Block]]:
         """(number of its first row, its file, block) of all that is wanted.
 
         Args:
             names: the columns to read.
             wanted: whether any row from a first to a last (exclusive) is.
+            stop: none from this row on is; reading ends there.
         """
         at = 0
-        for file in self.files:
+        for file, rows in zip(self.files, self.counts or [None] * len(self.files), strict=True):
+            if rows is not None and not (rows and wanted(at, at + rows)):
+                at += rows
+                continue
             end = 0
 
             def here(first: int, last: int, at: int = at) -> bool:
                 nonlocal end
+                if stop is not None and at + first >= stop:
+                    raise _Past
                 end = last  # what is skipped counts
                 return wanted(at + first, at + last)
 
-            for block in _read(file, here, names):
-                yield at + block.start, file, block
+            try:
+                for block in _read(file, here, names):
+                    yield at + block.start, file, block
+            except _Past:
+                return
             at += end
 
 
+class _Past(Exception):
+    """Everything wanted was read."""
+
+
+def _count(file: File) -> int | None:
+    with _readable(file):
+        return count(file)
+
+
 def _read(file: File, wanted: Callable[[int, int], bool], names: Sequence[str] | None) -> Iterator[Block]:
-    try:
+    with _readable(file):
         for block in READERS[file.suffix](file, wanted, names):
             gone = [n for n in names or () if n not in block.columns]
             if gone:
                 raise InputError(f"{file.name}: no column {gone[0]!r}; there are: {', '.join(block.columns)}")
             yield block
+
+
+@contextlib.contextmanager
+def _readable(file: File) -> Iterator[None]:
+    """Whatever a reader complains of is a complaint about its file."""
+    try:
+        yield
     except (InputError, MissingExtra):
         raise
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:  # pyarrow's own are ValueErrors and KeyErrors

@@ -1,34 +1,38 @@
-"""explain_dataset: reading, explaining and writing side by side, shard by shard; stopped at any moment, it can be gone on with."""
+"""explain_dataset: what is asked is checked, done here or on a cluster, and kept count of; stopped, it can be gone on with."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from .decoding import Decoder
-from .engine import ABSORBED, Engine, Found
+from .cluster import Cluster, need_ray, steps
+from .engine import ABSORBED
+from .formats import Block
 from .manifest import Manifest, digest
 from .places import need
 from .reading import Dataset, inputs_of
-from .rows import Encode, Problem, kind_of
+from .rows import Encode, kind_of
 from .shards import Shards
-from .tables import columns
-from .windows import Window, Windows
+from .texts import Texts
+from .work import Job, Some, Step, work
 from .worker import make_engine
+
+if TYPE_CHECKING:
+    from ..text import Tokenizer
 
 __all__ = ["ROWS", "Progress", "explain_dataset"]
 
 ROWS = 16_384  # of a shard
 WINDOW = 64 * 2**20  # bytes of a window; a larger one makes no fuller bunches that would be faster
 EARLY = 1000  # rows before which a share of errors says nothing
-T = TypeVar("T")
+ENGINES = ("local", "ray")
+NOTHING = Block(0, 0, {})
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,13 @@ def explain_dataset(
     resume: bool = False,
     shard_rows: int = ROWS,
     encode: Encode | None = None,
+    text: str | None = None,
+    tokenizer: Tokenizer | None = None,
+    words: bool = True,
+    engine: str = "local",
+    address: str | None = None,
+    workers: int | None = None,
+    gpus_per_worker: float = 0.0,
     progress: Callable[[Progress], object] | None = None,
     **options: Any,
 ) -> dict[str, Any]:
@@ -97,7 +108,16 @@ def explain_dataset(
         resume: go on with what is in ``out``.
         shard_rows: rows of the dataset that make one shard; what a kill loses at most.
         encode: text → token ids (T,), for columns of text.
-        progress: called after every window.
+        text: a column of texts, which the tokenizer turns into the ids that the model takes (and its mask and types, where it has
+            such inputs); ``pieces`` and, by words, ``words`` are columns of the results.
+        tokenizer: of ``text``. Default: as ``model.tokens.json`` beside the model says.
+        words: of ``text``: relevance is added up over the pieces of each word, (W,) or (W, …) a row.
+        engine: "local", or "ray": actors on a Ray cluster, which write the same files; ``out`` is then a folder that all its
+            machines share, and so is the dataset, unless it is an address. Either goes on with a run of the other.
+        address: of the Ray cluster, as "auto" or "host:6379". Default: RAY_ADDRESS, else one of this machine alone.
+        workers: actors, of one core each. Default: as many as the cluster has room for.
+        gpus_per_worker: a part of a GPU, as 0.5, or whole ones.
+        progress: called after every window; with "ray", after every shard.
         options: of :func:`onnx_lrp.load`, and of the method.
 
     Returns:
@@ -106,23 +126,29 @@ def explain_dataset(
     Raises:
         InputError: the dataset can't be read, columns are missing, ``out`` holds another run, or too many errors.
         ModelError, RuleError: see :func:`onnx_lrp.load`.
-        MissingExtra: pyarrow (or fsspec) is not installed.
+        MissingExtra: pyarrow (or fsspec, tokenizers, ray) is not installed.
         OSError: ``out`` can't be written, as on a full disk; what is done is kept.
     """
     need("pyarrow.parquet", "explaining a dataset")
     _checked(shard, shard_rows, max_errors)
+    cluster = _cluster(engine, address, workers, gpus_per_worker)
     column = target if isinstance(target, str) and target != "argmax" else None
     data = Dataset.open(dataset)
-    for name in (*keep, *([column] if column else [])):
-        if name not in data.columns:
-            raise InputError(f"no column {name!r} in the dataset; there are: {', '.join(data.columns)}")
-    taken = {"row", "file", "row_in_file", "kind", "reason", "prediction", "output", "target", "seed", "relevance", "residual"}
-    for name in sorted({*taken, *(f"absorbed_{kind}" for kind in ABSORBED)} & set(keep)):
-        raise InputError(f"a column to keep can't be called {name!r}, as one of the results is; rename it")
+    _named(data.columns, keep, column, text)
+    for name, other in (("tokenizer", tokenizer), ("encode", encode)):
+        if other is not None and (text is None) == (name == "tokenizer"):
+            raise InputError(f"{name}= {'needs text=, the column of texts' if text is None else 'and text=: give one of them'}")
+    texts = None if text is None else Texts(text, tokenizer or _beside(model), words)
     whole = None if isinstance(target, str) else target
-    engine = make_engine(model, target=whole, method=method, per_step=per_step, max_length=max_length, options=options)
-    mapping = inputs_of(inputs, engine.inputs, data.columns, (*keep, *([column] if column else [])))
-    asked = {
+    how: dict[str, Any] = {"target": whole, "method": method, "per_step": per_step, "max_length": max_length, "options": options}
+    made = make_engine(model, **how)
+    fed = () if texts is None else texts.fed(made.explainer.inputs)
+    for name in inputs or ():
+        if name in fed:
+            raise InputError(f"input {name!r} is made of the texts in column {text!r}: no other column can feed it")
+    wanted = [name for name in made.inputs if name not in fed]
+    mapping = inputs_of(inputs, wanted, data.columns, [*keep, *(name for name in (column, text) if name)]) if wanted else {}
+    asked: dict[str, Any] = {
         "model": digest(model),
         "files": [[file.name, file.size] for file in data.files],
         "inputs": {name: list(parts) for name, parts in mapping.items()},
@@ -133,6 +159,7 @@ def explain_dataset(
         "max_length": max_length,
         "shard_rows": shard_rows,
         "encode": None if encode is None else getattr(encode, "__qualname__", type(encode).__qualname__),
+        **({} if texts is None else {"text": texts.described()}),
         "options": options,
     }
     folder = Path(out)
@@ -140,8 +167,66 @@ def explain_dataset(
     manifest = Manifest(folder, asked, shard, shard_rows)
     manifest.hold_against_others(resume=resume)
     types = {name: kind_of(data.first.columns[name]) for name in keep}
-    run = _Run(data, engine, Decoder(engine, mapping, column, encode), types, manifest, shard, shard_rows, max_errors, progress)
-    return run.all(Shards(folder, shard_rows, types), min(WINDOW, options.get("max_bytes") or WINDOW))
+    job = Job(
+        model=model,
+        how=how,
+        data=data.counted(),
+        inputs=mapping,
+        column=column,
+        encode=encode,
+        texts=texts,
+        types=types,
+        folder=folder,
+        size=shard_rows,
+        budget=min(WINDOW, options.get("max_bytes") or WINDOW),
+    )
+    run = _Run(job, manifest, shard, max_errors, progress)
+    if cluster is None:
+        return run.all(lambda mine: work(job, made, mine))
+    far = replace(job, model=_shipped(model, asked["model"]), data=replace(job.data, first=NOTHING), folder=folder.absolute())
+    return run.all(lambda mine: steps(far, mine, cluster))
+
+
+def _cluster(engine: str, address: str | None, workers: int | None, gpus: float) -> Cluster | None:
+    """None: this process does everything."""
+    if engine not in ENGINES:
+        raise InputError(f"engine={engine!r} does not exist; one of {', '.join(ENGINES)}")
+    if engine == "ray":
+        need_ray()
+        return Cluster(address, workers, gpus)
+    for name, value in (("address", address), ("workers", workers), ("gpus_per_worker", gpus or None)):
+        if value is not None:
+            raise InputError(f"{name}={value!r}: of engine='ray' alone")
+    return None
+
+
+def _named(columns: Sequence[str], keep: Sequence[str], target: str | None, text: str | None) -> None:
+    """Refuse columns that are not there, and those to keep that are called like a result."""
+    for name in (*keep, *(name for name in (target, text) if name)):
+        if name not in columns:
+            raise InputError(f"no column {name!r} in the dataset; there are: {', '.join(columns)}")
+    taken = {"row", "file", "row_in_file", "kind", "reason", "prediction", "output", "target", "seed", "relevance", "residual"}
+    taken |= set() if text is None else {"pieces", "words"}
+    for name in sorted({*taken, *(f"absorbed_{kind}" for kind in ABSORBED)} & set(keep)):
+        raise InputError(f"a column to keep can't be called {name!r}, as one of the results is; rename it")
+
+
+def _beside(model: Any) -> Tokenizer:
+    """As ``model.tokens.json`` says."""
+    from ..text import Tokenizer, beside
+
+    found = Tokenizer.beside(model) if isinstance(model, str | os.PathLike) else None
+    if found is None:
+        where = f"there is no {beside(model)}" if isinstance(model, str | os.PathLike) else "the model is no file"
+        raise InputError(f"texts need a tokenizer, as {where} that says how ids are made")
+    return found
+
+
+def _shipped(model: Any, told: Mapping[str, Any]) -> Any:
+    """A model as workers get it: its bytes, so that the file need not be there; a file with weights beside it must."""
+    if isinstance(model, str | os.PathLike):
+        return Path(model).absolute() if "weights" in told else Path(model).read_bytes()
+    return model if isinstance(model, bytes) else model.SerializeToString()
 
 
 def _checked(shard: tuple[int, int], size: int, max_errors: int | str | None) -> None:
@@ -168,77 +253,45 @@ def _limit(given: int | str | None, rows: int) -> float:
     return number / 100 * max(rows, EARLY) if share else number
 
 
-def _ahead(items: Iterable[T], pool: ThreadPoolExecutor) -> Iterator[T]:
-    """The items, each made while the one before is worked on."""
-    iterator, end = iter(items), object()
-    coming: Future[Any] = pool.submit(next, iterator, end)
-    while (item := coming.result()) is not end:
-        coming = pool.submit(next, iterator, end)
-        yield item
-
-
 class _Run:
-    """One call of explain_dataset."""
+    """One call of explain_dataset: what it has heard of its shards, and when to give up."""
 
     def __init__(
         self,
-        data: Dataset,
-        engine: Engine,
-        decoder: Decoder,
-        types: dict[str, Any],
+        job: Job,
         manifest: Manifest,
         worker: tuple[int, int],
-        size: int,
         max_errors: int | str | None,
         progress: Callable[[Progress], object] | None,
     ) -> None:
-        self.data = data
-        self.engine = engine
-        self.decoder = decoder
-        self.types = types
+        self.job = job
         self.manifest = manifest
         self.worker = worker
-        self.size = size
         self.max_errors = max_errors
         self.progress = progress
         self.start = time.monotonic()
         self.rows = 0  # of this run
         self.errors = 0
         self.worst: float | None = None
-        self.first: tuple[int, Problem] | None = None
+        self.first: tuple[int, str] | None = None
 
-    def own(self, shard: int) -> bool:
-        """Whether a shard is this worker's."""
-        return shard % self.worker[1] == self.worker[0]
-
-    def all(self, shards: Shards, budget: int) -> dict[str, Any]:
-        """Everything that is not done yet."""
-        shards.sweep(self.own)
-        for shard, done in shards.found():
-            if self.own(shard):
-                self.manifest.done[shard] = done
+    def all(self, make: Callable[[Some], Iterator[Step]]) -> dict[str, Any]:
+        """Everything that is not done yet, by the steps that ``make`` makes of it."""
+        own = Some(None, *self.worker)
+        shards = Shards(self.job.folder, self.job.size, self.job.types)
+        shards.sweep(own)
+        self.manifest.done.update((shard, done) for shard, done in shards.found() if own(shard))
         self.before = sum(d.last - d.first for d in self.manifest.done.values())
         self.errors = self.manifest.errors.total()
-        total = self.data.total()
-        self.total = None if total is None else self._own_rows(total)
+        total = self.job.data.total
+        self.total = None if total is None else self._own_rows(total, own)
         self.manifest.write("running")
-        finished = frozenset(self.manifest.done)
-        windows = Windows(
-            self.data, self.decoder, self.types, self.size, budget, lambda shard: self.own(shard) and shard not in finished
-        )
+        left = replace(own, done=frozenset(self.manifest.done))
         try:
-            with ThreadPoolExecutor(1, "read") as reads, ThreadPoolExecutor(1, "write") as writes:
-                writing: Future[None] | None = None
-                for window in _ahead(windows, reads):
-                    found, problems = self._explained(window)
-                    if writing is not None:
-                        writing.result()
-                    writing = writes.submit(self._written, shards, window, found, problems)
-                    self._tell(len(window))
-                if writing is not None:
-                    writing.result()
+            with contextlib.closing(make(left)) as made:  # type: ignore[type-var]
+                for step in made:
+                    self._heard(step)
         except BaseException:
-            shards.abandon()
             with contextlib.suppress(OSError):
                 self.manifest.write("stopped")
             raise
@@ -247,59 +300,33 @@ class _Run:
             raise InputError(f"none of {held['rows']} rows could be explained; {self._why()}see {self.manifest.path.parent}/errors")
         return held
 
-    def _own_rows(self, total: int) -> int:
-        i, n = self.worker
-        shards = -(-total // self.size)
-        mine = len(range(i, shards, n))
-        last = self.own(shards - 1) and shards > 0
-        return mine * self.size - ((shards * self.size - total) if last else 0)
+    def _own_rows(self, total: int, own: Some) -> int:
+        size = self.job.size
+        shards = -(-total // size)
+        mine = len(range(own.start, shards, own.step))
+        last = shards > 0 and own(shards - 1)
+        return mine * size - ((shards * size - total) if last else 0)
 
-    def _explained(self, window: Window) -> tuple[list[Found], dict[int, Problem]]:
-        found, problems = [], dict(window.problems)
-        good = [i for i in range(len(window)) if i not in problems]
-        for part in self.engine.run(window.inputs, good, window.targets):
-            if isinstance(part, Found):
-                found.append(part)
-                residual = abs(part.fields["residual"]).max()
-                if residual == residual:
-                    self.worst = max(self.worst or 0.0, float(residual))
-            else:
-                problems[part[0]] = part[1]
-        self.rows += len(window)
-        self.errors += len(problems)
-        if problems and self.first is None:
-            row = min(problems)
-            self.first = (window.first + row, problems[row])
+    def _heard(self, step: Step) -> None:
+        self.rows += step.rows
+        self.errors += step.errors
+        if step.worst is not None:
+            self.worst = max(self.worst or 0.0, step.worst)
+        self.first = self.first or step.first
+        self.manifest.done.update(step.done)
+        if step.done:
+            self.manifest.write("running", at_once=False)
         if self.errors > _limit(self.max_errors, self.before + self.rows):
             raise InputError(
                 f"{self.errors} of {self.before + self.rows} rows can't be explained, more than {self.max_errors}; {self._why()}"
             )
-        return found, problems
+        if step.rows:
+            self._tell()
 
     def _why(self) -> str:
-        return "" if self.first is None else f"the first is row {self.first[0]}: {self.first[1].reason}; "
+        return "" if self.first is None else f"the first is row {self.first[0]}: {self.first[1]}; "
 
-    def _written(self, shards: Shards, window: Window, found: Sequence[Found], problems: Mapping[int, Problem]) -> None:
-        """What the writing thread does with a window."""
-        import pyarrow as arrow
-
-        own = {name: arrow.chunked_array(parts, self.types[name]) for name, parts in window.kept.items()}
-        made = None
-        if found:
-            rows, fields = columns(found)
-            made = {"row": arrow.array(rows + window.first), **{n: c.take(arrow.array(rows)) for n, c in own.items()}, **fields}
-        wrong = []
-        for i, problem in sorted(problems.items()):
-            file, at = window.place(i)
-            told = {"row": window.first + i, "file": file, "row_in_file": at, "kind": problem.kind, "reason": problem.reason}
-            wrong.append(told | {n: c[i].as_py() for n, c in own.items()})
-        if len(window):
-            shards.add(window.shard, (window.first, window.last), made, wrong)
-        if window.ends:
-            self.manifest.done[window.shard] = shards.finish(window.shard)
-            self.manifest.write("running", at_once=False)
-
-    def _tell(self, rows: int) -> None:
+    def _tell(self) -> None:
         if self.progress is None:
             return
         rate = self.rows / max(time.monotonic() - self.start, 1e-9)

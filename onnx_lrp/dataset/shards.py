@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ __all__ = ["ERRORS", "RELEVANCE", "Done", "Shards", "replace"]
 
 RELEVANCE, ERRORS = "relevance", "errors"  # folders
 META = b"onnx-lrp"
+GROUP = 16 * 2**20  # bytes of a row group, roughly: the writer holds one with its levels, which are as large again
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class Shards:
         self._folder = folder
         self._size = size
         self._types = dict(types)
+        self._own = uuid.uuid4().hex[:12]  # not the process: on machines that share the folder two may have one number
         self._writer: Any = None
         self._part: Path | None = None
         self._problems: list[dict[str, Any]] = []
@@ -84,7 +87,7 @@ class Shards:
         return self._folder / kind / f"part-{shard:08d}.parquet"
 
     def _temporary(self, kind: str, shard: int) -> Path:
-        return self._folder / kind / f".part-{shard:08d}.{os.getpid()}.tmp"
+        return self._folder / kind / f".part-{shard:08d}.{self._own}.tmp"
 
     def found(self) -> Iterator[tuple[int, Done]]:
         """The shards that are there, and what they say."""
@@ -122,7 +125,7 @@ class Shards:
             self._part = self._temporary(RELEVANCE, shard)
             self._part.parent.mkdir(parents=True, exist_ok=True)
             self._writer = parquet.ParquetWriter(self._part, table.schema)
-        self._writer.write_table(table)
+        self._writer.write_table(table, row_group_size=max(1, table.num_rows * GROUP // max(table.nbytes, 1)))
         self._explained += table.num_rows
         residual = np.abs(table.column("residual").to_numpy())
         if len(residual) and not np.isnan(residual).all():
@@ -166,7 +169,7 @@ class Shards:
                 self._writer.close()
         self._reset()
         for kind in (RELEVANCE, ERRORS):
-            for path in (self._folder / kind).glob(f".part-*.{os.getpid()}.tmp"):
+            for path in (self._folder / kind).glob(f".part-*.{self._own}.tmp"):
                 with contextlib.suppress(OSError):
                     path.unlink()
 

@@ -7,13 +7,21 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import InputError
 from .engine import Found
 
-__all__ = ["columns", "objects"]
+__all__ = ["columns", "labels", "nested", "objects"]
 
 
-def columns(found: Sequence[Found]) -> tuple[np.ndarray, dict[str, Any]]:
-    """(rows in rising order, {name: Arrow array of as many entries})."""
+def columns(found: Sequence[Found], texts: Sequence[Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+    """(rows in rising order, {name: Arrow array of as many entries}).
+
+    Args:
+        texts: the text of every row, over whose words relevance is added up.
+
+    Raises:
+        InputError: relevance has other steps than the text has pieces.
+    """
     import pyarrow as arrow
 
     rows = np.concatenate([f.rows for f in found])
@@ -21,7 +29,16 @@ def columns(found: Sequence[Found]) -> tuple[np.ndarray, dict[str, Any]]:
     made = {}
     for name in found[0].fields:
         pieces = [piece for f in found for piece in _pieces(f, name)]
-        made[name] = _nested(pieces).take(arrow.array(order))
+        if pieces[0][0].dtype == object:
+            texts = [str(value) for array, _ in pieces for value in array]
+            made[name] = arrow.array([texts[k] for k in order.tolist()], arrow.string())
+        elif pieces[0][0].ndim == 1:
+            made[name] = arrow.array(np.concatenate([array for array, _ in pieces])[order])
+        else:
+            flat, sizes = _in_order(pieces, order)
+            if texts is not None and name in found[0].steps:
+                flat, sizes = _folded(flat, sizes, [texts[i] for i in rows[order].tolist()], name)
+            made[name] = nested(flat, sizes)
     return rows[order], made
 
 
@@ -39,24 +56,71 @@ def _pieces(found: Found, name: str) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(part, np.full(1, part.shape[1])) for part in cut]
 
 
-def _nested(pieces: Sequence[tuple[np.ndarray, np.ndarray]]) -> Any:
-    """One Arrow array of all pieces, a list for every axis behind that of rows."""
+def _in_order(pieces: Sequence[tuple[np.ndarray, np.ndarray]], order: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """All entries one after the other, rows in ``order``, and what :func:`nested` needs of their shapes.
+
+    Copied once, row by row: Arrow's ``take`` makes an index of every single number, which is twice what is moved.
+    """
+    lengths = np.concatenate([own for _, own in pieces])
+    inner = np.concatenate([np.tile(array.shape[2:], (len(array), 1)).astype(np.int64) for array, _ in pieces])
+    volumes = lengths * inner.prod(1)
+    stops = np.empty_like(volumes)
+    stops[order] = np.cumsum(volumes[order])
+    flat = np.empty(int(volumes.sum()), pieces[0][0].dtype)
+    bounds = zip((stops - volumes).tolist(), stops.tolist(), lengths.tolist(), strict=True)
+    for row, (start, stop, length) in zip((row for array, _ in pieces for row in array), bounds, strict=True):
+        flat[start:stop] = row[:length].reshape(-1)
+    sizes, each = [lengths[order]], lengths[order]
+    for axis in range(inner.shape[1]):
+        sizes.append(np.repeat(inner[order, axis], each))
+        each = each * inner[order, axis]
+    return flat, sizes
+
+
+def _folded(flat: np.ndarray, sizes: list[np.ndarray], texts: Sequence[Any], name: str) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Sums over the pieces of each word, as :func:`onnx_lrp.labels.fold` makes them, of all rows at once."""
+    lengths, width = sizes[0], int(np.prod([s[0] for s in sizes[1:] if len(s)]))
+    other = [k for k, text in enumerate(texts) if len(text) != lengths[k]]
+    if other or any(len(set(s.tolist())) > 1 for s in sizes[1:]):
+        k = other[0] if other else 0
+        raise InputError(
+            f"{name}: {lengths[k]} steps for the {len(texts[k])} pieces of a text; relevance by word needs one for each: "
+            "take --by piece (words=False)"
+        )
+    starts = np.cumsum(lengths) - lengths
+    firsts = [start + word.first for start, text in zip(starts.tolist(), texts, strict=True) for word in text.words]
+    counts = np.asarray([len(text.words) for text in texts])
+    made = np.add.reduceat(flat.reshape(int(lengths.sum()), width), firsts, axis=0).reshape(-1)
+    each, inner = counts, []
+    for size in sizes[1:]:
+        inner.append(np.full(int(each.sum()), size[0]))
+        each = each * size[0]
+    return made, [counts, *inner]
+
+
+def labels(texts: Sequence[Any], *, words: bool) -> dict[str, Any]:
+    """The pieces of texts, and their words, as Arrow lists of text: what the entries of relevance stand for."""
     import pyarrow as arrow
 
-    first, _ = pieces[0]
-    if first.dtype == object:
-        return arrow.array([str(value) for array, _ in pieces for value in array])
-    if first.ndim == 1:
-        return arrow.array(np.concatenate([array for array, _ in pieces]))
-    sizes = [np.concatenate([lengths for _, lengths in pieces])]
-    flat = []
-    for array, lengths in pieces:
-        whole = (lengths == array.shape[1]).all()
-        flat.append(array.reshape(-1) if whole else array[np.arange(array.shape[1]) < lengths[:, None]].reshape(-1))
-    for axis in range(2, first.ndim):
-        inner = [np.full(int(lengths.sum()) * int(np.prod(array.shape[2:axis])), array.shape[axis]) for array, lengths in pieces]
-        sizes.append(np.concatenate(inner))
-    made = arrow.array(np.concatenate(flat))
+    made = {"pieces": [text.pieces for text in texts]}
+    if words:
+        made["words"] = [[word.text for word in text.words] for text in texts]
+    found = {}
+    for name, rows in made.items():
+        flat = arrow.array([part for row in rows for part in row], arrow.string())
+        found[name] = nested(flat, [np.asarray([len(row) for row in rows])])
+    return found
+
+
+def nested(flat: Any, sizes: Sequence[np.ndarray]) -> Any:
+    """Lists of lists: (n,) lengths of the outermost, then for every axis the lengths of all lists there, one after the other.
+
+    Args:
+        flat: the entries, as a numpy or an Arrow array.
+    """
+    import pyarrow as arrow
+
+    made = arrow.array(flat) if isinstance(flat, np.ndarray) else flat
     for size in reversed(sizes):
         offsets = np.concatenate([[0], np.cumsum(size)])
         if offsets[-1] > np.iinfo(np.int32).max:

@@ -27,6 +27,7 @@ class Window:
         first, last: their numbers in the dataset, last exclusive.
         ends: whether the shard is complete with them.
         inputs, targets, problems: see :class:`~onnx_lrp.dataset.decoding.Rows`.
+        texts: a row each, where they are read from texts.
         kept: {column to keep: Arrow arrays, one after the other}.
         places: (row of the window, file, row of the file) wherever another block begins.
     """
@@ -39,6 +40,7 @@ class Window:
     inputs: dict[str, list[Any]] = field(default_factory=dict)
     targets: list[Any] | None = None
     problems: dict[int, Problem] = field(default_factory=dict)
+    texts: list[Any] = field(default_factory=list)
     kept: dict[str, list[Any]] = field(default_factory=dict)
     places: list[tuple[int, str, int]] = field(default_factory=list)
 
@@ -61,6 +63,7 @@ class Windows:
         size: rows of a shard.
         budget: bytes of a window, its results included.
         wanted: whether a shard is to be made.
+        stop: none from this shard on, None: unknown.
     """
 
     dataset: Dataset
@@ -69,6 +72,7 @@ class Windows:
     size: int
     budget: int
     wanted: Callable[[int], bool]
+    stop: int | None = None
 
     def _any(self, first: int, last: int) -> bool:
         return any(self.wanted(shard) for shard in range(first // self.size, (last - 1) // self.size + 1))
@@ -77,7 +81,7 @@ class Windows:
         """The windows, in order; the last of a shard says so."""
         names = list(dict.fromkeys([*self.decoder.columns, *self.types]))
         window: Window | None = None
-        for number, file, block in self.dataset.blocks(names, self._any):
+        for number, file, block in self.dataset.blocks(names, self._any, None if self.stop is None else self.stop * self.size):
             at = 0
             while at < block.size:
                 shard = (number + at) // self.size
@@ -114,6 +118,7 @@ class Windows:
                 None if rows.targets is None else rows.targets[first:last],
                 {i - first: p for i, p in rows.problems.items() if first <= i < last},
                 rows.sizes[first:last],
+                rows.texts[first:last],
             )
             place = Block(block.start + first, last - first, {})
             yield place, part, {n: column[first:last] for n, column in own.items()}
@@ -127,6 +132,7 @@ class Windows:
             window.inputs.setdefault(name, []).extend(values)
         if rows.targets is not None:
             window.targets = [*(window.targets or []), *rows.targets]
+        window.texts.extend(rows.texts)
         window.problems.update({at + i: p for i, p in rows.problems.items()})
         for name, column in own.items():
             window.kept.setdefault(name, []).append(column)

