@@ -9,11 +9,12 @@ from .app import app
 from .batch import batch
 from .check import check
 from .demo import demo
+from .evaluate import evaluate
 from .explain import explain
 from .reading import inspect, weights
 from .running import main, run
 
 __all__ = ["app", "main", "run"]
 
-for command in (explain, batch, inspect, weights, check, demo):
+for command in (explain, batch, evaluate, inspect, weights, check, demo):
     app.command()(command)
