@@ -33,9 +33,8 @@ def hand():
 NETWORKS = sorted(p.stem for p in FOLDER.glob("*.onnx"))
 
 
-def test_there_are_networks_of_each_task():
+def test_there_are_several_networks():
     assert sum(n.startswith("add") for n in NETWORKS) >= 3
-    assert sum(n.startswith("subtract") for n in NETWORKS) >= 3
 
 
 @pytest.mark.parametrize("name", NETWORKS)

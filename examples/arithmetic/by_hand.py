@@ -1,8 +1,9 @@
 """LSTMs of one unit whose weights are set by hand, so that the right explanation has a closed form; cf. Hao 2020, *Evaluating
 attribution methods using white-box LSTMs* (BlackboxNLP).
 
-Counter: a step is (a, b, r), one of them 1. The cell counts the a since the last r: a adds 1, b nothing, r closes the forget gate. The
-score is tanh(count): saturated from 3 on. Brackets: a step is (open, close). The cell is the depth: open adds 1, close takes 1 away.
+Counter: a step is (a, b, r), one of them 1. The cell counts the a since the last r: a adds 1, b nothing, r closes the forget gate.
+The score is tanh(count): saturated from 3 on. Brackets: a step is (open, close). The cell is the depth: open adds 1, close takes 1
+away.
 
     python examples/arithmetic/by_hand.py
 """

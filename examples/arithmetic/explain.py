@@ -41,7 +41,7 @@ def cases(task, count, *, seed=0):
 
 
 def explained(model, method, data, *, gates="all", epsilon=1e-6, precision="float64"):
-    """(the two numbers (N, 2), their relevances (N, 2), |relevance| of all steps (N,), predictions (N,)); N samples of all lengths."""
+    """(the two numbers (N, 2), their relevances (N, 2), |relevance| of all steps (N,), predictions (N,)), of all lengths."""
     explainer = onnx_lrp.load(model, gates=gates, epsilon=epsilon, precision=precision, jit="graph")
     numbers, own, sizes, outputs = [], [], [], []
     for x, places in data:

@@ -54,12 +54,12 @@ def layers(proto: onnx.ModelProto, points: Sequence[str] = ()) -> list[Layer]:
         points: only nodes that something depends on by these tensors; none of them in the file: all nodes.
     """
     weights, taken, found = _weights(proto), set[str](), []
-    reached = set(points)
+    reached: set[str] = set()
     for node in proto.graph.node:
-        if reached & set(_reads(node)):
+        if (reached | set(points)) & set(_reads(node)):
             reached.update(node.output)
     for node in reversed(proto.graph.node):
-        if len(reached) > len(set(points)) and not reached & set(node.output):
+        if reached and not reached & set(node.output):
             continue
         own = tuple(dict.fromkeys(n for n in _reads(node) if n in weights and n not in taken))
         if own:

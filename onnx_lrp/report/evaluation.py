@@ -144,7 +144,7 @@ def describe_evaluation(found: Evaluation, *, file: IO[str] | None = None) -> No
         out.print()
         out.print(table)
     out.print()
-    marks = "↑ more is better, ↓ less is better, bold is the best" + (", ≈ no better than random" if chance else "")
+    marks = "↑ more is better, ↓ less is better, bold is the best mean" + (", ≈ no better than random" if chance else "")
     out.print(Text(marks, "dim"))
     for title, says in said.items():
         out.print(Text(f"{title.rstrip(' ↑↓')}: {says}", "dim"))
