@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from .dataset.run import explain_dataset
     from .dataset.worker import BatchExplainer
     from .errors import InputError, InvalidModel, MissingExtra, ModelError, OnnxLrpError, ParityError, RuleError, UnsupportedModel
+    from .evaluation.result import Evaluation
+    from .evaluation.run import evaluate
     from .explainer import Explainer, explain, load
     from .explanation import Explanation
     from .limits import Limits
@@ -26,6 +28,7 @@ _HOME = {
     "Comparison": "comparison",
     "Composite": "composites",
     "Epsilon": "rules",
+    "Evaluation": "evaluation.result",
     "Explainer": "explainer",
     "Explanation": "explanation",
     "Flat": "rules",
@@ -45,6 +48,7 @@ _HOME = {
     "ZBox": "rules",
     "ZPlus": "rules",
     "compare": "comparison",
+    "evaluate": "evaluation.run",
     "explain": "explainer",
     "explain_dataset": "dataset.run",
     "load": "explainer",
@@ -56,6 +60,7 @@ __all__ = [
     "Comparison",
     "Composite",
     "Epsilon",
+    "Evaluation",
     "Explainer",
     "Explanation",
     "Flat",
@@ -76,6 +81,7 @@ __all__ = [
     "ZPlus",
     "__version__",
     "compare",
+    "evaluate",
     "explain",
     "explain_dataset",
     "load",

@@ -9,6 +9,7 @@ from .app import app
 from .batch import batch
 from .check import check
 from .demo import demo
+from .evaluate import evaluate
 from .explain import explain
 from .reading import inspect, weights
 from .running import main, run
@@ -16,5 +17,5 @@ from .view import view
 
 __all__ = ["app", "main", "run"]
 
-for command in (explain, batch, inspect, weights, check, demo, view):
+for command in (explain, batch, evaluate, inspect, weights, check, demo, view):
     app.command()(command)

@@ -30,6 +30,7 @@ from .options import (
     loading,
     of_method,
 )
+from .parsing import mapping
 from .parsing import target as target_of
 from .printing import print_json
 from .rows import Lines, bar
@@ -131,7 +132,7 @@ def batch(
     if made and text is None:
         raise Usage("--tokenizer, --vocab or --text-option: of texts, whose column --text names")
     given: dict[str, Any] = {
-        "inputs": _mapping(inputs or []),
+        "inputs": mapping(inputs or []),
         "keep": [name for text in keep or [] for name in text.split(",") if name],
         "target": _target(target),
         "per_step": summed is not None,
@@ -189,14 +190,6 @@ def batch(
     for kind, count in manifest["errors"].items():
         print(f"  {kind}: {count:,}")
     print(f"in {out}")
-
-
-def _mapping(texts: list[str]) -> dict[str, str]:
-    pairs = [text.split("=", 1) for text in texts]
-    for text, pair in zip(texts, pairs, strict=True):
-        if len(pair) != 2 or not all(pair):
-            raise Usage(f"--input {text}: expected NAME=COLUMN, the graph input and the column that feeds it")
-    return dict(pairs)
 
 
 def _target(text: str | None) -> Any:

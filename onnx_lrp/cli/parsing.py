@@ -9,7 +9,16 @@ from typing import Any
 
 from .app import Usage
 
-__all__ = ["axes", "distinct", "suffix", "target"]
+__all__ = ["axes", "distinct", "mapping", "suffix", "target"]
+
+
+def mapping(texts: Sequence[str]) -> dict[str, str]:
+    """{graph input: column} of ``--input``."""
+    pairs = [text.split("=", 1) for text in texts]
+    for text, pair in zip(texts, pairs, strict=True):
+        if len(pair) != 2 or not all(pair):
+            raise Usage(f"--input {text}: expected NAME=COLUMN, the graph input and the column that feeds it")
+    return dict(pairs)
 
 
 def suffix(option: str, path: Path | None, *known: str) -> None:

@@ -1,0 +1,144 @@
+"""``onnx-lrp evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .app import AsJson, Html, ModelArgument, Usage, start_engine
+from .options import At, BatchAxis, BiasFactor, CompositeName, EpsilonValue, FromProbabilities, Gates, OutputName, RuleName
+from .parsing import axes, distinct, mapping, suffix
+from .parsing import target as target_of
+from .printing import print_json
+from .progress import Quiet, stages
+from .texts import TextOption, TokenizerFile, Vocabulary, options_of, tokenizer_of
+
+__all__ = ["evaluate"]
+
+METHODS = "lrp,gradient_x_input,integrated_gradients,sensitivity,occlusion,random"
+
+
+def evaluate(
+    model: ModelArgument,
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATASET", help=".parquet, .arrow, .feather, .csv, .jsonl, .npz or .npy; a folder or a pattern of them."
+        ),
+    ],
+    methods: Annotated[
+        str,
+        typer.Option(
+            metavar="METHOD,…", help="Also with settings, as lrp:gates=half:epsilon=0.01; random is always compared with."
+        ),
+    ] = METHODS,
+    label: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Of the true classes, 0, 1, …; without it what needs them is skipped.")
+    ] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", metavar="NAME=COLUMN", help="Column that feeds a graph input; may be repeated."),
+    ] = None,
+    tokenizer: TokenizerFile = None,
+    vocab: Vocabulary = None,
+    text_option: TextOption = None,
+    target: Annotated[str | None, typer.Option(help="Class index, step:3, step:-1:2. Default: the predicted class.")] = None,
+    replace: Annotated[
+        str,
+        typer.Option(help="What stands for a step or entry that is taken away: zero, mean, a token id; or remove: it is left out."),
+    ] = "zero",
+    points: Annotated[int, typer.Option(help="Readings of a curve.")] = 10,
+    by: Annotated[
+        str | None, typer.Option(help="count: one by one; share: of each sample's. Default: count up to 100 steps or entries.")
+    ] = None,
+    parts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PART,…",
+            help="curves, labels, erasure, sparsity, completeness, stability, randomisation, runtime. Default: all.",
+        ),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", help="The first N samples.")] = None,
+    probes: Annotated[int, typer.Option(help="Samples of the slow parts, stability and randomisation.")] = 100,
+    noise: Annotated[float, typer.Option(help="Of stability, in standard deviations of what is explained.")] = 0.05,
+    networks: Annotated[int, typer.Option(help="Random models that randomisation averages.")] = 3,
+    seeds: Annotated[int, typer.Option(help="Random explanations that are averaged, 10 or more.")] = 10,
+    resamples: Annotated[int, typer.Option(help="Of the bootstrap.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    rule: RuleName = "epsilon",
+    composite: CompositeName = None,
+    gates: Gates = "all",
+    epsilon: EpsilonValue = 1e-3,
+    bias_factor: BiasFactor = 0.0,
+    at: At = None,
+    output: OutputName = None,
+    batch_axis: BatchAxis = None,
+    from_probabilities: FromProbabilities = False,
+    html: Html = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure how well explanations say what MODEL decides by on DATASET, against random ones."""
+    from ..evaluation.methods import specs
+    from ..evaluation.run import PARTS
+    from ..report.files import Outputs
+
+    suffix("--html", html, ".html", ".htm")
+    distinct({"MODEL": model, "DATASET": dataset, "--html": html})
+    wanted = target_of(target)
+    if isinstance(wanted, list):
+        raise Usage(f"--target {target}: one class for all samples, or step:K")
+    specs(methods)  # refuses what does not exist before the model is read
+    made = options_of(tokenizer, vocab, text_option)
+    given: dict[str, Any] = {
+        "methods": methods,
+        "labels": label,
+        "inputs": mapping(inputs or []),
+        "target": wanted,
+        "replace": int(replace) if replace.lstrip("-").isdigit() else replace,
+        "points": points,
+        "by": by,
+        "parts": PARTS if parts is None else [p.strip() for p in parts.split(",")],
+        "limit": limit,
+        "probes": probes,
+        "noise": noise,
+        "networks": networks,
+        "seeds": seeds,
+        "resamples": resamples,
+        "seed": seed,
+        "rule": rule,
+        "composite": composite,
+        "gates": gates,
+        "epsilon": epsilon,
+        "bias_factor": bias_factor,
+        "at": at or None,
+        "output": output,
+        "batch_axis": axes(batch_axis),
+        "from_probabilities": from_probabilities,
+    }
+    with Outputs([html] if html is not None else []) as files, stages(quiet) as progress:
+        from .. import evaluate as run
+        from ..text import beside
+
+        encode = None
+        if made or beside(model).is_file():
+            coder = tokenizer_of(model, made)
+
+            def encode(text: str) -> Any:
+                return coder.encode(text)[0].ids
+
+        progress.stage("starting TensorFlow")
+        start_engine()
+        found = run(model, dataset, encode=encode, progress=progress.at, **given)
+        if html is not None:
+            page = found.to_html(title=f"{Path(model).name}: are the explanations right?")
+            files.stage(html, lambda part: part.write_text(page, encoding="utf-8"))
+        files.commit()
+    if as_json:
+        print_json(found.to_dict())
+        return
+    from ..report.evaluation import describe_evaluation
+
+    describe_evaluation(found)
