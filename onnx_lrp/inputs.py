@@ -132,7 +132,7 @@ def id_limits(plan: Plan) -> dict[str, tuple[int, str]]:
     found: dict[str, tuple[int, str]] = {}
     for step in plan.steps:
         slots: Any = getattr(step.layer, "slots", ())
-        if step.layer.title == "Embedding" and step.inputs:
+        if step.layer.title == "Embedding" and step.inputs and slots and slots[0] in step.layer.parameters:
             count = int(step.layer.parameters[slots[0]].shape[getattr(step.layer, "axis", 0)])
             name = step.inputs[-1]
             found[name] = min(found.get(name, (count, step.node.label)), (count, step.node.label))

@@ -81,3 +81,12 @@ def test_options_that_fit_no_engine_are_refused(tmp_path, options, message):
 def test_workers_that_can_not_be(workers, gpus):
     with pytest.raises(InputError, match=r"workers must be|gpus_per_worker="):
         Cluster(None, workers, gpus)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "127.0.0.1:99999"])
+def test_a_cluster_that_is_not_there_is_said_before_anything_is_made(tmp_path, address, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", sys)  # whatever it is, it is not asked
+    model, file = reader(tmp_path / "m.onnx"), parquet(tmp_path / "x.parquet", ids_of([2]))
+    with pytest.raises(InputError, match=f"no Ray cluster at {address}: .*; `ray start --head` starts one"):
+        explain(model, file, tmp_path / "out", engine="ray", address=address)
+    assert not (tmp_path / "out").exists()

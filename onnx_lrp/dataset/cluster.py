@@ -22,6 +22,7 @@ from .work import Job, Some, Step, cores, work
 
 __all__ = ["Cluster", "divided", "steps"]
 
+BEGIN = "`ray start --head` starts one, and without an address one of this machine alone is started"
 PATIENCE = 300.0  # seconds until the first worker has started; a cluster may grow meanwhile
 DEATHS = 3  # of workers one after the other, nothing done in between
 MANY = 16  # shards that a worker is given at once: a row group that holds several is decoded once
@@ -59,6 +60,21 @@ def need_ray() -> Any:
         return importlib.import_module("ray")
     except ImportError as error:
         raise MissingExtra("ray", extra="ray", purpose='engine="ray"') from error
+
+
+def reached(address: str | None) -> None:
+    """Refuse an address where nobody listens, before anything is made: Ray itself tries for over a minute.
+
+    Raises:
+        InputError: nobody does.
+    """
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return  # "auto", or what Ray may know of
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"no Ray cluster at {address}: {error}; {BEGIN}") from error
 
 
 def divided(mine: Some, shards: int | None, workers: int) -> list[Some]:
@@ -152,8 +168,7 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"no Ray cluster at {address or os.environ.get('RAY_ADDRESS') or 'this machine'}: {reason}; `ray start --head` starts "
-            "one, and without an address one of this machine alone is started"
+            f"no Ray cluster at {address or os.environ.get('RAY_ADDRESS') or 'this machine'}: {reason}; {BEGIN}"
         ) from error
     try:
         yield

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from .cluster import Cluster, need_ray, steps
+from .cluster import Cluster, need_ray, reached, steps
 from .engine import ABSORBED
 from .formats import Block
 from .manifest import Manifest, digest
@@ -193,7 +193,9 @@ def _cluster(engine: str, address: str | None, workers: int | None, gpus: float)
         raise InputError(f"engine={engine!r} does not exist; one of {', '.join(ENGINES)}")
     if engine == "ray":
         need_ray()
-        return Cluster(address, workers, gpus)
+        cluster = Cluster(address, workers, gpus)
+        reached(address)
+        return cluster
     for name, value in (("address", address), ("workers", workers), ("gpus_per_worker", gpus or None)):
         if value is not None:
             raise InputError(f"{name}={value!r}: of engine='ray' alone")
