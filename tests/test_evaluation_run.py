@@ -14,6 +14,7 @@ import onnx_lrp
 from onnx_lrp import cli
 from onnx_lrp.evaluation.metrics import METRICS
 from onnx_lrp.report.evaluation_page import _ticks
+from onnx_lrp.testing.build import Builder
 
 QUICK = {"jit": "eager", "probes": 3, "networks": 1, "draws": 2, "resamples": 200}
 
@@ -53,6 +54,13 @@ def test_random_is_within_what_its_seeds_span(found):
         assert own.low <= found.value(metric, "random") <= own.high
 
 
+def test_differences_are_of_the_same_samples(found):
+    own = found.difference("deletion", "lrp", "random")
+    assert own.mean == pytest.approx(found.value("deletion", "lrp") - found.value("deletion", "random"))
+    assert own.mean == pytest.approx(found.above_random["deletion"]["all"]["lrp"].mean)
+    assert found.difference("deletion", "lrp", "lrp").high == 0
+
+
 def test_figures_follow_from_the_curves(found):
     for name in ("deletion", "deletion_least"):
         for method, (mean, low, high) in found.curves[name].items():
@@ -81,6 +89,17 @@ def test_without_labels_what_needs_them_is_named():
     assert not {"accuracy_fall", "accuracy_rise"} & set(found.intervals)
     assert set(found.intervals["deletion"]) == {"all"}
     assert found.facts["right"] is None
+
+
+def test_a_method_that_fails_is_left_out_and_named():
+    b = Builder(np.random.default_rng(0), 17)
+    model, feeds = b.case(b.gemm(b.op("Sqrt", b.op("Abs", b.rows(4, 3))), 3, 2))
+    feeds["x"][1, 2] = 0  # a root has no derivative there
+    found = onnx_lrp.evaluate(model, feeds, methods="gradient,occlusion", parts=["curves"], **QUICK)
+    assert found.methods == ("occlusion", "random")
+    assert "no finite" in found.skipped["gradient"]
+    with pytest.raises(onnx_lrp.RuleError, match="no finite"):
+        onnx_lrp.evaluate(model, feeds, methods="gradient", parts=["curves"], **QUICK)
 
 
 def test_the_same_seed_gives_the_same_figures():

@@ -131,9 +131,9 @@ def main(argv=None):
     parser.add_argument("--networks", type=int, default=3, help="of each task")
     parser.add_argument("--tries", type=int, default=12, help="seeds to try for each task")
     parser.add_argument("--error", type=float, default=1e-4, help="mean squared validation error to reach")
-    parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=300)
     parser.add_argument("--task", choices=TASKS, action="append")
-    parser.add_argument("--subtract-units", type=int, default=12)
+    parser.add_argument("--subtract-units", type=int, default=24)
     options = parser.parse_args(argv)
     options.out.mkdir(parents=True, exist_ok=True)
     for task in options.task or TASKS:

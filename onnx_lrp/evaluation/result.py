@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .bootstrap import Interval
+from .bootstrap import Interval, intervals
 from .metrics import METRICS
 
 __all__ = ["Evaluation"]
@@ -52,6 +52,11 @@ class Evaluation:
     def value(self, metric: str, method: str, group: str = "all") -> float:
         """The mean of a metric. KeyError: it was not measured."""
         return self.intervals[metric][group][method].mean
+
+    def difference(self, metric: str, method: str, other: str, *, resamples: int = 1000, seed: int = 0) -> Interval:
+        """By how much a method's figure is above another's, sample by sample. KeyError: one of them was not measured."""
+        apart = self.figures[method][metric] - self.figures[other][metric]
+        return intervals({metric: apart}, resamples=resamples, seed=seed)[metric]
 
     def beats_random(self, metric: str, method: str, group: str = "all") -> bool | None:
         """Whether the interval of the difference to random lies on the better side of zero; None: neither side is better, or

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from ..dataset.rows import Encode
-from ..errors import InputError, RuleError
+from ..errors import InputError, OnnxLrpError, ParityError, RuleError, UnsupportedModel
 from ..explainer import Explainer, load
 from ..seeds import scores_of
 from ..targets import Step
-from .bench import Bench, Explained, make_bench
+from .bench import Bench, make_bench
 from .bootstrap import Interval, intervals
 from .curves import Grid
 from .erasing import Erased, Task, erase
@@ -172,7 +172,7 @@ class _Run:
         self.parts = parts - set(self.skipped)
         self.skipped |= {part: "not asked for" for part in PARTS if part not in parts}
         self.task = Task(bench, targets, scores, labels, grid, bool(like.signs))
-        self.bench, self.specs, self.tell, self.seed = bench, chosen, tell, seed
+        self.bench, self.specs, self.tell, self.seed = bench, list(chosen), tell, seed
         self.names = [spec.name for spec in chosen]
         self.benches = {spec.name: bench.variant(**spec.loading) if spec.loading else bench for spec in chosen}
         self.figures: dict[str, dict[str, np.ndarray]] = {name: {} for name in (*self.names, RANDOM)}
@@ -183,29 +183,38 @@ class _Run:
         self.cascade: dict[str, tuple[list[str], np.ndarray]] = {}
 
     def explain(self) -> None:
-        """Every sample by every method; the wrongly classified also for their true class."""
-        n = len(self.bench)
+        """Every sample by every method; one that fails on some sample is left out, and named."""
+        failed: list[OnnxLrpError] = []
         for k, spec in enumerate(self.specs):
             self.tell("explaining", k / len(self.specs))
-            bench, own = self.benches[spec.name], self.figures[spec.name]
-            found: Explained = bench.explain(
-                range(n), self.task.targets, spec.method, timed="runtime" in self.parts, **spec.options
-            )
-            self.relevance[spec.name] = found.relevance
-            wrong = self.task.wrong
-            if "labels" in self.parts and len(wrong):
-                assert self.task.labels is not None
-                self.for_true[spec.name] = bench.explain(
-                    wrong.tolist(), self.task.labels[wrong], spec.method, **spec.options
-                ).relevance
-            if "sparsity" in self.parts:
-                own["sparsity"] = np.asarray([sparsity(r) for r in found.relevance])
-            if "completeness" in self.parts:
-                own["gap"] = np.abs(found.score - [r.sum() for r in found.relevance])
-                if np.isfinite(found.residual).any():
-                    own["residual"] = np.abs(found.residual)
-            if "runtime" in self.parts:
-                own["milliseconds"] = 1000 * found.seconds
+            try:
+                self._explain(spec)
+            except (ParityError, RuleError, UnsupportedModel) as error:
+                failed.append(error)
+                self.skipped[spec.name] = str(error)
+        self.specs = [spec for spec in self.specs if spec.name not in self.skipped]
+        self.names = [spec.name for spec in self.specs]
+        if not self.specs:
+            raise failed[0]
+
+    def _explain(self, spec: Spec) -> None:
+        """Every sample by one method; the wrongly classified also for their true class."""
+        bench, own, wrong = self.benches[spec.name], self.figures[spec.name], self.task.wrong
+        every = range(len(self.bench))
+        found = bench.explain(every, self.task.targets, spec.method, timed="runtime" in self.parts, **spec.options)
+        if "labels" in self.parts and len(wrong):
+            assert self.task.labels is not None
+            again = bench.explain(wrong.tolist(), self.task.labels[wrong], spec.method, **spec.options)
+            self.for_true[spec.name] = again.relevance
+        self.relevance[spec.name] = found.relevance
+        if "sparsity" in self.parts:
+            own["sparsity"] = np.asarray([sparsity(r) for r in found.relevance])
+        if "completeness" in self.parts:
+            own["gap"] = np.abs(found.score - [r.sum() for r in found.relevance])
+            if np.isfinite(found.residual).any():
+                own["residual"] = np.abs(found.residual)
+        if "runtime" in self.parts:
+            own["milliseconds"] = 1000 * found.seconds
 
     def erase(self, seeds: int) -> None:
         """Curves and the like of every method, and of random relevances."""
