@@ -96,7 +96,7 @@ def load(
         limits: what the model may ask for; see :class:`Limits`.
 
     Raises:
-        ModelError: the model can't be read or explained.
+        ModelError: the model can't be read or explained; InvalidModel: it contradicts itself.
         RuleError: a rule or its parameters don't exist.
         InputError: another option doesn't fit this model.
     """
