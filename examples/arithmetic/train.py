@@ -6,7 +6,8 @@
 
 The task of Arras et al. 2019, *Evaluating recurrent neural network explanations* (BlackboxNLP): which inputs are relevant, and how
 much each contributes, is known. A step is a pair: (n, 0) for a number to ignore, (0, n) for one of the two that count;
-numbers are uniform in [-1, 1]. The network is LSTM → linear without bias, and sees sequences of 4 to 10 steps.
+numbers are uniform in [-1, 1]. The network is LSTM → linear without bias, and sees sequences of 4 to 10 steps,
+shorter ones behind zeros.
 
     python examples/arithmetic/train.py --out examples/arithmetic
 """
@@ -29,14 +30,18 @@ TASKS = {"add": 1.0, "subtract": -1.0}  # the second number's coefficient
 
 
 def sequences(count, *, steps, second, rng):
-    """(x (count, steps, 2), y (count,), places (count, 2)): the sum, or the first marked number minus the second."""
+    """(x (count, STEPS, 2), y (count,), places (count, 2)): the sum, or the first marked number minus the second.
+
+    Behind STEPS - steps steps of zeros, as in training.
+    """
     numbers = rng.uniform(-1, 1, (count, steps)).astype(np.float32)
     places = np.sort(np.argsort(rng.random((count, steps)), axis=1)[:, :2], axis=1)
     marked = np.zeros((count, steps), bool)
     np.put_along_axis(marked, places, True, 1)
     x = np.stack([np.where(marked, 0, numbers), np.where(marked, numbers, 0)], 2)
     chosen = np.take_along_axis(numbers, places, 1)
-    return x, chosen[:, 0] + second * chosen[:, 1], places
+    lead = STEPS - steps
+    return np.pad(x, [(0, 0), (lead, 0), (0, 0)]), chosen[:, 0] + second * chosen[:, 1], places + lead
 
 
 def train(task, *, units, seed, batch=128, rounds=200, inner=200, rate=1e-2, goal=3e-5):
@@ -73,7 +78,8 @@ def train(task, *, units, seed, batch=128, rounds=200, inner=200, rate=1e-2, goa
             optimizer.apply_gradients(zip(tape.gradient(loss, model.trainable_variables), model.trainable_variables, strict=True))
 
     rng = np.random.default_rng(10_000 + seed)
-    x, y, _ = sequences(2000, steps=STEPS, second=second, rng=rng)
+    parts = [sequences(400, steps=steps, second=second, rng=rng) for steps in range(SHORTEST, STEPS + 1)]
+    x, y = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
     error = np.inf
     for start in range(rounds):
         some(tf.constant(start))
