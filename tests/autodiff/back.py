@@ -189,13 +189,28 @@ def relevance(model: Any, feeds: dict[str, np.ndarray], epsilon: float = 1e-3) -
 
 
 def probe(graph: Graph, feeds: dict[str, np.ndarray]) -> Program | None:
-    """A run with more entries along every short open axis, which tells sizes that are always 1 from those that are 1 today."""
-    more = dict(feeds)
+    """A run with more entries along every short open axis, which tells sizes that are always 1 from those that are 1 today.
+
+    Where such a run fails (weights for one batch size), axis by axis.
+    """
+    short: dict[Any, list[tuple[str, int]]] = {}
     for value in graph.inputs:
         for axis, size in enumerate(value.shape or ()):
             if not isinstance(size, int) and np.shape(feeds[value.name])[axis] <= 4:
-                more[value.name] = np.repeat(more[value.name], 5, axis)
-    try:
-        return Program(graph, more)
-    except Exception:  # weights for one batch size
-        return None
+                short.setdefault(size or (value.name, axis), []).append((value.name, axis))
+    every = [place for places in short.values() for place in places]
+    found: Program | None = None
+    for group in (every, *short.values()):
+        more = dict(feeds)
+        for name, axis in group:
+            more[name] = np.repeat(more[name], 5, axis)
+        try:
+            run = Program(graph, more)
+        except Exception:
+            continue
+        if found is None:
+            found = run
+        found.counts = {name: max(count, run.counts.get(name, 1)) for name, count in found.counts.items()}
+        if group is every:
+            break
+    return found
