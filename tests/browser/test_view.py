@@ -37,6 +37,7 @@ def open_page(chromium, client):
         page.on("request", lambda request: asked.append(request.url))
         page.goto(at.guard.address)
         page.locator("#ask").wait_for()
+        page.locator("#go:enabled").wait_for()  # what was shown before is there again
         return page
 
     visit.complaints = complaints

@@ -255,6 +255,7 @@
   (async () => {
     try {
       model = await (await ask("/api/model")).json();
+      busy({}); // a new question would take away what is being fetched
       describe();
       const last = await (await ask("/api/jobs")).json(); // the page was loaded again
       if (last && last.state === "done") await show(last);
@@ -262,5 +263,6 @@
     } catch (error) {
       say(error.message);
     }
+    idle();
   })();
 })();
