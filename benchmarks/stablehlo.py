@@ -65,6 +65,8 @@ class Program:
         arrays = [
             artifact[a["name"]] if a["kind"] == "weight" else given[f"inputs/{a['name']}"] for a in self.manifest["arguments"]
         ]
+        kinds = [a["dtype"] for a in self.manifest["arguments"]]
+        arrays = [a.view(jax.numpy.bfloat16) if kind == "bfloat16" else a for a, kind in zip(arrays, kinds, strict=True)]
         self.arguments = jax.block_until_ready([jax.device_put(a, self.device) for a in arrays])
 
     def __call__(self) -> list[Any]:

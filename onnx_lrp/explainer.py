@@ -28,6 +28,7 @@ from .methods import LRP, OPTIONS, Method, attribute, prepare_method
 from .ops.quantize import limits
 from .parity import QUANTIZED, differences, is_quantized, rounding, tolerance
 from .plan import Plan, make_plan
+from .precision import PRECISIONS
 from .program import Program
 from .progress import Progress, track, watched
 from .registry import is_float
@@ -41,7 +42,6 @@ __all__ = ["Explainer", "explain", "load"]
 
 Model = Any  # str | os.PathLike[str] | bytes | onnx.ModelProto
 JITS = ("auto", "xla", "graph", "eager")
-PRECISIONS = ("float32", "float64")
 VERIFY = ("first", "always", "never")
 AT_ONCE = 3  # groups of sequences; more of them gain little on two cores
 OVER = "over the limit trips"  # an assertion inside a TensorFlow program
@@ -84,7 +84,9 @@ def load(
         output: the graph output to explain; default: the first float one that depends on the inputs.
         from_probabilities: start behind a final softmax or sigmoid instead of before it.
         batch_axis: axis of the samples (of the first input, or by input name), where the file leaves it open.
-        precision: "float32" or "float64", of everything the engine computes.
+        precision: "float32" or "float64", of everything the engine computes; "tf32": float32, but a GPU may round the factors of
+            products to 10 bits of fraction; "bfloat16": the matrices of dense and recurrent layers are held and multiplied in
+            bfloat16 (7 bits), all else in float32. The last two are for many samples at a few digits; see docs/performance.md.
         device: TensorFlow device such as "/GPU:0"; default: TensorFlow's own placement.
         jit: "graph" (a TensorFlow graph for all sizes), "xla" (compiled anew for every shape), "eager", or "auto": a graph, and
             from the third call on with one shape of few samples compiled, where that is faster; the two differ by rounding.
@@ -528,9 +530,9 @@ class Explainer:
         if self._plan.fixed_batch == 1:
             how = Schedule(1)
         else:
-            size = np.dtype(self._precision).itemsize
+            size = PRECISIONS[self._precision].dtype.itemsize
             how = schedule(self._plan, feeds, batch, itemsize=size, max_bytes=self._max_bytes, checkpoint=self._checkpoint)
-        within(self._plan, feeds, batch, how, itemsize=np.dtype(self._precision).itemsize)
+        within(self._plan, feeds, batch, how, itemsize=PRECISIONS[self._precision].dtype.itemsize)
         axes = {n: self._plan.batch_axis(n) for n in feeds}
 
         fits = how.size
@@ -678,10 +680,12 @@ class Explainer:
                     + (f"; {where}" if where else "")
                     + ". verify='never' explains all the same"
                 )
-        absolute = rounding(self._plan, given, outputs, self._precision)
-        for name, error, bound in differences(expected, outputs, tolerance(self._plan), absolute):
+        absolute, relative = rounding(self._plan, given, outputs, self._precision), tolerance(self._plan, self._precision)
+        for name, error, bound in differences(expected, outputs, relative, absolute):
             if not error <= bound:
-                where = first_different(self._plan, self._program, self._runtime, feeds, given, tolerance(self._plan))
+                where = first_different(
+                    self._plan, self._program, self._runtime, feeds, given, tolerance(self._plan, self._precision)
+                )
                 raise ParityError(
                     f"output {name!r} differs from onnxruntime's by {error:.1e} of its largest value (tolerance {bound:g})"
                     f"{'; ' + where if where else ''}; "

@@ -341,7 +341,9 @@ class Export:
                 archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
             for k, weight in enumerate(weights):
                 with archive.open(zipfile.ZipInfo(f"weights/{k}.npy"), "w", force_zip64=True) as stream:
-                    np.lib.format.write_array(stream, weight, allow_pickle=False)
+                    # numpy's files have no bfloat16: its bits are kept, and the manifest names the type
+                    plain = weight.view(np.uint16) if weight.dtype.name == "bfloat16" else weight
+                    np.lib.format.write_array(stream, plain, allow_pickle=False)
         os.replace(part, place)
 
 

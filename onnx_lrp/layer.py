@@ -85,6 +85,11 @@ class Layer(abc.ABC):
         """The parameters in the form in which :meth:`run` takes them."""
         return self.parameters
 
+    @property
+    def matrices(self) -> Sequence[str]:
+        """Which of :meth:`tensors` are only multiplied by, in products that may round them (see :mod:`onnx_lrp.precision`)."""
+        return ()
+
     def signals(self, xs: Sequence[Var]) -> Sequence[int]:
         """Inputs that relevance may go to."""
         return [i for i, x in enumerate(xs) if x.is_float]

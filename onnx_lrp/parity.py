@@ -12,6 +12,7 @@ from .composites import assign, make_composite
 from .errors import ParityError
 from .ops.quantize import rounded, rounds
 from .plan import Plan
+from .precision import PRECISIONS
 from .program import Program
 from .rules import Policy
 from .seeds import Target
@@ -33,11 +34,12 @@ def is_quantized(plan: Plan) -> bool:
     return plan.graph.model is not None and rounds(plan.graph.model.graph)
 
 
-def tolerance(plan: Plan) -> float:
+def tolerance(plan: Plan, precision: str) -> float:
     """Relative to an output's largest value."""
+    rounds = PRECISIONS[precision].rounds
     if QUANTIZED in plan.notes:
-        return RELATIVE
-    return 2e-2 if any(v.dtype.name == "float16" for v in plan.vars.values()) else 1e-3
+        return max(RELATIVE, rounds)
+    return max(rounds, 2e-2 if any(v.dtype.name == "float16" for v in plan.vars.values()) else 1e-3)
 
 
 def rounding(plan: Plan, feeds: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray], precision: str) -> dict[str, float]:

@@ -20,6 +20,7 @@ from .layer import Affine, Opaque, PerSample, Routing, Share, Trace, unbroadcast
 from .linear import LinearMap
 from .nested import Nested, Step
 from .plan import Plan
+from .precision import PRECISIONS, tensor_float_32
 from .recurrence import Recurrent
 from .registry import Var, is_float
 from .rules import COUNT, Channel, Epsilon, Policy
@@ -75,7 +76,7 @@ class Program:
         plan: what to run.
         policy: how sums are stabilized, gates share, biases are treated.
         rules: the rule of every affine block and recurrent layer.
-        precision: "float32" or "float64".
+        precision: one of :data:`onnx_lrp.precision.PRECISIONS`.
         jit: "graph" (tf.function), "xla" (compiled, one program a shape), "eager", or "auto" (see ``load``).
         device: a TensorFlow device name, None: TensorFlow's own placement.
     """
@@ -86,7 +87,8 @@ class Program:
         self.plan = plan
         self.policy = policy
         self.rules = rules
-        self.dtype = np.dtype(precision)
+        self.precision = PRECISIONS[precision]
+        self.dtype = self.precision.dtype
         self.device = device
         with self._placed():
             self.parameters = self._tensors(plan.steps)
@@ -111,6 +113,8 @@ class Program:
         out: list[Any] = []
         for step in steps:
             own: Any = {k: tf.constant(self._cast(v)) for k, v in step.layer.tensors().items()}
+            if self.precision.weights is not None:
+                own |= {k: tf.cast(own[k], self.precision.weights) for k in step.layer.matrices if k in own}
             if isinstance(step.layer, Nested):
                 body = step.layer.body
                 constants = {k: tf.constant(self._cast(v)) for k, v in body.constants.items()}
@@ -161,7 +165,7 @@ class Program:
 
         ``may_compile``: where ``jit`` is "auto", it may be compiled.
         """
-        with self._placed():
+        with self._placed(), tensor_float_32(self.precision.tensor_float):
             tensors = {n: _tensor(self._feed(n, np.asarray(v))) for n, v in feeds.items()}
             extra = {n: _tensor(self._cast(v)) for n, v in given.items()}
             xla = self._jit == "xla" or (may_compile and self._jit == "auto" and self._pays(key, tensors, extra))
@@ -176,7 +180,7 @@ class Program:
 
     def tensors(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Every tensor of a forward pass, run eagerly: to find out where it went wrong."""
-        with self._placed():
+        with self._placed(), tensor_float_32(self.precision.tensor_float):
             run = self.forward({n: tf.constant(self._feed(n, np.asarray(v))) for n, v in feeds.items()})
         return {n: t.numpy() for n, t in run.env.items() if hasattr(t, "numpy")}
 

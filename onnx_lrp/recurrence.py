@@ -183,6 +183,10 @@ class Recurrent(Opaque):
         return found | ({"blocks": _blocks(both, width)} if width else {})
 
     @property
+    def matrices(self) -> Sequence[str]:
+        return ("W", "blocks", "back_x", "back_h")
+
+    @property
     def work(self) -> int:
         """Multiplications of one sample, step and direction."""
         return sum(int(self.parameters[name][0].size) for name in ("W_x", "W_h"))

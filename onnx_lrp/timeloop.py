@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ._lazy import tf
+from .precision import product
 from .rules import mapped
 
 __all__ = ["Lower", "Pass", "Sum", "back", "block_width", "flip", "forth", "project", "taken"]
@@ -45,7 +46,7 @@ def flip(x: Tensor, lens: Tensor | None) -> Tensor:
 def project(x: Tensor, w: Tensor) -> Tensor:
     """x (T, B, I) times w (I, C) as one product over all steps."""
     shape = tf.concat([tf.shape(x)[:-1], [w.shape[1]]], 0)
-    return tf.reshape(tf.matmul(tf.reshape(x, [-1, w.shape[0]]), w), shape)
+    return tf.reshape(product(tf.reshape(x, [-1, w.shape[0]]), w), shape)
 
 
 class Sum:
@@ -79,9 +80,9 @@ class Sum:
     def __call__(self, t: Tensor, h: Tensor) -> Sequence[Tensor]:
         """Of every gate (B, C / count) at step t, with h (B, H)."""
         if self.ahead is not None:
-            return self._gates([tf.gather(self.ahead, t) + tf.matmul(h, self.w_h)])
+            return self._gates([tf.gather(self.ahead, t) + product(h, self.w_h)])
         row = tf.concat([tf.gather(self.x, t), h], 1)
-        parts = [tf.matmul(row, w) for w in self.blocks or (self.w,)]
+        parts = [product(row, w) for w in self.blocks or (self.w,)]
         if self.biases is not None:
             parts = [tf.nn.bias_add(z, b) for z, b in zip(parts, self.biases, strict=True)]
         return self._gates(parts)
@@ -96,11 +97,11 @@ class Sum:
         """x_t W_x + b alone, (B, C)."""
         if self.ahead is not None:
             return tf.gather(self.ahead, t)
-        return self._biased(tf.matmul(tf.gather(self.x, t), self.w_x))
+        return self._biased(product(tf.gather(self.x, t), self.w_x))
 
     def of_h(self, h: Tensor) -> Tensor:
         """h W_h alone, (B, C)."""
-        return tf.matmul(h, self.w_h)
+        return product(h, self.w_h)
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,7 +257,7 @@ class Lower:
         """
         sums = {}
         for channel, row in zip(self.rule.needs, rows, strict=True):
-            part = tf.matmul(channel.value(h), mapped(channel, self.W_h))
+            part = product(channel.value(h), mapped(channel, self.W_h))
             sums[channel] = row + (part if factor is None else mapped(channel, factor) * part)
         return taken(self.rule, z, sums, r)
 
@@ -265,7 +266,7 @@ class Lower:
         parts = []
         for channel, s in zip(self.rule.channels, cotangents, strict=True):
             s = s if factor is None else mapped(channel, factor) * s
-            products = [tf.matmul(s, mapped(channel, w)) for w in self.back_h]
+            products = [product(s, mapped(channel, w)) for w in self.back_h]
             parts.append(channel.value(h) * (products[0] if len(products) == 1 else tf.concat(products, 1)))
         return parts[0] if len(parts) == 1 else tf.add_n(parts)
 

@@ -18,6 +18,7 @@ __all__ = [
     "AsJson",
     "CheckFailed",
     "Colors",
+    "Exact",
     "Html",
     "Jit",
     "LimitOptions",
@@ -42,6 +43,15 @@ app = typer.Typer(
 
 
 class Precision(enum.StrEnum):
+    float32 = "float32"
+    float64 = "float64"
+    tf32 = "tf32"
+    bfloat16 = "bfloat16"
+
+
+class Exact(enum.StrEnum):
+    """Precisions in which the laws are known to hold."""
+
     float32 = "float32"
     float64 = "float64"
 

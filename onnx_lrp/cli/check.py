@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .app import AsJson, CheckFailed, LimitOptions, ModelArgument, Precision, Usage, limits, start_engine
+from .app import AsJson, CheckFailed, Exact, LimitOptions, ModelArgument, Usage, limits, start_engine
 from .parsing import axes, suffix
 from .printing import print_json
 from .progress import Quiet, stages
@@ -19,7 +19,7 @@ def check(
     model: ModelArgument,
     max_examples: Annotated[int, typer.Option(metavar="N", help="Inputs to ask.")] = 50,
     seed: Annotated[int, typer.Option(metavar="N", help="The same seed asks the same inputs.")] = 0,
-    precision: Annotated[Precision, typer.Option(help="Of everything computed.")] = Precision.float32,
+    precision: Annotated[Exact, typer.Option(help="Of everything computed.")] = Exact.float32,
     epsilon: Annotated[float, typer.Option(help="Stabilizer.")] = 1e-3,
     bias_factor: Annotated[float, typer.Option(help="Share of bias and stabilizer that goes to the lower units, 0 to 1.")] = 0.0,
     at: Annotated[

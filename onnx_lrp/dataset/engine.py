@@ -16,6 +16,7 @@ from ..errors import InputError, ParityError, RuleError
 from ..explainer import Explainer
 from ..explanation import Explanation
 from ..inputs import id_limits, may_miss
+from ..precision import PRECISIONS
 from ..seeds import scores_of
 from ..targets import AllClasses, Seed, Spec, TopK
 from .rows import Problem
@@ -161,7 +162,7 @@ class Engine:
         """
         explainer = self.explainer
         alone = isinstance(self.target, Seed) or explainer._max_bytes is not None
-        size = np.dtype(explainer._precision).itemsize
+        size = PRECISIONS[explainer._precision].dtype.itemsize
         coming: deque[Future[Any]] = deque()
         with ThreadPoolExecutor(AT_ONCE) as pool:
             for which, feeds in groups:

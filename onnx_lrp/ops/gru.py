@@ -14,6 +14,7 @@ import numpy as np
 
 from .._lazy import tf
 from ..errors import RuleError
+from ..precision import product
 from ..recurrence import Recurrent, check_shapes, directions, operands
 from ..recurrence import activations as per_direction
 from ..registry import importer
@@ -136,7 +137,7 @@ class GRU(Recurrent):
             r_z, constant = r_z - z * s_rest, [s_rest]
             rows = [[tf.gather(row, now.t) for row in own] for own in hoisted]
             if self.reset_after:
-                u = tf.matmul(before, lowers[2].W_h) + (0.0 if inner is None else inner)
+                u = product(before, lowers[2].W_h) + (0.0 if inner is None else inner)
                 terms = {ch: part + ch.value(r * u) for ch, part in zip(rule.rule.needs, rows[2], strict=True)}
                 s_n, more = taken(rule.rule, zn, terms, r_n)
                 pairs = zip(rule.rule.channels, s_n, strict=True)

@@ -18,6 +18,7 @@ from ..dims import fresh
 from ..errors import RuleError
 from ..layer import Affine, Opaque, Share, Trace, coefficient, constant_dims, fill, mixed, unbroadcast
 from ..linear import LinearMap
+from ..precision import product
 from ..registry import Var, importer
 from ..rules import stabilized
 from .gather import Lookup, is_code
@@ -31,11 +32,11 @@ Addend = tuple[int | str, float]  # (slot, factor)
 def dense(x: Tensor, w: Tensor, *, transpose: bool = False) -> Tensor:
     """x (..., I) times w (I, C) as one GEMM; ``transpose``: times wᵀ."""
     if x.shape.rank == 2:
-        return tf.matmul(x, w, transpose_b=transpose)
+        return product(x, w, transpose=transpose)
     if x.shape.rank == 1:
-        return tf.linalg.matvec(w, x, transpose_a=not transpose)
+        return product(x[None], w, transpose=transpose)[0]
     rows = tf.reshape(x, [-1, w.shape[1 if transpose else 0]])
-    z = tf.matmul(rows, w, transpose_b=transpose)
+    z = product(rows, w, transpose=transpose)
     if x.shape[:-1].is_fully_defined():
         return tf.reshape(z, [*x.shape[:-1], w.shape[0 if transpose else 1]])
     shape = tf.concat([tf.shape(x)[:-1], [w.shape[0 if transpose else 1]]], 0)
@@ -51,6 +52,10 @@ class Linear(Affine):
     @property
     def operands(self) -> Sequence[int]:
         return (0,)
+
+    @property
+    def matrices(self) -> Sequence[str]:
+        return ("weight",)
 
     def infer(self, xs: Sequence[Var]) -> Sequence[Var]:
         x = xs[0]

@@ -229,7 +229,7 @@ class _Bench:
         given = {n: before[n] if n in before else feeds[n] for n in plan.feeds}
 
         def figures(absolute: Mapping[str, float]) -> list[Figure]:
-            listed = differences(expected, found.outputs, tolerance(plan), absolute)
+            listed = differences(expected, found.outputs, tolerance(plan, self.explainer._precision), absolute)
             return [
                 Figure(error, bound, f"output {name!r} is off, relative to onnxruntime's largest value")
                 for name, error, bound in listed
