@@ -291,6 +291,17 @@ def test_reading_a_model_imports_no_engine(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_the_engine_starts_without_keras_and_leaves_it_usable():
+    script = (
+        "import sys; from onnx_lrp._lazy import start_quietly; start_quietly()\n"
+        "import tensorflow as tf\n"
+        "assert not {'keras', 'pandas', 'matplotlib'} & set(sys.modules)\n"
+        "assert tf.keras.layers.Dense(2)(tf.ones((1, 3))).shape == (1, 2) and tf.optimizers.Adam and 'keras' in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
 def test_json_is_all_there_is_on_stdout():
     done = launch("explain", MODEL, "-", "--json", input=json.dumps(IDS))
     assert (done.returncode, done.stderr) == (0, "")
