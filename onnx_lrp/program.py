@@ -19,6 +19,7 @@ from .hidden import Kept
 from .layer import Affine, Opaque, PerSample, Routing, Share, Trace, unbroadcast
 from .linear import LinearMap
 from .nested import Nested, Step
+from .order import orders, to_samples
 from .plan import Plan
 from .precision import PRECISIONS, tensor_float_32
 from .recurrence import Recurrent
@@ -226,7 +227,9 @@ class Program:
             chosen = [k for k, step in enumerate(steps) if step.key in only]
             steps, parameters = tuple(steps[k] for k in chosen), [parameters[k] for k in chosen]
         tensors = {**self.constants, **feeds}
-        return _Run(self.plan, self.policy, self.rules, self.plan.scope, steps, parameters, tensors, self.dtype)
+        run = _Run(self.plan, self.policy, self.rules, self.plan.scope, steps, parameters, tensors, self.dtype)
+        run.order = orders(steps, self.plan.vars, run.env, self.plan.batch)
+        return run
 
     def _segmented(self, step: Step, segment: int) -> Step:
         """A recurrent layer that keeps its states every so many steps, and makes Y only if somebody reads it."""
@@ -279,6 +282,7 @@ class _Run:
         self.q: dict[str, Tensor] = {}  # even shares of a bias factor, inside blocks
         self.absorbed: dict[str, Tensor] = {}
         self.sums: Sums | None = None
+        self.order: dict[str, Tensor] = {}  # which samples stand where, where they are moved
         self.keep: Sequence[Kept] = ()
         self.seen: dict[str, Tensor] = {}  # what is kept, by its key
         self.size: Tensor | None = None
@@ -364,7 +368,7 @@ class _Run:
             return None
         shape = tf.shape(scores)
         at = tf.range(shape[time])[None]  # (1, T)
-        ends = shape[time] * tf.ones([1, 1], tf.int32) if lengths is None else tf.cast(self.env[lengths], tf.int32)[:, None]
+        ends = shape[time] * tf.ones([1, 1], tf.int32) if lengths is None else self.ends(lengths)[:, None]
         mask = at < ends  # (B or 1, T)
         if steps is not None:
             wanted = tf.cast(steps, tf.int32)
@@ -374,6 +378,14 @@ class _Run:
             mask = tf.transpose(mask)
         sizes = [shape[a] if a == time else -1 if a == batch else 1 for a in range(scores.shape.rank)]
         return tf.reshape(mask, tf.stack(sizes))
+
+    def ends(self, lengths: str) -> Tensor:
+        """(B,) lengths of the sequences, as the samples stand in the explained tensor."""
+        readers = [self.order[step.outputs[0]] for step in self.steps if lengths in step.inputs and step.outputs[0] in self.order]
+        ends = tf.cast(self.env[lengths], tf.int32)
+        ends = to_samples(ends, readers[0] if readers else None, tf.size(ends))
+        explained = self.order.get(self.plan.explained)
+        return ends if explained is None else tf.gather(ends, explained)
 
     def batch_size(self) -> Tensor:
         """B, from a tensor whose batch axis is not merged with another."""
@@ -417,7 +429,13 @@ class _Run:
             total = amount.amount if own is None else self.summed(amount.amount, split_axis((own,), self.plan.batch))
         else:
             total = self.per_sample(amount, name)
-        _add(self.absorbed, f"{step.name}|{kind}", total)
+        self.lose(f"{step.name}|{kind}", total, name)
+
+    def lose(self, key: str, amount: Tensor, name: str) -> None:
+        """Absorbed, (B,), by the places that samples have in the tensor ``name``."""
+        if name in self.order:
+            amount = to_samples(amount, self.order[name], self.batch_size())
+        _add(self.absorbed, key, amount)
 
     def settle(self, name: str) -> None:
         """A branch of a block ends at this tensor: what arrived as s and as an even share becomes relevance."""
@@ -531,7 +549,7 @@ class _Run:
         for (kind, leaf), tensor in left.arrived.items():
             _add(self.part(kind), outside[leaf], tensor)
         for key, amount in left.absorbed.items():
-            _add(self.absorbed, key, amount)
+            self.lose(key, amount, outputs[0])
         self.seen.update(left.seen)
         for name, _, slot in layer.states:
             if name not in left.states:
@@ -541,7 +559,7 @@ class _Run:
                 _add(self.r, source, left.states[name])
             elif source is None or all(d.size != 0 for d in self.vars(source).dims or ()):  # a list of none has no samples either
                 place = split_axis(scope.vars[name].dims or (), self.plan.batch)
-                _add(self.absorbed, f"{step.name}|initial_state", self.summed(left.states[name], place))
+                self.lose(f"{step.name}|initial_state", self.summed(left.states[name], place), outputs[0])
 
     def opaque(self, step: Step, trace: Trace, rs: Sequence[Tensor | None]) -> Share:
         """Through a layer that has a relevance of its own."""

@@ -234,3 +234,56 @@ def test_an_axis_is_known_by_its_name_where_a_length_is_baked_in():
     del model.graph.output[:]
     model.graph.output.append(helper.make_tensor_value_info(b.nodes[-1].output[0], TensorProto.FLOAT, ["batch", 2]))
     holds(model, feeds)
+
+
+def packed(*, is_sorted, tagger, cell):
+    """A packed series: samples sorted by length, run, and put back; or run as they are."""
+    b = builder()
+    x, lens = b.series(T, B, F), b.input("lengths", np.asarray([3, 5, 2], np.int64), ["batch"])
+    back = None
+    if is_sorted:
+        _, order = b.ops("TopK", lens, b.op("Shape", lens), outputs=2, axis=0)
+        places = b.op("Range", b.const(0, np.int64), b.op("Size", lens), b.const(1, np.int64))
+        zeros = b.op("ConstantOfShape", b.op("Shape", order), value=helper.make_tensor("", TensorProto.INT64, [1], [0]))
+        back = b.op("ScatterElements", zeros, order, places)
+        x, lens = b.op("Gather", x, order), b.op("Gather", lens, order)
+    steps = b.op("Transpose", x, perm=[1, 0, 2])
+    if cell == "LSTM":
+        weights = [b.weight(1, 4 * H, F), b.weight(1, 4 * H, H), b.weight(1, 8 * H)]
+        y, last = b.ops("LSTM", steps, *weights, b.op("Cast", lens, to=TensorProto.INT32), outputs=2, hidden_size=H)
+        series, last = b.op("Squeeze", y, b.ints(1)), b.op("Squeeze", last, b.ints(0))
+    else:
+        info = helper.make_tensor_value_info
+        nodes = [
+            helper.make_node("MatMul", ["row", b.weight(F, H)], ["wx"]),
+            helper.make_node("Gemm", ["h", b.weight(H, H), b.weight(H)], ["uh"]),
+            helper.make_node("Add", ["wx", "uh"], ["z"]),
+            helper.make_node("Tanh", ["z"], ["next"]),
+            helper.make_node("Identity", ["next"], ["y"]),
+        ]
+        inputs = [info("h", TensorProto.FLOAT, ["b", H]), info("row", TensorProto.FLOAT, ["b", F])]
+        body = helper.make_graph(nodes, "body", inputs, [info(n, TensorProto.FLOAT, None) for n in ("next", "y")])
+        rows = b.op("Concat", b.op("Shape", x, start=0, end=1), b.ints(H), axis=0)
+        half = b.op("ConstantOfShape", rows, value=helper.make_tensor("", 1, [1], [0.5]))
+        last, series = b.ops("Scan", half, steps, outputs=2, body=body, num_scan_inputs=1)
+    features = b.op("Transpose", series, perm=[1, 0, 2]) if tagger else last
+    if back:
+        features = b.op("Gather", features, back)
+    return b.case(b.op("Add", b.op("MatMul", features, b.weight(H, 2)), b.weight(2)))
+
+
+@pytest.mark.parametrize("jit", ["eager", "graph"])
+@pytest.mark.parametrize("tagger", [False, True])
+@pytest.mark.parametrize("cell", ["LSTM", "Scan"])
+def test_samples_that_are_sorted_and_put_back_keep_their_books(cell, tagger, jit):
+    model, feeds = packed(is_sorted=True, tagger=tagger, cell=cell)
+    holds(model, feeds)
+    one, other = (
+        onnx_lrp.load(m, **{**EAGER, "jit": jit}).explain(feeds)
+        for m in (model, packed(is_sorted=False, tagger=tagger, cell=cell)[0])
+    )
+    equal(one, other)
+    np.testing.assert_allclose(one.seed, other.seed, rtol=1e-9)
+    assert one.absorbed.keys() == other.absorbed.keys()
+    for kind, amount in one.absorbed.items():
+        np.testing.assert_allclose(amount, other.absorbed[kind], rtol=1e-9, atol=1e-12)
