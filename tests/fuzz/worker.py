@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -22,6 +23,20 @@ sys.path.insert(0, str(HERE))
 ALLOWED = ("/dev/null", "/dev/urandom", "/proc/", "/sys/")  # by Python and the libraries; never at a model's word
 
 opened: list[str] = []
+
+
+def fresh_peak() -> None:
+    """Forget the most memory that this process has held so far; Linux keeps it until told."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak() -> int:
+    """Bytes of memory that this process held at most since then, 0 where that isn't told."""
+    with contextlib.suppress(OSError, StopIteration, ValueError):
+        line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    return 0
 
 
 def watch_opens(folder: Path) -> None:
@@ -142,12 +157,14 @@ def main(arguments: Sequence[str]) -> None:
             data, done = mutate(models[which], rng)
             path.write_bytes(data)
             print(json.dumps({"at": index}), flush=True)
-            start = time.perf_counter()
+            fresh_peak()
+            start = time.process_time()
             verdict = judge(path, inspect)
             if task == "both" and index % every == 0 and verdict == "read":
                 verdict = judge(path, explain)
-            taken = time.perf_counter() - start
-            print(json.dumps({"index": index, "base": which, "done": done, "verdict": verdict, "seconds": taken}), flush=True)
+            taken = time.process_time() - start  # of the processor: the machine may be busy with other things
+            answer = {"index": index, "base": which, "done": done, "verdict": verdict, "seconds": taken, "bytes": peak()}
+            print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":
