@@ -142,6 +142,9 @@ def main(arguments: Sequence[str]) -> None:
     from mutator import mutate
 
     models = bases()
+    answers = os.fdopen(os.dup(1), "w")
+    noise = tempfile.TemporaryFile()  # noqa: SIM115  (what the libraries print; a document on stdout must be the only thing there)
+    os.dup2(noise.fileno(), 1)
     if task == "both":
         import tensorflow  # noqa: F401  (before the limit: its threads and arenas are not the mutants')
     size = int(gib * 2**30)
@@ -156,15 +159,20 @@ def main(arguments: Sequence[str]) -> None:
             which = rng.randrange(len(models))
             data, done = mutate(models[which], rng)
             path.write_bytes(data)
-            print(json.dumps({"at": index}), flush=True)
+            print(json.dumps({"at": index}), file=answers, flush=True)
             fresh_peak()
             start = time.process_time()
             verdict = judge(path, inspect)
             if task == "both" and index % every == 0 and verdict == "read":
                 verdict = judge(path, explain)
+            if noise.seek(0, os.SEEK_END):
+                noise.seek(0)
+                verdict = f"bug: printed {noise.read(80)!r}"
+                noise.truncate(0)
+                noise.seek(0)
             taken = time.process_time() - start  # of the processor: the machine may be busy with other things
             answer = {"index": index, "base": which, "done": done, "verdict": verdict, "seconds": taken, "bytes": peak()}
-            print(json.dumps(answer), flush=True)
+            print(json.dumps(answer), file=answers, flush=True)
 
 
 if __name__ == "__main__":
