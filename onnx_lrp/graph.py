@@ -102,6 +102,7 @@ class Graph:
     defaults: frozenset[str] = frozenset()
     value_info: Mapping[str, Value] = dataclasses.field(default_factory=dict)
     limits: Limits = Limits()  # noqa: RUF009  (frozen)
+    custom_ops: tuple[str, ...] = ()  # the user's libraries for onnxruntime
     tame: bool = True  # whether onnx's shape inference can be trusted with the numbers in it: all steps of Slices are known
 
     @functools.cached_property
