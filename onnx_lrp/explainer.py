@@ -68,6 +68,7 @@ def load(
     max_bytes: int | None = None,
     checkpoint: str | int = "auto",
     limits: Limits | None = None,
+    custom_ops: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
 ) -> Explainer:
     """Read a model and decide how it is explained. Cheap: TensorFlow is not imported before the first run.
 
@@ -96,6 +97,8 @@ def load(
         checkpoint: "auto": where not even a few samples fit, recurrent layers keep their states only every so many steps and run
             these again on the way back; a number: that many steps; "never".
         limits: what the model may ask for; see :class:`Limits`.
+        custom_ops: your own shared libraries of custom ops for onnxruntime, which computes with them what relevance does not pass,
+            and what the forward pass is compared with. They run as code of this process; nothing a model says loads one.
 
     Raises:
         ModelError: the model can't be read or explained; InvalidModel: it contradicts itself.
@@ -109,12 +112,13 @@ def load(
     checked(max_bytes, checkpoint)
     if limits is not None and not isinstance(limits, Limits):
         raise InputError(f"limits must be an onnx_lrp.Limits, got {type(limits).__name__}")
+    libraries = _libraries(custom_ops)
     choose: dict[str, Any] = {"at": at, "output": output, "from_probabilities": from_probabilities, "batch_axis": batch_axis}
     choose["gates"] = gates
     run = {"policy": policy, "composite": which, "precision": precision, "device": device, "jit": jit, "verify": verify}
     run |= {"max_bytes": max_bytes, "checkpoint": checkpoint}
     try:
-        graph = load_graph(model, limits)
+        graph = dataclasses.replace(load_graph(model, limits), custom_ops=libraries)
         return Explainer(graph, _first_plan(graph, choose), choose=choose, run=run)
     except (OnnxLrpError, MemoryError):
         raise
@@ -122,6 +126,16 @@ def load(
         if complaint := contradiction(model):
             raise InvalidModel(f"the model contradicts the ONNX standard: {complaint}") from error
         raise
+
+
+def _libraries(custom_ops: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:
+    """Absolute paths of libraries that are files: the loader of the system would search for a bare name where it likes."""
+    given = [custom_ops] if isinstance(custom_ops, str | os.PathLike) else list(custom_ops)
+    paths = [os.path.abspath(library) for library in given]
+    for path in paths:
+        if not os.path.isfile(path):
+            raise InputError(f"custom_ops: {path}: no such file; expected a shared library of custom ops for onnxruntime")
+    return tuple(paths)
 
 
 def _first_plan(graph: Graph, choose: Mapping[str, Any]) -> Plan:

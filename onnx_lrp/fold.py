@@ -299,7 +299,10 @@ def _evaluated(
     what = f"the result of {node.label} on constants"
     limits = meter.limits
     if node.op in NUMERIC and not node.domain:
-        size = largest(node.op, values, node.attributes)
+        try:
+            size = largest(node.op, values, node.attributes)
+        except InvalidModel as error:
+            raise InvalidModel(f"{node.label}: {error}") from None
         limits.check("tensor_elements", size, what)
         if node.op not in VIEWS:
             meter.fold(size * itemsize(node.op, values, node.attributes), what)

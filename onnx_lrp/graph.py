@@ -22,7 +22,7 @@ from .errors import InvalidModel
 from .fold import RANDOM, evaluate
 from .limits import Limits, Meter
 from .printable import short, visible
-from .sanity import counted, declared, distinct, unsigned
+from .sanity import counted, declared, distinct, readable, unsigned
 from .schemas import fits
 from .tensors import Tensors, dtype_of
 from .untangle import appended, renamed, untangled
@@ -30,6 +30,9 @@ from .untangle import appended, renamed, untangled
 __all__ = ["Graph", "Node", "Rebuilder", "Value", "contradiction", "load_graph"]
 
 NAMELESS = {"", "?", "*", "-1", "None"}  # what some exporters write for any size, one name for all of them
+WIDEST = (
+    2**30
+)  # a step of a Slice; onnx's shape inference counts in 32 bits, and takes memory without end (or dies) behind larger ones
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -99,6 +102,8 @@ class Graph:
     defaults: frozenset[str] = frozenset()
     value_info: Mapping[str, Value] = dataclasses.field(default_factory=dict)
     limits: Limits = Limits()  # noqa: RUF009  (frozen)
+    custom_ops: tuple[str, ...] = ()  # the user's libraries for onnxruntime
+    tame: bool = True  # whether onnx's shape inference can be trusted with the numbers in it: all steps of Slices are known
 
     @functools.cached_property
     def producers(self) -> dict[str, Node]:
@@ -164,6 +169,7 @@ def load_graph(model: str | os.PathLike[str] | bytes | onnx.ModelProto, limits: 
         limits.check("file_bytes", len(data), str(path))
         proto = _parse(data, str(path))
     counted(proto, limits)
+    readable(proto)
     proto = unsigned(proto)
     proto = _inline_functions(proto)
     opsets: dict[str, int] = {}
@@ -173,7 +179,8 @@ def load_graph(model: str | os.PathLike[str] | bytes | onnx.ModelProto, limits: 
             raise InvalidModel(f"opset {domain or 'ai.onnx'!r} is imported in versions {opsets[domain]} and {o.version}")
     opsets.setdefault("", 1)
     reader = _Reader(opsets, path, limits)
-    return dataclasses.replace(reader.graph(proto.graph, {}), model=proto, path=path)
+    graph = reader.graph(proto.graph, {})
+    return dataclasses.replace(graph, model=proto, path=path, tame=reader.tame)
 
 
 def contradiction(model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> str:
@@ -235,6 +242,7 @@ class _Reader:
         self.tensors = Tensors(path, self.meter)
         self.loops = 0  # how deep in bodies of loops
         self.empty: set[str] = set()  # sequences without an element
+        self.tame = True
 
     def value(self, proto: onnx.ValueInfoProto) -> Value:
         if not proto.type.HasField("tensor_type"):
@@ -313,6 +321,9 @@ class _Reader:
         if proto.op_type in ("Loop", "Scan") and not domain:
             proto, same = untangled(proto, self.opsets.get("", 1))
             proto, lists = appended(proto, self.empty)
+        if proto.op_type == "Slice" and not domain and len(proto.input) > 4 and proto.input[4]:
+            steps = scope.get(proto.input[4])
+            self.tame &= steps is not None and steps.dtype.kind == "i" and bool(np.all(np.abs(steps.astype(float)) < WIDEST))
         inside = proto.op_type in ("Loop", "Scan")
         self.loops += inside
         attributes = {a.name: self.attribute(a, scope) for a in proto.attribute}

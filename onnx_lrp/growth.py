@@ -10,13 +10,20 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from .errors import InvalidModel
+
 __all__ = ["inferred", "itemsize", "largest", "work"]
 
+AXES = 64  # of an array; numpy has no more
 SMALL = 64  # entries: sizes, pads and scales are told to shape inference, weights are not
 
 
 def _numbers(value: Any) -> list[int]:
-    return [int(n) for n in np.asarray(value).reshape(-1)]
+    """The sizes of a shape; a list of millions is none, and is not walked through."""
+    sizes = np.asarray(value)  # may be a view of 1 GiB
+    if sizes.size > AXES:
+        raise InvalidModel(f"a shape of {sizes.size:_} axes is asked for; no more than {AXES} are read")
+    return [int(n) for n in sizes.reshape(-1)]
 
 
 def _together(shapes: Sequence[Sequence[int]]) -> int:
@@ -67,7 +74,7 @@ def inferred(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> tuple[int,
     small = [numpy_helper.from_array(v, n) for n, v in feeds.items() if v.size <= SMALL and v.dtype.kind in "iufb"]
     known.graph.initializer.extend(small)
     try:
-        found = onnx.shape_inference.infer_shapes(known, data_prop=True)
+        found = onnx.shape_inference.infer_shapes(known, data_prop=known.graph.node[0].op_type != "Slice")  # see graph.WIDEST
     except Exception:  # it is a help, never a reason to refuse
         return 0, 1
     types = [v.type.tensor_type.elem_type for v in found.graph.output if v.type.tensor_type.elem_type]

@@ -375,7 +375,7 @@ def _inferred(graph: Graph) -> dict[str, Value]:
 
     try:
         assert graph.model is not None
-        model = onnx.shape_inference.infer_shapes(graph.model, data_prop=True)
+        model = onnx.shape_inference.infer_shapes(graph.model, data_prop=graph.tame)
     except Exception:  # inference is a help, never a reason to refuse a model
         return {}
     reader = Proto(graph.opsets, graph.path, graph.limits)

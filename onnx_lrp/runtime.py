@@ -56,6 +56,15 @@ class Runtime:
         ort = _onnxruntime("running a model's forward pass")
         options = ort.SessionOptions()
         options.log_severity_level = 4
+        for library in self.graph.custom_ops:
+            try:
+                options.register_custom_ops_library(library)
+            except Exception as error:
+                reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+                raise InputError(
+                    f"custom_ops: onnxruntime can't load {library!r}; expected a library that exports RegisterCustomOps, built for "
+                    f"onnxruntime {ort.__version__} or older. It says: {reason}"
+                ) from error
         return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
     @functools.cached_property
@@ -68,7 +77,7 @@ class Runtime:
                 return self._session(str(graph.path)), ""
             assert graph.model is not None
             return self._session(graph.model.SerializeToString()), ""
-        except MissingExtra:
+        except (MissingExtra, InputError):
             raise
         except Exception as error:
             return None, str(error).splitlines()[0][:200] if str(error) else type(error).__name__
@@ -124,7 +133,7 @@ class Runtime:
         model = helper.make_model(subgraph, opset_imports=imports, ir_version=max(graph.model.ir_version, 4))
         try:
             return self._session(model.SerializeToString()), tuple(v.name for v in given)
-        except MissingExtra:
+        except (MissingExtra, InputError):
             raise
         except Exception as error:
             reason = str(error).splitlines()[0][:200]

@@ -14,7 +14,7 @@ from .errors import InvalidModel
 from .limits import Limits, over
 from .printable import short
 
-__all__ = ["counted", "declared", "distinct", "inner", "unsigned"]
+__all__ = ["counted", "declared", "distinct", "inner", "readable", "unsigned"]
 
 Key = tuple[str, str, str]
 LONGEST = 2**24  # entries of a list
@@ -76,6 +76,47 @@ def counted(model: onnx.ModelProto, limits: Limits) -> None:
         if total > limits.nodes:
             break
     limits.check("nodes", total if total < 10**15 else math.inf, "the graph with its sub-graphs and functions")
+
+
+def readable(model: onnx.ModelProto) -> None:
+    """Refuse names that are no text, wherever they stand: protobuf hands them over as bytes, or raises when they are asked for.
+
+    Raises:
+        InvalidModel: with the node's op, or what the name is of.
+    """
+    stack: list[onnx.GraphProto | onnx.FunctionProto] = [model.graph, *model.functions]
+    while stack:
+        owner = stack.pop()
+        _texts("an input, output or constant", _names_around(owner))
+        for node in owner.node:
+            _texts("a node", _names_of(node))
+            _texts(f"an input, output or attribute of {node.op_type} {short(node.name)!r}", _names_in(node))
+            stack += inner(node)
+
+
+def _names_around(owner: onnx.GraphProto | onnx.FunctionProto) -> Iterator[object]:
+    yield owner.name
+    if isinstance(owner, onnx.FunctionProto):
+        yield from (owner.domain, *owner.input, *owner.output, *owner.attribute)
+    else:
+        yield from (v.name for kind in (owner.input, owner.output, owner.initializer, owner.value_info) for v in kind)
+
+
+def _names_of(node: onnx.NodeProto) -> Iterator[object]:
+    yield from (node.op_type, node.name, node.domain, node.overload)
+
+
+def _names_in(node: onnx.NodeProto) -> Iterator[object]:
+    yield from (*node.input, *node.output, *(a.name for a in node.attribute))
+
+
+def _texts(what: str, names: Iterator[object]) -> None:
+    try:
+        wrong = next((name for name in names if not isinstance(name, str)), None)
+    except UnicodeDecodeError as error:
+        wrong = error.object
+    if wrong is not None:
+        raise InvalidModel(f"the name {short(repr(wrong))} of {what} is no UTF-8 text")
 
 
 def _key(node: onnx.NodeProto) -> Key:

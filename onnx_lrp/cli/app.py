@@ -18,6 +18,7 @@ __all__ = [
     "AsJson",
     "CheckFailed",
     "Colors",
+    "CustomOps",
     "Exact",
     "Html",
     "Jit",
@@ -101,6 +102,15 @@ Scheme = Annotated[Colors, typer.Option("--colors", help="Of the page. purple-wh
 LimitOptions = Annotated[
     list[str] | None,
     typer.Option("--limit", metavar="NAME=NUMBER", help="What the model may ask for, as file_bytes=4G; may be repeated."),
+]
+
+CustomOps = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--custom-ops",
+        metavar="LIBRARY",
+        help="Your own ops for onnxruntime: a shared library, run as code; may be repeated.",
+    ),
 ]
 
 

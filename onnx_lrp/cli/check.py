@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .app import AsJson, CheckFailed, Exact, LimitOptions, ModelArgument, Usage, limits, start_engine
+from .app import AsJson, CheckFailed, CustomOps, Exact, LimitOptions, ModelArgument, Usage, limits, start_engine
 from .parsing import axes, suffix
 from .printing import print_json
 from .progress import Quiet, stages
@@ -30,6 +30,7 @@ def check(
         list[str] | None, typer.Option(metavar="[NAME=]AXIS", help="Axis of the samples, where the file leaves it open.")
     ] = None,
     limit: LimitOptions = None,
+    custom_ops: CustomOps = None,
     replay: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Ask these inputs alone.")] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -65,10 +66,14 @@ def check(
             **options,
             batch_axis=axes(batch_axis),
             limits=allowed,
+            custom_ops=custom_ops or (),
         )
     broken = {v.law: v.breach for v in report.verdicts if v.breach is not None}
     files = {law: replay or Path(f"{Path(model).stem}.breach-{law}.npz") for law in broken}
-    replays = {law: replay_command(model, file, **options, batch_axis=batch_axis, limit=limit) for law, file in files.items()}
+    replays = {
+        law: replay_command(model, file, **options, batch_axis=batch_axis, limit=limit, custom_ops=custom_ops)
+        for law, file in files.items()
+    }
     if replay is None:
         with Outputs(list(files.values())) as outputs:
             for law, breach in broken.items():

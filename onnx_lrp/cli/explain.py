@@ -10,7 +10,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .app import AsJson, Colors, Html, Jit, LimitOptions, ModelArgument, Precision, Scheme, Usage, Verify, limits, start_engine
+from .app import (
+    AsJson,
+    Colors,
+    CustomOps,
+    Html,
+    Jit,
+    LimitOptions,
+    ModelArgument,
+    Precision,
+    Scheme,
+    Usage,
+    Verify,
+    limits,
+    start_engine,
+)
 from .options import (
     At,
     Baseline,
@@ -104,6 +118,7 @@ def explain(
     from_probabilities: FromProbabilities = False,
     verify: VerifyMode = Verify.first,
     limit: LimitOptions = None,
+    custom_ops: CustomOps = None,
     tokens: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Names of the steps: one a line, a blank line between samples; or JSON.")
     ] = None,
@@ -170,6 +185,7 @@ def explain(
             jit=jit,
             verify=verify,
             limits=allowed,
+            custom_ops=custom_ops or (),
         )
         explainer = load(model, **given)
         if encoded is None:

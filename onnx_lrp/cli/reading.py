@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import UnsupportedModel
-from .app import AsJson, LimitOptions, ModelArgument, Order, limits
+from .app import AsJson, CustomOps, LimitOptions, ModelArgument, Order, limits
 from .parsing import suffix
 from .printing import print_json
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 __all__ = ["inspect", "weights"]
 
 
-def inspect(model: ModelArgument, limit: LimitOptions = None, as_json: AsJson = False) -> None:
+def inspect(model: ModelArgument, limit: LimitOptions = None, custom_ops: CustomOps = None, as_json: AsJson = False) -> None:
     """Show what was read of a model, and whether it can be explained."""
     from .. import load
     from ..report.terminal import describe, describe_cuts
 
     allowed = limits(limit)
     try:
-        summary = load(model, limits=allowed).summary()
+        summary = load(model, limits=allowed, custom_ops=custom_ops or ()).summary()
     except UnsupportedModel as error:
         if as_json:
             print_json({"explainable": False, "nodes": list(error.nodes), "cuts": list(error.cuts)})

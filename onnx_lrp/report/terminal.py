@@ -27,6 +27,7 @@ __all__ = ["console", "describe_passed", "render", "show"]
 RAISES, LOWERS = ((251, 220, 208), (200, 55, 40)), ((212, 226, 250), (40, 85, 190))  # weak, strong
 BARS = " ▏▎▍▌▋▊▉█"
 MOST_CUTS = 20
+MOST_ROWS = 1000  # layers of a model: a table of 60,000 takes longer to lay out than the model to read
 BAR = 20  # cells of the longest bar
 SPARKS = "▁▂▃▄▅▆▇█"
 LEAST = 1 / 16  # share of the largest below which a course shows nothing
@@ -85,13 +86,15 @@ def describe(summary: Summary, *, file: IO[str] | None = None) -> None:
     table = Table(box=None, pad_edge=False, show_edge=False, header_style="dim")
     for column in ("layer", "name", "shape", "role", "weights, decisions"):
         table.add_column(column, overflow="fold")
-    for row in summary.rows:
+    for row in summary.rows[:MOST_ROWS]:
         table.add_row(*(Text(visible(cell)) for cell in (row.layer, row.name, row.shape, row.role, row.note or row.weights)))
     out = console(file)
     for name, value in pairs:
         out.print(_pair(name, Text(visible(value))))
     out.print()
     out.print(table)
+    if len(summary.rows) > MOST_ROWS:
+        out.print(f"… and {len(summary.rows) - MOST_ROWS} more (--json)")
 
 
 def describe_cuts(error: UnsupportedModel, *, file: IO[str] | None = None) -> None:

@@ -16,16 +16,24 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-STILL = 180.0  # seconds in which a worker may do nothing at all before it counts as hanging
+GIB = 2**30
 START = 180.0  # seconds until a worker's first mutant: it draws the base models, and may import TensorFlow
+TICK, ASLEEP = 1.0, 60  # seconds between two looks at a worker, and how many in a row it may sleep before it counts as hanging
 
 
-def spent(pid: int) -> float:
-    """Seconds of processor time of a process."""
+def spent(pid: int) -> tuple[float, bool]:
+    """(seconds of processor time of a process, whether it sleeps: what runs, or was stopped, is only kept waiting by others)."""
     with contextlib.suppress(OSError, ValueError):
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return float("inf")
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), fields[0] == "S"
+    return 0.0, False
+
+
+def held(pid: int) -> int:
+    """Bytes of memory that a process holds."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
 
 
 class Driver:
@@ -36,6 +44,7 @@ class Driver:
         self.verdicts: collections.Counter[str] = collections.Counter()
         self.bugs: dict[str, list[int]] = {}
         self.slowest = (0.0, -1)
+        self.largest = (0, -1)
         self.count = 0
 
     def run(self) -> None:
@@ -51,16 +60,25 @@ class Driver:
         command = [sys.executable, "-u", str(HERE / "worker.py"), *map(str, (o.seed, at, last, o.every or 1, task, o.gib))]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE if not o.verbose else None)
         assert process.stdout is not None
-        buffer, patience, busy = b"", START, at
-        cpu, since = 0.0, time.monotonic()
+        buffer, patience, busy, asleep, cpu, last_seen = b"", START, at, 0, 0.0, 0.0
         try:
             while True:
-                ready, _, _ = select.select([process.stdout], [], [], patience)
-                if not ready and (spent(process.pid) - cpu < patience / 2 and time.monotonic() - since < STILL):
-                    continue  # the machine is busy, or this process was stopped for a while
-                if not ready:
-                    self._note(busy, f"bug: no answer in {patience:g} s")
+                ready, _, _ = select.select([process.stdout], [], [], TICK)
+                now, sleeps = spent(process.pid)
+                asleep = asleep + 1 if not ready and sleeps and now == last_seen else 0
+                last_seen = now
+                wrong = ""
+                if not ready and now - cpu > patience:
+                    wrong = f"no answer in {patience:g} s of the processor"
+                elif asleep > ASLEEP:
+                    wrong = f"asleep for {ASLEEP * TICK:g} s"
+                elif held(process.pid) > 2 * o.rss * GIB:
+                    wrong = f"more than {2 * o.rss:g} GiB of memory"
+                if wrong:
+                    self._note(busy, f"bug: {wrong}")
                     return busy + 1
+                if not ready:
+                    continue
                 chunk = process.stdout.read1()  # type: ignore[attr-defined]
                 if not chunk:
                     code = process.wait()
@@ -74,8 +92,7 @@ class Driver:
                     entry = json.loads(line)
                     patience = o.patience
                     if "at" in entry:
-                        busy = entry["at"]
-                        cpu, since = spent(process.pid), time.monotonic()
+                        busy, cpu = entry["at"], now
                     else:
                         self._take(entry)
                         busy = entry["index"] + 1
@@ -86,8 +103,14 @@ class Driver:
             process.wait()
 
     def _take(self, entry: dict[str, Any]) -> None:
-        self.slowest = max(self.slowest, (entry["seconds"], entry["index"]))
-        self._note(entry["index"], entry["verdict"])
+        index, verdict = entry["index"], entry["verdict"]
+        self.slowest = max(self.slowest, (entry["seconds"], index))
+        self.largest = max(self.largest, (entry["bytes"], index))
+        if entry["seconds"] > self.options.patience:
+            verdict = f"bug: {self.options.patience:g} s of the processor are not enough"
+        if entry["bytes"] > self.options.rss * GIB:
+            verdict = f"bug: more than {self.options.rss:g} GiB of memory"
+        self._note(index, verdict)
 
     def _note(self, index: int, verdict: str) -> None:
         self.count += 1
@@ -120,7 +143,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="the same seed and number is the same mutant")
     parser.add_argument("--every", type=int, default=0, help="explain every so-manieth one that can be read")
     parser.add_argument("--gib", type=float, default=8.0, help="address space of a worker")
-    parser.add_argument("--patience", type=float, default=10.0, help="seconds for one mutant")
+    parser.add_argument("--rss", type=float, default=2.0, help="GiB of memory that a worker may hold")
+    parser.add_argument("--patience", type=float, default=10.0, help="seconds of the processor for one mutant")
     parser.add_argument("--seconds", type=float, default=0.0, help="stop after so long")
     parser.add_argument("--write", type=int, nargs="*", metavar="NUMBER", help="only write these mutants to --folder")
     parser.add_argument("--folder", type=Path, default=Path("mutants"))
@@ -133,7 +157,9 @@ def main() -> int:
     driver, start = Driver(options), time.monotonic()
     driver.run()
     taken = time.monotonic() - start
-    print(f"{driver.count} mutants in {taken:.0f} s, the slowest {driver.slowest[0]:.2f} s (number {driver.slowest[1]})")
+    (slowest, late), (largest, fat) = driver.slowest, driver.largest
+    print(f"{driver.count} mutants in {taken:.0f} s; of the processor at most {slowest:.2f} s (number {late}),", end=" ")
+    print(f"of memory {largest / GIB:.2f} GiB (number {fat})")
     for verdict, count in driver.verdicts.most_common():
         print(f"{count:8d}  {verdict}")
     for bug, where in sorted(driver.bugs.items(), key=lambda kv: -len(kv[1])):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -22,6 +23,20 @@ sys.path.insert(0, str(HERE))
 ALLOWED = ("/dev/null", "/dev/urandom", "/proc/", "/sys/")  # by Python and the libraries; never at a model's word
 
 opened: list[str] = []
+
+
+def fresh_peak() -> None:
+    """Forget the most memory that this process has held so far; Linux keeps it until told."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak() -> int:
+    """Bytes of memory that this process held at most since then, 0 where that isn't told."""
+    with contextlib.suppress(OSError, StopIteration, ValueError):
+        line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    return 0
 
 
 def watch_opens(folder: Path) -> None:
@@ -127,6 +142,9 @@ def main(arguments: Sequence[str]) -> None:
     from mutator import mutate
 
     models = bases()
+    answers = os.fdopen(os.dup(1), "w")
+    noise = tempfile.TemporaryFile()  # noqa: SIM115  (what the libraries print; a document on stdout must be the only thing there)
+    os.dup2(noise.fileno(), 1)
     if task == "both":
         import tensorflow  # noqa: F401  (before the limit: its threads and arenas are not the mutants')
     size = int(gib * 2**30)
@@ -141,13 +159,20 @@ def main(arguments: Sequence[str]) -> None:
             which = rng.randrange(len(models))
             data, done = mutate(models[which], rng)
             path.write_bytes(data)
-            print(json.dumps({"at": index}), flush=True)
-            start = time.perf_counter()
+            print(json.dumps({"at": index}), file=answers, flush=True)
+            fresh_peak()
+            start = time.process_time()
             verdict = judge(path, inspect)
             if task == "both" and index % every == 0 and verdict == "read":
                 verdict = judge(path, explain)
-            taken = time.perf_counter() - start
-            print(json.dumps({"index": index, "base": which, "done": done, "verdict": verdict, "seconds": taken}), flush=True)
+            if noise.seek(0, os.SEEK_END):
+                noise.seek(0)
+                verdict = f"bug: printed {noise.read(80)!r}"
+                noise.truncate(0)
+                noise.seek(0)
+            taken = time.process_time() - start  # of the processor: the machine may be busy with other things
+            answer = {"index": index, "base": which, "done": done, "verdict": verdict, "seconds": taken, "bytes": peak()}
+            print(json.dumps(answer), file=answers, flush=True)
 
 
 if __name__ == "__main__":

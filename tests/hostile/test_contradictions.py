@@ -1,0 +1,171 @@
+"""Models that contradict themselves or the standard: each has its message, in one line."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from bases import dense, looping, scanning
+from harm import builder, refused
+from onnx import TensorProto, helper, numpy_helper
+
+import onnx_lrp
+from onnx_lrp import InvalidModel, ModelError
+
+
+def renamed(kind):
+    def change(model):
+        values = getattr(model.graph, kind)
+        values.add().CopyFrom(values[0])
+
+    return change
+
+
+def lost_output(model):
+    model.graph.output[0].name = "nowhere"
+
+
+def lost_input(model):
+    del model.graph.node[0].input[1:]
+
+
+def wrong_attribute(model):
+    model.graph.node[0].attribute.append(helper.make_attribute("alpha", "one"))
+
+
+def double_attribute(model):
+    for value in (1.0, 2.0):
+        model.graph.node[0].attribute.append(helper.make_attribute("alpha", value))
+
+
+def no_type(model):
+    model.graph.input[0].type.tensor_type.elem_type = 99
+
+
+def negative(model):
+    model.graph.initializer[0].dims[0] = -3
+
+
+def two_opsets(model):
+    model.opset_import.add(domain="ai.onnx", version=9)
+
+
+def ints(model):
+    old = model.graph.initializer[0]
+    old.CopyFrom(numpy_helper.from_array(np.ones((3, 4), np.int64), old.name))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (renamed("input"), "input 'x' is there twice"),
+        (renamed("initializer"), "initializer 'const0' is there twice"),
+        (renamed("output"), "is there twice"),
+        (lost_output, "'nowhere'"),
+        (lost_input, "1 inputs, opset 17 expects 2 to 3"),
+        (wrong_attribute, "'alpha' is of type STRING, opset 17 expects FLOAT"),
+        (double_attribute, "'alpha' is there twice"),
+        (no_type, "element type 99"),
+        (negative, "negative size"),
+        (two_opsets, "versions 17 and 9"),
+    ],
+    ids=lambda v: getattr(v, "__name__", ""),
+)
+def test_contradictions_each_have_their_message(change, message):
+    model = dense()
+    change(model)
+    refused(model, message, ModelError)
+
+
+def test_a_list_declared_to_be_endless():
+    """onnx's shape inference takes it for a shape, and makes as many axes as it declares entries."""
+    b = builder()
+    ends = b.ints(2)
+    model = b.case(b.gemm(b.op("Slice", b.rows(2, 3), b.ints(0), ends), 3, 2))[0]
+    model.graph.value_info.append(helper.make_tensor_value_info(ends, TensorProto.INT64, [2**63 - 1]))
+    refused(model, "elements", ModelError)
+    model.graph.value_info[0].type.tensor_type.shape.dim[0].dim_value = 2**25
+    refused(model, "list of 33_554_432 entries")
+
+
+def test_a_negative_size_is_any_size():
+    b = builder()
+    sliced = b.op("Slice", b.rows(2, 3), b.ints(0), b.ints(2), b.ints(1))
+    model, feeds = b.case(b.gemm(sliced, 2, 2))
+    for dim in model.graph.input[0].type.tensor_type.shape.dim:
+        dim.dim_value = -(2**31)
+    model.graph.value_info.append(helper.make_tensor_value_info(sliced, TensorProto.FLOAT, [-1, -7]))
+    onnx_lrp.load(model, jit="eager").explain(feeds)
+    assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_value == -(2**31)  # the caller's own is left alone
+
+
+@pytest.mark.parametrize("model", [looping, scanning], ids=["Loop", "Scan"])
+def test_bodies_that_do_not_fit_their_loop(model):
+    model = model()
+    node = next(n for n in model.graph.node if n.op_type in ("Loop", "Scan"))
+    body = next(a.g for a in node.attribute if a.name == "body")
+    lacking = onnx.ModelProto()
+    lacking.CopyFrom(model)
+    del next(a.g for n in lacking.graph.node for a in n.attribute if a.name == "body").output[-1]
+    refused(lacking, "its body has")
+    if node.op_type == "Scan":
+        next(a for a in node.attribute if a.name == "num_scan_inputs").i = 2**62
+    else:
+        body.input.add().CopyFrom(body.input[-1])
+        body.input[-1].name = "more"
+    refused(model, "its body has")
+
+
+def test_names_that_are_no_text():
+    data = dense().SerializeToString()
+    assert data.count(b"Tanh1") == 1
+    refused(data.replace(b"Tanh1", b"Tanh\xff"), "UTF-8")
+
+
+def test_many_nodes_in_the_way_are_listed_quickly():
+    b = builder()
+    x = b.rows(2, 3)
+    for _ in range(3000):
+        x = b.op("Mystery", x, domain="odd")
+    model = b.case(b.gemm(x, 3, 2))[0]
+    with pytest.raises(onnx_lrp.UnsupportedModel, match=r"3000 node.*and 2900 more") as caught:
+        onnx_lrp.load(model)
+    assert len(caught.value.nodes) == 3000
+    assert caught.value.cuts[0] == model.graph.node[2999].output[0]
+
+
+def test_long_chains_of_functions_are_read_in_linear_memory():
+    b = builder()
+    x = b.rows(2, 3)
+    for _ in range(3000):
+        x = b.op("Tanh", x)
+    model = b.case(b.gemm(x, 3, 2))[0]
+    plan = onnx_lrp.load(model)._plan
+    assert max(len(v.origin) for v in plan.vars.values()) <= 256
+
+
+def test_types_that_do_not_fit():
+    model = dense()
+    ints(model)
+    with pytest.raises(InvalidModel, match=r"int64"):
+        onnx_lrp.load(model, jit="eager").explain(np.ones((2, 3), np.float32))
+
+
+def test_a_sub_graph_that_reads_what_nothing_makes():
+    model = looping()
+    body = model.graph.node[1].attribute[0].g
+    body.node[2].input[0] = "nowhere"
+    refused(model, "nowhere", ModelError)
+
+
+def test_a_bug_in_onnx_lrp_is_not_blamed_on_a_sound_model(monkeypatch):
+    def broken(*arguments, **options):
+        raise TypeError("a bug")
+
+    monkeypatch.setattr("onnx_lrp.explainer.make_plan", broken)
+    with pytest.raises(TypeError, match="a bug"):
+        onnx_lrp.load(dense())
+    model = dense()
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.ones((5, 4), np.float32), "const0"))  # of rows of 3
+    with pytest.raises(InvalidModel, match="contradicts the ONNX standard"):
+        onnx_lrp.load(model)

@@ -1,0 +1,125 @@
+"""What made this package or a library below take time or memory without end, or end the process: each is read or refused."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+from bases import dense
+from harm import builder, refused
+from onnx import helper
+
+import onnx_lrp
+from onnx_lrp.report.terminal import MOST_ROWS, describe
+
+SCRIPT = """
+import resource, sys, onnx_lrp
+try:
+    print(len(onnx_lrp.load(sys.argv[1]).summary().rows))
+except onnx_lrp.OnnxLrpError as error:
+    print(type(error).__name__, error)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+"""
+
+
+def apart(model, tmp_path):
+    """What becomes of a model in a process of its own, which has 4 GiB and 30 s of the processor: this one is to survive."""
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path)
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_AS, (4 * 2**30,) * 2)
+        resource.setrlimit(resource.RLIMIT_CPU, (30, 30))
+
+    root = str(Path(onnx_lrp.__file__).parents[1])
+    command = [sys.executable, "-c", SCRIPT, str(path)]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, preexec_fn=limit)
+    assert done.returncode == 0, done.stderr[-500:]
+    assert int(done.stderr.split()[-1]) < 2**20  # KiB
+    return done.stdout.strip()
+
+
+def sliced(step, how):
+    """The shape of an input sliced with a step that is a constant, the product of two, or computed of the shape itself."""
+    b = builder()
+    x = b.input("x", b.numbers(2, 3), [2, 3])
+    shape = b.op("Shape", x)
+    if how == "constant":
+        steps = b.ints(step)
+    elif how == "product":
+        steps = b.op("Mul", b.ints(2**16), b.ints(step // 2**16))
+    else:
+        steps = b.op("Mul", b.op("Gather", shape, b.ints(0)), b.ints(step // 2))
+    some = b.op("Slice", shape, b.ints(1), b.ints(2**63 - 1), b.ints(0), steps)
+    wide = b.op("ConstantOfShape", some)
+    return b.case(b.gemm(b.op("Add", x, wide), 3, 2))[0]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of a process")
+@pytest.mark.parametrize("how", ["constant", "product", "of the shape"])
+@pytest.mark.parametrize("step", [2**62, 2**32, 2**31 - 1])
+def test_steps_of_a_slice_that_overflow_in_shape_inference(step, how, tmp_path):
+    found = apart(sliced(step, how), tmp_path)
+    assert found.isdigit() or found.startswith(("InvalidModel", "UnsupportedModel"))
+
+
+def test_ordinary_steps_still_tell_shapes():
+    assert onnx_lrp.load(sliced(1, "constant"))._plan.graph.tame
+    assert not onnx_lrp.load(sliced(2**31, "constant"))._plan.graph.tame
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of a process")
+def test_a_split_that_contradicts_itself(tmp_path):
+    b = builder()
+    b.opset = 20
+    parts = [f"part{k}" for k in range(4)]
+    x = b.rows(2, 4)
+    b.nodes.append(helper.make_node("Split", [x], parts, "split", axis=1, num_outputs=2))
+    model = b.case(b.op("Concat", *parts, axis=1))[0]
+    model.opset_import[0].version = 20
+    assert "num_outputs says 2" in apart(model, tmp_path)
+
+
+def test_a_shape_of_millions_of_axes():
+    b = builder()
+    axes = b.op("Expand", b.ints(1), b.ints(10_000_000))
+    model = b.case(b.op("Add", b.rows(2, 3), b.op("Expand", b.weight(1), axes)))[0]
+    refused(model, "Expand '.*': a shape of 10_000_000 axes")
+
+
+@pytest.mark.parametrize("where", ["node", "input", "attribute", "in a body"])
+def test_names_that_are_no_text(where):
+    b = builder()
+    model = b.case(b.gemm(b.op("Elu", b.rows(2, 3), alpha=0.5), 3, 2))[0]
+    old = {"node": b"Gemm1", "input": b"gemm1_0", "attribute": b"alpha", "in a body": b"inside"}[where]
+    if where == "in a body":
+        from bases import looping
+
+        model = looping()
+        next(a.g for n in model.graph.node for a in n.attribute if a.name == "body").node[0].name = "inside"
+    data = model.SerializeToString()
+    assert old in data
+    refused(data.replace(old, old[:-1] + b"\xff"), "UTF-8")
+
+
+def test_a_long_model_is_printed_in_part():
+    model = dense()
+    for level in range(8):
+        op, domain = ("Tanh", "") if level == 7 else (f"f{level + 1}", "deep")
+        calls = [helper.make_node(op, [a], [b], domain=domain) for a, b in itertools.pairwise(["x", "m0", "m1", "y"])]
+        model.functions.append(helper.make_function("deep", f"f{level}", ["x"], ["y"], calls, model.opset_import))
+    model.opset_import.add(domain="deep", version=1)
+    model.graph.node[1].op_type, model.graph.node[1].domain = "f0", "deep"
+    summary, out = onnx_lrp.load(model).summary(), io.StringIO()
+    describe(summary, file=out)
+    more = len(summary.rows) - MOST_ROWS
+    assert more > 0
+    assert out.getvalue().rstrip().endswith(f"… and {more} more (--json)")
+    assert out.getvalue().count("Tanh") < MOST_ROWS + 10
+    assert len(summary.to_dict()["rows"]) == len(summary.rows)
