@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .app import Jit, ModelArgument, Precision, Usage, Verify, start_engine
+from .app import Jit, LimitOptions, ModelArgument, Precision, Usage, Verify, limits, start_engine
 from .options import (
     At,
     Baseline,
@@ -99,6 +99,7 @@ def batch(
     batch_axis: BatchAxis = None,
     from_probabilities: FromProbabilities = False,
     verify: VerifyMode = Verify.first,
+    limit: LimitOptions = None,
     max_bytes: Annotated[int | None, typer.Option(metavar="BYTES", help="Memory that a bunch of rows may take up.")] = None,
     max_length: Annotated[int | None, typer.Option(metavar="STEPS", help="Longer rows are errors.")] = None,
     max_errors: Annotated[
@@ -163,6 +164,7 @@ def batch(
             precision=precision,
             jit=jit,
             verify=verify,
+            limits=limits(limit),
         ),
     }
     from .. import explain_dataset

@@ -160,7 +160,7 @@ def explain_dataset(
         "shard_rows": shard_rows,
         "encode": None if encode is None else getattr(encode, "__qualname__", type(encode).__qualname__),
         **({} if texts is None else {"text": texts.described()}),
-        "options": options,
+        "options": {k: v for k, v in options.items() if k != "limits"},  # which decide whether, not what
     }
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
