@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,7 +118,7 @@ def _ahead(items: Iterable[T], pool: ThreadPoolExecutor) -> Iterator[T]:
         yield item
 
 
-def work(job: Job, engine: Engine, wanted: Some) -> Iterator[Step]:
+def work(job: Job, engine: Engine, wanted: Some) -> Generator[Step, None, None]:
     """Do some shards.
 
     Yields:
