@@ -21,6 +21,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from _measure import AGAIN, arguments, fresh, head, line, machine, memory, options_of, ratio, turns
@@ -67,11 +68,8 @@ def batches(source: Path, folder: Path, *, full: bool, jit: str) -> list[Mapping
         seen.append(inputs)
         return real(self, inputs, *arguments, **options)
 
-    onnx_lrp.Explainer.explain = spy  # type: ignore[method-assign]
-    try:
+    with mock.patch.object(onnx_lrp.Explainer, "explain", spy):
         run(source, folder / "seen", full=full, jit=jit)
-    finally:
-        onnx_lrp.Explainer.explain = real  # type: ignore[method-assign]
     return seen
 
 
@@ -130,33 +128,63 @@ def long(count: int, *, full: bool, jit: str) -> dict[str, Any]:
 
 
 def kills(count: int, times: int, *, full: bool, jit: str) -> dict[str, Any]:
-    """A run killed again and again, against one that was left alone."""
+    """One run, killed again and again and gone on with, against one that was left alone.
+
+    A quarter of the moments lie in the start, when the folder is read and swept; the others behind the first rows, so soon that all
+    the kills hit before the run is through.
+    """
     rng = random.Random(0)
+    size = max(1, count // (4 * times))  # a life does two shards or so of 4 · times
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source = folder / "rows.parquet"
         write(source, count)
         (folder / "model.onnx").write_bytes(demo.model())
-        command = [sys.executable, "-m", "onnx_lrp", "batch", str(folder / "model.onnx"), str(source), "--keep", "id"]
-        command += ["--jit", jit, "--shard-rows", "500", *([] if full else ["--sum", "features"])]
-        start = time.monotonic()
-        subprocess.run([*command, "--out", str(folder / "whole")], check=True, capture_output=True)
-        took = time.monotonic() - start
-        done, worst = 0, 0.0
+        command = [sys.executable, "-m", "onnx_lrp", "batch", str(folder / "model.onnx"), str(source), "--keep", "id", "--json"]
+        command += ["--jit", jit, "--verify", "never", "--shard-rows", str(size), *([] if full else ["--sum", "features"])]
+        begun, took = _watched([*command, "--out", str(folder / "whole")])
+        done, lives, restarts = 0, [], 0
         while done < times:
-            process = subprocess.Popen([*command, "--out", str(folder / "out"), "--resume"], stdout=subprocess.DEVNULL)
-            try:
-                process.wait(rng.uniform(0.5, 1) * took)
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
-                process.wait()
+            early = rng.random() < 0.25
+            after = rng.uniform(0, begun) if early else rng.uniform(0, 2 * (took - begun) / times)
+            if _killed([*command, "--out", str(folder / "out"), "--resume"], after, early=early):
                 done += 1
-            else:  # it was through: from the start again
-                worst = max(worst, difference(folder / "whole", folder / "out", count))
+                lives.append(len(list((folder / "out").glob("relevance/part-*"))))
+            else:  # it was through before
+                difference(folder / "whole", folder / "out", count)
                 shutil.rmtree(folder / "out")
+                restarts += 1
         subprocess.run([*command, "--out", str(folder / "out"), "--resume"], check=True, capture_output=True)
-        worst = max(worst, difference(folder / "whole", folder / "out", count))
-        return {"rows": count, "kills": done, "difference": worst}
+        left = [str(p) for p in (folder / "out").rglob(".*")]
+        assert not left, left
+        worst = difference(folder / "whole", folder / "out", count)
+        return {"rows": count, "kills": done, "shards": -(-count // size), "done": lives, "restarts": restarts, "difference": worst}
+
+
+def _watched(command: Sequence[str]) -> tuple[float, float]:
+    """Seconds until the first rows, and in all."""
+    start = time.monotonic()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        process.stderr.readline()
+        begun = time.monotonic() - start
+        process.stderr.read()
+    assert process.returncode == 0
+    return begun, time.monotonic() - start
+
+
+def _killed(command: Sequence[str], after: float, *, early: bool) -> bool:
+    """Kill a run some seconds after its start, or after its first rows; False: it was through before."""
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        if not early:
+            process.stderr.readline()
+        time.sleep(after)
+        through = process.poll() is not None
+        process.send_signal(signal.SIGKILL)
+        process.stderr.read()
+    assert process.returncode in (-signal.SIGKILL, 0), process.returncode
+    return not through and process.returncode == -signal.SIGKILL
 
 
 def difference(left: Path, right: Path, count: int) -> float:
@@ -181,6 +209,7 @@ def difference(left: Path, right: Path, count: int) -> float:
 def main() -> None:
     parser = arguments(__doc__, pairs=3)
     parser.add_argument("--count", type=int, default=20_000, metavar="N", help="sequences; 20,000")
+    parser.add_argument("--no-speed", action="store_true", help="without the comparison with the raw engine")
     parser.add_argument("--long", type=int, default=200_000, metavar="N", help="sequences of the long run; 200,000; 0: none")
     parser.add_argument("--kills", type=int, default=0, metavar="N", help="kill a run so often; 0")
     parser.add_argument("--full", action="store_true", help="relevance of every feature instead of every step")
@@ -190,7 +219,9 @@ def main() -> None:
         print(json.dumps(long(options.long, **how)))
         return
     start_quietly()
-    found: dict[str, Any] = {"speed": speed(options.count, pairs=options.pairs, settle=options.settle, **how)}
+    found: dict[str, Any] = {}
+    if not options.no_speed:
+        found["speed"] = speed(options.count, pairs=options.pairs, settle=options.settle, **how)
     if options.long:
         more = ["--full"] if options.full else []
         found["memory"] = fresh(__file__, "--long", options.long, "--jit", options.jit, *more)
@@ -199,19 +230,31 @@ def main() -> None:
     if options.json:
         print(json.dumps(found))
         return
-    s = found["speed"]
-    print(head(["rows", "relevance", "rows/s", "raw engine", "over raw", "bytes in", "bytes out"]))
-    cells = [f"{s['rows']:,}", "by feature" if options.full else "by step", f"{s['rows_per_second']:,.0f}"]
-    print(
-        line([*cells, f"{s['raw_rows_per_second']:,.0f}", f"{s['over_raw']:.2f}", f"{s['bytes_in']:.0f}", f"{s['bytes_out']:.0f}"])
-    )
+    if "speed" in found:
+        s = found["speed"]
+        print(head(["rows", "relevance", "rows/s", "raw engine", "over raw", "bytes in", "bytes out"]))
+        cells = [f"{s['rows']:,}", "by feature" if options.full else "by step", f"{s['rows_per_second']:,.0f}"]
+        print(
+            line(
+                [
+                    *cells,
+                    f"{s['raw_rows_per_second']:,.0f}",
+                    f"{s['over_raw']:.2f}",
+                    f"{s['bytes_in']:.0f}",
+                    f"{s['bytes_out']:.0f}",
+                ]
+            )
+        )
     if "memory" in found:
         m = found["memory"]
         print("\n" + head(["rows", "before", "at 10%", "at 50%", "at 100%", "peak"]))
         print(line([f"{m['rows']:,}", *(f"{m[k]:,.0f} MiB" for k in ("before", "10%", "50%", "100%", "peak"))]))
     if "kills" in found:
         k = found["kills"]
-        print(f"\nKilled {k['kills']} times: all {k['rows']:,} rows once, equal to an undisturbed run to {k['difference']:.1e}.")
+        print(
+            f"\nKilled {k['kills']} times, with {', '.join(map(str, k['done']))} of {k['shards']} shards done: "
+            f"all {k['rows']:,} rows once, equal to an undisturbed run to {k['difference']:.1e}."
+        )
     print(f"\n{machine(settle=options.settle, pairs=options.pairs, jit=options.jit)}")
 
 

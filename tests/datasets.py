@@ -40,6 +40,16 @@ def dense(path: Path) -> str:
     return saved(b, b.gemm(b.op("Relu", b.gemm(x, WIDTH, 5)), 5, 2), path)
 
 
+def both(path: Path) -> str:
+    """ids (B, T) of 9 words → embedding → GRU, beside x (B, 3) → three classes."""
+    b = Builder(np.random.default_rng(5), 17)
+    ids, x = b.input("ids", np.asarray([[1, 4, 2], [0, 3, 5]]), ["batch", "time"]), b.input("x", b.numbers(2, 3), ["batch", 3])
+    steps = b.op("Transpose", b.op("Gather", b.weight(WORDS, 4), ids), perm=[1, 0, 2])
+    _, last = b.ops("GRU", steps, b.weight(1, 9, 4), b.weight(1, 9, 3), b.weight(1, 18), outputs=2, hidden_size=3)
+    read = b.op("Gemm", b.over("Squeeze", last, 0), b.weight(3, 3), b.weight(3))
+    return saved(b, b.op("Add", read, b.op("MatMul", b.op("Mul", x, b.const(9.0, np.float32)), b.weight(3, 3))), path)
+
+
 def saved(b: Builder, output: str, path: Path) -> str:
     onnx.save(b.case(output)[0], path)
     return str(path)

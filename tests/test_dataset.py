@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
-import pickle
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from datasets import WORDS, dense, explain, ids_of, jsonl, parquet, reader, same, series, shards, table, text_csv
+from datasets import dense, explain, ids_of, jsonl, parquet, reader, same, series, shards, table, text_csv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_batches import bilstm
@@ -178,123 +177,6 @@ def test_a_folder_is_its_files_in_order_and_an_address_is_read_by_fsspec(tmp_pat
     memory.rm("/lrp", recursive=True)
 
 
-# rows that can't be explained
-
-
-def bad_rows():
-    """(rows by column, {row: kind expected})."""
-    good = [{"id": k, "ids": row, "label": k % 3} for k, row in enumerate(ids_of([3, 2, 5, 3]))]
-    bad = [
-        ({"ids": None}, "null"),
-        ({"ids": [1, None, 2]}, "null"),
-        ({}, "null"),
-        ({"ids": [1, WORDS, 2]}, "id"),
-        ({"ids": [1, -WORDS - 1]}, "id"),
-        ({"ids": []}, "length"),
-        ({"ids": [1] * 12}, "length"),
-        ({"ids": [[1, 2], [3, 4]]}, "shape"),
-        ({"ids": [[1, 2], [3]]}, "shape"),
-        ({"ids": [1.5, 2]}, "input"),
-        ({"ids": "one two"}, "number"),
-        ({"ids": {"a": 1}}, "number"),
-        ({"ids": [1], "label": 3}, "target"),
-        ({"ids": [1], "label": -1}, "target"),
-        ({"ids": [1], "label": None}, "target"),
-        ({"ids": [1], "label": 0.5}, "target"),
-        ({"ids": [1], "id": "no number"}, "keep"),
-        ("{broken", "line"),
-        ("[1, 2]", "line"),
-    ]
-    lines, kinds = [], {}
-    for k, (row, kind) in enumerate(bad):
-        lines.append(json.dumps(good[k % 4] | {"id": 4 + len(lines)}))
-        kinds[len(lines)] = kind
-        lines.append(row if isinstance(row, str) else json.dumps({"id": 99, "label": 0} | row))
-    return lines, kinds
-
-
-def test_bad_rows_of_each_kind_are_reported_and_all_others_explained(tmp_path, model):
-    lines, kinds = bad_rows()
-    (tmp_path / "rows.jsonl").write_text("\n".join(lines) + "\n")
-    found = explain(model, tmp_path / "rows.jsonl", tmp_path / "out", keep=["id"], target="label", max_length=11, shard_rows=7)
-    errors = shards(tmp_path / "out", "errors")
-    assert {e["row"]: e["kind"] for e in errors} == kinds
-    assert all(e["row_in_file"] == e["row"] and e["file"].endswith("rows.jsonl") and e["reason"] for e in errors)
-    good = shards(tmp_path / "out")
-    assert sorted([r["row"] for r in good] + list(kinds)) == list(range(len(lines)))
-    assert (found["rows"], found["explained"], sum(found["errors"].values())) == (len(lines), len(good), len(kinds))
-    assert found["done"] == [[0, len(lines)]]
-    only = [json.loads(lines[r["row"]]) for r in good]
-    jsonl(tmp_path / "good.jsonl", {n: [o[n] for o in only] for n in ("id", "ids", "label")})
-    explain(model, tmp_path / "good.jsonl", tmp_path / "alone", keep=["id"], target="label")
-    same(good, shards(tmp_path / "alone"), but=["row"])
-
-
-def test_numbers_that_are_not_finite_or_overflow_are_errors_of_their_rows(tmp_path):
-    model = series(tmp_path / "series.onnx")
-    rows = [r.tolist() for r in sequences([3] * 6)]
-    rows[1][0][2], rows[3][2][1] = float("nan"), float("inf")
-    rows[4] = [[1.0, 2.0]] * 3
-    rows[5] = [[1e300, 0.0, 0.0]] * 3  # no float32
-    parquet_file = parquet(tmp_path / "x.parquet", rows)
-    explain(model, parquet_file, tmp_path / "out", inputs={"x": "ids"})
-    assert {e["row"]: e["kind"] for e in shards(tmp_path / "out", "errors")} == {1: "nan", 3: "nan", 4: "shape", 5: "input"}
-    assert [r["row"] for r in shards(tmp_path / "out")] == [0, 2]
-
-
-def test_a_csv_line_of_another_width_keeps_the_numbers_of_all_others(tmp_path, model):
-    (tmp_path / "x.csv").write_text('id,ids\n0,1 2 3\n1\n\n2,"[4, 5]"\n3,6,7\n4,8\n')
-    explain(model, tmp_path / "x.csv", tmp_path / "out", keep=["id"])
-    assert [(r["row"], r["id"], len(r["relevance"])) for r in shards(tmp_path / "out")] == [(0, 0, 3), (2, 2, 2), (4, 4, 1)]
-    assert [(e["row"], e["kind"]) for e in shards(tmp_path / "out", "errors")] == [(1, "line"), (3, "line")]
-
-
-def test_a_model_that_overflows_on_one_row_blames_that_row_alone(monkeypatch):
-    explainer = onnx_lrp.load(bilstm()[0], jit="eager", verify="first")
-    given = sequences([4] * 9)
-    given[5][0, 0] = 1e30
-    real = type(explainer)._finite
-
-    def finite(self, arrays, given):
-        if any(np.abs(a).max() > 1e29 for a in [self.last]):
-            raise onnx_lrp.ParityError("'y' is not finite although the inputs are: the model overflows on them")
-        real(self, arrays, given)
-
-    def run_(self, feeds, *args, **options):
-        self.last = feeds["x"]
-        return original(self, feeds, *args, **options)
-
-    original = type(explainer)._run
-    monkeypatch.setattr(type(explainer), "_run", run_)
-    monkeypatch.setattr(type(explainer), "_finite", finite)
-    found, problems = run(Engine(explainer), {"x": given})
-    assert {k: p.kind for k, p in problems.items()} == {5: "model"}
-    assert sorted(np.concatenate([f.rows for f in found]).tolist()) == [0, 1, 2, 3, 4, 6, 7, 8]
-
-
-def test_a_model_that_is_not_onnxruntimes_stops_the_run(monkeypatch):
-    explainer = onnx_lrp.load(bilstm()[0], jit="eager")
-    monkeypatch.setattr(
-        explainer._runtime, "forward", lambda feeds: {n: np.full((len(feeds["x"][0]), 2), 9.0) for n in explainer._plan.outputs}
-    )
-    with pytest.raises(onnx_lrp.ParityError, match="differs from onnxruntime's"):
-        run(Engine(explainer), {"x": sequences([3, 3])})
-
-
-def test_too_many_errors_stop_the_run_and_nothing_but_errors_is_told(tmp_path, model):
-    rows = ids_of([2] * 30)
-    rows[3] = rows[4] = rows[7] = []
-    file = parquet(tmp_path / "x.parquet", rows)
-    for limit in (2, "0%"):
-        with pytest.raises(InputError, match=f"more than {limit}; the first is row 3"):
-            explain(model, file, tmp_path / f"out{limit}", max_errors=limit)
-    assert explain(model, file, tmp_path / "fine", max_errors=3)["errors"] == {"length": 3}
-    with pytest.raises(InputError, match="none of 2 rows could be explained; the first is row 0"):
-        explain(model, parquet(tmp_path / "y.parquet", [[WORDS], [WORDS]]), tmp_path / "none")
-    with pytest.raises(InputError, match="max_errors"):
-        explain(model, file, tmp_path / "out", max_errors="many")
-
-
 # text
 
 
@@ -316,43 +198,6 @@ def test_text_becomes_ids_by_one_function(tmp_path, model):
         explain(model, tmp_path / "t.jsonl", tmp_path / "without")
 
 
-# other people's engines
-
-
-def test_batch_explainer_is_pickled_without_its_model_and_gives_the_rows_of_the_run(tmp_path, model):
-    rows = [*ids_of(LENGTHS), [WORDS]]
-    callable_ = BatchExplainer(model, keep=["id"], per_step=True, jit="eager")
-    batch = {"id": np.arange(len(rows)), "ids": np.asarray([np.asarray(r) for r in rows], object)}
-    callable_(batch)
-    again = pickle.loads(pickle.dumps(callable_))
-    assert again._engine is None
-    made = again(batch)
-    assert [name for name in made if made[name].shape != (len(rows),)] == []
-    assert made["error"][:-1].tolist() == [None] * len(LENGTHS)
-    assert "outside the embedding" in made["error"][-1]
-    explain(model, parquet(tmp_path / "x.parquet", rows), tmp_path / "out", keep=["id"], per_step=True)
-    for record in next(again.stream([table(rows).to_batches()[0]])).to_pylist()[:-1]:
-        row = shards(tmp_path / "out")[record["id"]]
-        assert record.pop("error") is None
-        same([record], [{k: v for k, v in row.items() if k != "row"}])
-        np.testing.assert_allclose(made["relevance"][record["id"]], row["relevance"], rtol=1e-5, atol=1e-7)
-
-
-def test_arrow_batches_in_are_arrow_batches_out_of_one_schema(model):
-    """As Spark's ``mapInArrow`` asks for: an iterator of record batches to one, whatever the batches hold."""
-    whole = table([[1, 2], [WORDS], None, [3], [4, 5, 6]])
-    batches = [*whole.to_batches(max_chunksize=2), whole.slice(0, 0).to_batches()[0] if whole.slice(0, 0).to_batches() else None]
-    empty = arrow.RecordBatch.from_pylist([], schema=whole.schema)
-    given_ = [b for b in (*batches, empty, whole.slice(1, 2).combine_chunks().to_batches()[0]) if b is not None]
-    made = BatchExplainer(model, keep=["id"], jit="eager").stream(iter(given_))
-    assert not isinstance(made, list)
-    found = list(made)
-    assert all(isinstance(batch, arrow.RecordBatch) for batch in found)
-    assert [b.num_rows for b in found] == [b.num_rows for b in given_]
-    assert len({b.schema.to_string() for b in found}) == 1
-    assert [e is None for b in found for e in b["error"].to_pylist()] == [True, False, False, True, True, False, False]
-
-
 @pytest.mark.parametrize("given_", ["auto", None])
 def test_a_dataset_is_not_compiled_unless_it_is_asked_for(model, given_):
     from onnx_lrp.dataset.worker import make_engine
@@ -361,14 +206,6 @@ def test_a_dataset_is_not_compiled_unless_it_is_asked_for(model, given_):
     how = {"target": None, "method": "lrp", "per_step": False, "max_length": None}
     assert make_engine(model, **how, options=options).explainer._jit == "graph"
     assert make_engine(model, **how, options={"jit": "xla"}).explainer._jit == "xla"
-
-
-def test_a_batch_without_a_good_row_has_all_columns(model):
-    explainer = BatchExplainer(model, keep=["id"], jit="eager")
-    good, bad = explainer(table([[1, 2]])), explainer(table([[WORDS], None]))
-    assert BatchExplainer(model, keep=["id"], jit="eager")(table([[WORDS]])).schema == good.schema == bad.schema
-    assert bad["relevance"].to_pylist() == [None, None]
-    assert all(bad["error"].to_pylist())
 
 
 def test_workers_share_the_rows(tmp_path, model):
@@ -431,33 +268,6 @@ def test_importing_it_imports_neither_tensorflow_nor_pyarrow_nor_ray():
     script += "print([m for m in ('tensorflow', 'pyarrow', 'ray', 'fsspec', 'pandas') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
-
-
-# read by others
-
-
-def test_pandas_polars_and_duckdb_read_nested_columns(tmp_path, model):
-    rows = ids_of([2, 4, 3])
-    explain(model, parquet(tmp_path / "x.parquet", rows), tmp_path / "out", shard_rows=2)
-    expected = [np.asarray(r["relevance"]) for r in shards(tmp_path / "out")]
-    assert [e.shape for e in expected] == [(2, 4), (4, 4), (3, 4)]
-    readers = {
-        "pandas": lambda m: m.read_parquet(tmp_path / "out" / "relevance")["relevance"].tolist(),
-        "polars": lambda m: m.read_parquet(tmp_path / "out" / "relevance" / "*.parquet")["relevance"].to_list(),
-        "duckdb": lambda m: [
-            r[0] for r in m.sql(f"select relevance from '{tmp_path}/out/relevance/*.parquet' order by row").fetchall()
-        ],
-    }
-    read = 0
-    for name, read_back in readers.items():
-        try:
-            module = __import__(name)
-        except ImportError:
-            continue
-        read += 1
-        for got, want in zip(read_back(module), expected, strict=True):
-            np.testing.assert_array_equal(np.stack([np.asarray(step, np.float32) for step in got]), want.astype(np.float32))
-    assert read
 
 
 @settings(max_examples=10)

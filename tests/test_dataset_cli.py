@@ -35,7 +35,7 @@ def file(tmp_path):
 def test_all_options_of_explain_that_say_how_are_options_of_batch():
     theirs = inspect.signature(explain).parameters
     ours = inspect.signature(batch).parameters
-    shared = {name for name, p in theirs.items() if p.annotation in options.__all__} - {"keep", "target"}
+    shared = {name for name, p in theirs.items() if p.annotation in options.__all__} - {"keep", "target"} | {"limit"}
     assert {"rule", "composite", "gates", "epsilon", "bias_factor", "at", "output", "precision", "jit", "method", "steps"} <= shared
     for name in shared:
         assert (ours[name].annotation, ours[name].default) == (theirs[name].annotation, theirs[name].default), name
@@ -125,3 +125,37 @@ def test_the_demo_model_in_three_commands(tmp_path):
         == 0
     )
     assert [len(r["relevance"]) for r in shards(tmp_path / "out")] == [len(row) for row in rows]
+
+
+@pytest.mark.parametrize("command", ["batch", "evaluate"])
+def test_what_a_model_may_ask_for_is_limited(tmp_path, model, file, command, capsys):
+    asked = [command, model, file, *(["--out", str(tmp_path / "out"), *FAST] if command == "batch" else ["--input", "ids=ids"])]
+    for code, given, message in (
+        (3, ["depth=9", "nodes=2"], "over the limit nodes=2; if this is to be trusted, raise it with"),
+        (3, ["file_bytes=100"], "--limit file_bytes="),
+        (2, ["node=2"], "--limit 'node=2' does not exist"),
+    ):
+        assert cli.run([*asked, "--quiet", *(part for text in given for part in ("--limit", text))]) == code
+        out, err = capsys.readouterr()
+        assert (out, err.count("\n")) == ("", 1)
+        assert message in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_limit_that_is_raised_is_no_other_run(tmp_path, model, file):
+    asked = ["batch", model, file, "--out", str(tmp_path / "out"), *FAST]
+    assert cli.run([*asked, "--limit", "nodes=1000"]) == 0
+    assert cli.run([*asked, "--limit", "nodes=2000", "--resume"]) == 0
+
+
+@pytest.mark.parametrize("given", [["0"], ["4", "5"], ["many"], ["-1", "nodes=5"]])
+def test_a_number_of_samples_is_one_and_positive(tmp_path, model, file, given, capsys):
+    limits = [f"--limit={text}" for text in given]
+    assert cli.run(["evaluate", model, file, *limits]) == 2
+    assert "expected one number of samples, or NAME=NUMBER" in capsys.readouterr().err
+
+
+def test_samples_and_the_model_are_limited_by_one_option(tmp_path, model, file, capsys):
+    asked = ["evaluate", model, file, "--input", "ids=ids", "--methods", "lrp", "--parts", "sparsity", "--json", "--quiet"]
+    assert cli.run([*asked, "--limit", "2", "--limit", "nodes=1000"]) == 0
+    assert json.loads(capsys.readouterr().out)["samples"] == 2

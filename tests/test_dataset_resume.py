@@ -18,6 +18,7 @@ from datasets import explain, ids_of, parquet, reader, same, series, shards
 
 import onnx_lrp
 from onnx_lrp import InputError, cli
+from onnx_lrp.dataset import manifest
 from onnx_lrp.dataset import shards as shards_module
 
 arrow = pytest.importorskip("pyarrow")
@@ -68,6 +69,7 @@ def test_every_row_is_there_once_wherever_it_is_cut_off(case, tmp_path, monkeypa
 
         return call
 
+    monkeypatch.setattr(manifest, "EVERY", -1.0)  # as many calls on a slow machine as on a fast one
     monkeypatch.setattr(shards_module.Shards, "abandon", lambda self: None)  # a process that is killed cleans up nothing
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", counted(os.replace))
@@ -199,3 +201,48 @@ def test_a_full_disk_is_5_and_what_is_done_is_kept(case, tmp_path):
     done = subprocess.run([*asked, "--resume"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert [r["row"] for r in shards(out)] == list(range(80))
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 128 KiB, which ``grow`` makes larger."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("a file system is mounted by root alone")
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(disk)], capture_output=True, text=True, check=False
+    )
+    if made.returncode:
+        pytest.skip(f"no file system can be mounted here: {made.stderr.strip()}")
+
+    def grow() -> None:
+        subprocess.run(["mount", "-o", "remount,size=16m", str(disk)], check=True)
+
+    yield disk, grow
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_file_system_is_5_and_with_more_room_it_goes_on(case, tmp_path, small_disk):
+    model, _, _ = case
+    disk, grow = small_disk
+    rows = ids_of([3] * 40 + [400] * 40)
+    rows[5] = None
+    big = parquet(tmp_path / "big.parquet", rows)
+    asked = command(model, big, disk / "out")
+    asked[asked.index("--shard-rows") + 1] = "10"
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert done.returncode == 5, done.stderr
+    assert "can't be written: " in done.stderr
+    assert "No space left on device" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert 0 < len(list((disk / "out").glob("relevance/part-*.parquet"))) < 8
+    assert list((disk / "out" / "relevance").glob(".*")) == []
+    done = subprocess.run([*asked, "--resume"], capture_output=True, text=True, check=False)  # as full as before
+    assert done.returncode == 5, done.stderr
+    grow()
+    done = subprocess.run([*asked, "--resume"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [r["row"] for r in shards(disk / "out")] == [k for k in range(80) if k != 5]
+    assert [(e["row"], e["kind"]) for e in shards(disk / "out", "errors")] == [(5, "null")]
+    assert list((disk / "out").rglob(".*")) == []

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .app import CustomOps, Jit, ModelArgument, Precision, Usage, Verify, start_engine
+from .app import CustomOps, Jit, LimitOptions, ModelArgument, Precision, Usage, Verify, limits, start_engine
 from .options import (
     At,
     Baseline,
@@ -100,6 +100,7 @@ def batch(
     from_probabilities: FromProbabilities = False,
     verify: VerifyMode = Verify.first,
     custom_ops: CustomOps = None,
+    limit: LimitOptions = None,
     max_bytes: Annotated[int | None, typer.Option(metavar="BYTES", help="Memory that a bunch of rows may take up.")] = None,
     max_length: Annotated[int | None, typer.Option(metavar="STEPS", help="Longer rows are errors.")] = None,
     max_errors: Annotated[
@@ -165,6 +166,7 @@ def batch(
             jit=jit,
             verify=verify,
             **({"custom_ops": custom_ops} if custom_ops else {}),
+            limits=limits(limit),
         ),
     }
     from .. import explain_dataset

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .app import AsJson, Html, ModelArgument, Usage, start_engine
+from .app import AsJson, Html, ModelArgument, Usage, limits, start_engine
 from .options import At, BatchAxis, BiasFactor, CompositeName, EpsilonValue, FromProbabilities, Gates, OutputName, RuleName
 from .parsing import axes, distinct, mapping, suffix
 from .parsing import target as target_of
@@ -60,7 +61,13 @@ def evaluate(
             help="curves, labels, erasure, sparsity, completeness, stability, randomisation, runtime. Default: all.",
         ),
     ] = None,
-    limit: Annotated[int | None, typer.Option(metavar="N", help="The first N samples.")] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="N|NAME=NUMBER",
+            help="The first N samples; and what the model may ask for, as file_bytes=4G. May be repeated.",
+        ),
+    ] = None,
     probes: Annotated[int, typer.Option(help="Samples of the slow parts, stability and randomisation.")] = 100,
     noise: Annotated[float, typer.Option(help="Of stability, in standard deviations of what is explained.")] = 0.05,
     networks: Annotated[int, typer.Option(help="Random models that randomisation averages.")] = 3,
@@ -90,6 +97,7 @@ def evaluate(
     wanted = target_of(target)
     if isinstance(wanted, list):
         raise Usage(f"--target {target}: one class for all samples, or step:K")
+    first, allowed = _limits(limit or ())
     specs(methods)  # refuses what does not exist before the model is read
     made = options_of(tokenizer, vocab, text_option)
     given: dict[str, Any] = {
@@ -101,7 +109,7 @@ def evaluate(
         "points": points,
         "by": by,
         "parts": PARTS if parts is None else [p.strip() for p in parts.split(",")],
-        "limit": limit,
+        "limit": first,
         "probes": probes,
         "noise": noise,
         "networks": networks,
@@ -117,6 +125,7 @@ def evaluate(
         "output": output,
         "batch_axis": axes(batch_axis),
         "from_probabilities": from_probabilities,
+        **({"limits": limits(allowed)} if allowed else {}),
     }
     with Outputs([html] if html is not None else []) as files, stages(quiet) as progress:
         from .. import evaluate as run
@@ -142,3 +151,15 @@ def evaluate(
     from ..report.evaluation import describe_evaluation
 
     describe_evaluation(found)
+
+
+def _limits(texts: Sequence[str]) -> tuple[int | None, list[str]]:
+    """How many samples at most, and the limits of the model."""
+    counts = [text for text in texts if "=" not in text]
+    try:
+        found = [int(text) for text in counts]
+    except ValueError:
+        found = [0]
+    if len(found) > 1 or any(n < 1 for n in found):
+        raise Usage(f"--limit {' '.join(counts)}: expected one number of samples, or NAME=NUMBER for what the model may ask for")
+    return next(iter(found), None), [text for text in texts if "=" in text]

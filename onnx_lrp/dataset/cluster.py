@@ -12,7 +12,7 @@ import importlib
 import os
 import socket
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -115,7 +115,7 @@ class Worker:
         """Some shards; a step for those that are in their place, since all else is lost with the worker."""
         worst: float | None = None
         first: tuple[int, str] | None = None
-        with contextlib.closing(work(self._job, self._engine, some)) as made:  # type: ignore[type-var]
+        with contextlib.closing(work(self._job, self._engine, some)) as made:
             for step in made:
                 worst = max((w for w in (worst, step.worst) if w is not None), default=None)
                 first = first or step.first
@@ -126,7 +126,7 @@ class Worker:
                     worst = None
 
 
-def steps(job: Job, mine: Some, how: Cluster) -> Iterator[Step]:
+def steps(job: Job, mine: Some, how: Cluster) -> Generator[Step, None, None]:
     """Do a run's shards on a cluster.
 
     Yields:

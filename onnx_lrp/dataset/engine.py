@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,12 @@ class Found:
     lengths: np.ndarray | None
     times: Mapping[str, int]
     steps: frozenset[str] = frozenset()
+
+    def between(self, first: int, last: int) -> Found:
+        """Those of the rows ``first`` to ``last`` (exclusive)."""
+        own = (self.rows >= first) & (self.rows < last)
+        lengths = None if self.lengths is None else self.lengths[own]
+        return replace(self, rows=self.rows[own], fields={n: a[own] for n, a in self.fields.items()}, lengths=lengths)
 
 
 class Engine:

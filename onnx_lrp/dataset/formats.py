@@ -13,12 +13,12 @@ import json
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from ..errors import InputError
-from .places import File, need
+from .places import File, Stream, need
 
 __all__ = ["READERS", "Block", "Wanted", "count"]
 
@@ -160,7 +160,7 @@ def _object(line: bytes, row: int, broken: dict[int, str]) -> dict[str, Any]:
     return value
 
 
-def _arrays(stream: IO[bytes], name: str) -> Iterator[np.ndarray]:
+def _arrays(stream: Stream, name: str) -> Iterator[np.ndarray]:
     """Rows of an array in .npy form, a block at a time."""
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

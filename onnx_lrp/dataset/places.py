@@ -14,7 +14,9 @@ from typing import IO, Any
 
 from ..errors import InputError, MissingExtra
 
-__all__ = ["File", "find", "need"]
+__all__ = ["File", "Stream", "find", "need"]
+
+Stream = IO[bytes] | gzip.GzipFile
 
 
 def need(module: str, purpose: str) -> Any:
@@ -51,14 +53,14 @@ class File:
         return PurePosixPath(self.name.lower().removesuffix(".gz")).suffix
 
     @contextlib.contextmanager
-    def open(self) -> Iterator[IO[bytes]]:
+    def open(self) -> Iterator[Stream]:
         """A stream of its bytes, decompressed."""
         with open(self.name, "rb") if self.system is None else self.system.open(self.path, "rb") as stream:
             if not self.name.lower().endswith(".gz"):
                 yield stream
                 return
             with gzip.open(stream) as inside:
-                yield inside  # type: ignore[misc]
+                yield inside
 
     @contextlib.contextmanager
     def source(self) -> Iterator[Any]:

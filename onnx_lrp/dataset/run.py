@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -160,7 +160,7 @@ def explain_dataset(
         "shard_rows": shard_rows,
         "encode": None if encode is None else getattr(encode, "__qualname__", type(encode).__qualname__),
         **({} if texts is None else {"text": texts.described()}),
-        "options": options,
+        "options": {k: v for k, v in options.items() if k != "limits"},  # which decide whether, not what
     }
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -277,7 +277,7 @@ class _Run:
         self.worst: float | None = None
         self.first: tuple[int, str] | None = None
 
-    def all(self, make: Callable[[Some], Iterator[Step]]) -> dict[str, Any]:
+    def all(self, make: Callable[[Some], Generator[Step, None, None]]) -> dict[str, Any]:
         """Everything that is not done yet, by the steps that ``make`` makes of it."""
         own = Some(None, *self.worker)
         shards = Shards(self.job.folder, self.job.size, self.job.types)
@@ -290,7 +290,7 @@ class _Run:
         self.manifest.write("running")
         left = replace(own, done=frozenset(self.manifest.done))
         try:
-            with contextlib.closing(make(left)) as made:  # type: ignore[type-var]
+            with contextlib.closing(make(left)) as made:
                 for step in made:
                     self._heard(step)
         except BaseException:

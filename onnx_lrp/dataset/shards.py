@@ -16,11 +16,11 @@ import numpy as np
 
 from .places import need
 
-__all__ = ["ERRORS", "RELEVANCE", "Done", "Shards", "replace"]
+__all__ = ["ERRORS", "GROUP", "RELEVANCE", "Done", "Shards", "replace"]
 
 RELEVANCE, ERRORS = "relevance", "errors"  # folders
 META = b"onnx-lrp"
-GROUP = 16 * 2**20  # bytes of a row group, roughly: the writer holds one with its levels, which are as large again
+GROUP = 16 * 2**20  # bytes of a row group, roughly, and of what is given to :meth:`Shards.add` at once
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Shards:
             self._part = self._temporary(RELEVANCE, shard)
             self._part.parent.mkdir(parents=True, exist_ok=True)
             self._writer = parquet.ParquetWriter(self._part, table.schema)
-        self._writer.write_table(table, row_group_size=max(1, table.num_rows * GROUP // max(table.nbytes, 1)))
+        self._writer.write_table(table)
         self._explained += table.num_rows
         residual = np.abs(table.column("residual").to_numpy())
         if len(residual) and not np.isnan(residual).all():

@@ -5,18 +5,21 @@ What is to be done can be pickled, so that the process may be this one or any ot
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from .decoding import Decoder
 from .engine import Engine, Found
 from .reading import Dataset
 from .rows import Encode, Problem
-from .shards import Done, Shards
+from .shards import GROUP, Done, Shards
 from .tables import columns, labels
 from .texts import Texts
 from .windows import Window, Windows
@@ -115,7 +118,7 @@ def _ahead(items: Iterable[T], pool: ThreadPoolExecutor) -> Iterator[T]:
         yield item
 
 
-def work(job: Job, engine: Engine, wanted: Some) -> Iterator[Step]:
+def work(job: Job, engine: Engine, wanted: Some) -> Generator[Step, None, None]:
     """Do some shards.
 
     Yields:
@@ -126,7 +129,7 @@ def work(job: Job, engine: Engine, wanted: Some) -> Iterator[Step]:
     windows = Windows(job.data, decoder, dict(job.types), job.size, job.budget, wanted, wanted.stop)
     done: dict[int, Done] = {}  # since the last step
 
-    def write(window: Window, found: Sequence[Found], problems: Mapping[int, Problem]) -> None:
+    def write(window: Window, found: list[Found], problems: Mapping[int, Problem]) -> None:
         _write(shards, job, window, found, problems)
         if window.ends:
             done[window.shard] = shards.finish(window.shard)
@@ -172,26 +175,41 @@ def _step(window: Window, found: Sequence[Found], problems: Mapping[int, Problem
     return Step(len(window), len(problems), worst, told, done)
 
 
-def _write(shards: Shards, job: Job, window: Window, found: Sequence[Found], problems: Mapping[int, Problem]) -> None:
-    """What the writing thread does with a window."""
+def _write(shards: Shards, job: Job, window: Window, found: list[Found], problems: Mapping[int, Problem]) -> None:
+    """What the writing thread does with a window, some rows at a time."""
     import pyarrow as arrow
 
     own = {name: arrow.chunked_array(parts, job.types[name]) for name, parts in window.kept.items()}
-    made = None
-    if found:
-        fold = window.texts if job.texts is not None and job.texts.words else None
-        rows, fields = columns(found, fold)
+    fold = window.texts if job.texts is not None and job.texts.words else None
+    for part in _parts(found):
+        rows, fields = columns(part, fold)
         made = {"row": arrow.array(rows + window.first), **{n: c.take(arrow.array(rows)) for n, c in own.items()}}
         if job.texts is not None:
             made |= labels([window.texts[i] for i in rows.tolist()], words=job.texts.words)
-        made |= fields
+        shards.add(window.shard, (window.first, window.last), made | fields, [])
     wrong = []
     for i, problem in sorted(problems.items()):
         file, at = window.place(i)
         told = {"row": window.first + i, "file": file, "row_in_file": at, "kind": problem.kind, "reason": problem.reason}
         wrong.append(told | {n: c[i].as_py() for n, c in own.items()})
     if len(window):
-        shards.add(window.shard, (window.first, window.last), made, wrong)
+        shards.add(window.shard, (window.first, window.last), None, wrong)
+
+
+def _parts(found: Sequence[Found]) -> Iterator[list[Found]]:
+    """What was found, in the order of the rows, as many at a time as make a row group.
+
+    The writer takes several times of what it is given at once: a whole window would be two thirds of all that comes and goes.
+    """
+    if not found:
+        return
+    rows = np.concatenate([f.rows for f in found])
+    sizes = np.concatenate([np.full(len(f.rows), sum(a.nbytes for a in f.fields.values()) // len(f.rows)) for f in found])
+    order = np.argsort(rows, kind="stable")
+    cut = np.cumsum(sizes[order]) // GROUP
+    bounds = [int(rows[order][k]) for k in np.flatnonzero(np.diff(cut, prepend=-1))]
+    for first, last in itertools.pairwise([*bounds, int(rows.max()) + 1]):
+        yield [part for part in (f.between(first, last) for f in found) if len(part.rows)]
 
 
 def cores(count: int, gpus: float) -> None:

@@ -73,7 +73,7 @@ class BatchExplainer:
         self._keep = tuple(keep)
         self._target = None if isinstance(target, str) and target == "argmax" else target
         self._encode = encode
-        self._how = {"per_step": per_step, "method": method, "max_length": max_length, "options": options}
+        self._how: dict[str, Any] = {"per_step": per_step, "method": method, "max_length": max_length, "options": options}
         self._engine: Engine | None = None  # made on the worker
 
     def __getstate__(self) -> dict[str, Any]:
@@ -136,7 +136,7 @@ class BatchExplainer:
                 raise InputError(f"no column {name!r}; there are: {', '.join(given)}")
         if self._engine is None:
             target = None if isinstance(self._target, str) else self._target
-            self._engine = make_engine(self._model, target=target, **self._how)  # type: ignore[arg-type]
+            self._engine = make_engine(self._model, target=target, **self._how)
         column = self._target if isinstance(self._target, str) else None
         others = (*self._keep, *([column] if column else []))
         inputs = inputs_of(self._inputs, self._engine.inputs, tuple(given), others)
