@@ -35,6 +35,11 @@ TABLES: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ),
     ("sanity", (("instability", "all"), ("parameters", "all"), ("logit", "all"))),
 )
+# what the differences to the first method are shown of: the first of these that was measured
+APART = (
+    (("deletion", "right"), ("deletion", "wrong"), ("insertion", "all")),
+    (("deletion", "all"), ("deletion_least", "all"), ("insertion", "all")),
+)
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,29 @@ def sheets(found: Evaluation) -> Iterator[Sheet]:
                 rows.append((method, cells))
         heads = tuple((_title(m, g), METRICS[m].says) for m, g in columns)
         yield Sheet(title, heads, tuple(rows))
+    apart = _apart(found)
+    if apart is not None:
+        yield apart
+
+
+def _apart(found: Evaluation) -> Sheet | None:
+    """The others' differences to the first method, of which samples say more than two means do."""
+    first, *others = found.methods
+    measured = [columns for columns in APART if all(g in found.above_first.get(m, {}) for m, g in columns)]
+    if not measured or others == ["random"]:
+        return None
+    columns = measured[0]
+    rows = []
+    for method in others:
+        own = [found.above_first[m][g].get(method) for m, g in columns]
+        rows.append((method, tuple(Cell("") if i is None else _range(i) for i in own)))
+    heads = tuple((_title(m, g), METRICS[m].says) for m, g in columns)
+    return Sheet(f"above {visible(first)}: 95 % intervals of the difference, sample by sample", heads, tuple(rows))
+
+
+def _range(own: Interval) -> Cell:
+    low, high = (f"{v:+.3f}" if 0.001 <= abs(v) < 100 else f"{v:+.0e}" for v in (own.low, own.high))
+    return Cell(f"{low} … {high}", f"mean {figure(own.mean)}, {own.count} samples")
 
 
 def _title(metric: str, group: str) -> str:
