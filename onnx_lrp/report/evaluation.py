@@ -54,7 +54,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table: ``columns`` of (title, what it says), ``rows`` of (method, cells)."""
+    """A table: ``columns`` of (title, what it says or ""), ``rows`` of (method, cells)."""
 
     title: str
     columns: tuple[tuple[str, str], ...]
@@ -98,8 +98,8 @@ def _apart(found: Evaluation) -> Sheet | None:
     for method in others:
         own = [found.above_first[m][g].get(method) for m, g in columns]
         rows.append((method, tuple(Cell("") if i is None else _range(i) for i in own)))
-    heads = tuple((_title(m, g), METRICS[m].says) for m, g in columns)
-    return Sheet(f"above {visible(first)}: 95 % intervals of the difference, sample by sample", heads, tuple(rows))
+    heads = tuple((_title(m, g), "") for m, g in columns)  # they are said above
+    return Sheet(f"difference to {visible(first)}, sample by sample: 95 % intervals", heads, tuple(rows))
 
 
 def _range(own: Interval) -> Cell:
@@ -164,7 +164,8 @@ def describe_evaluation(found: Evaluation, *, file: IO[str] | None = None) -> No
         table.add_column("", no_wrap=True)
         for title, says in sheet.columns:
             table.add_column(title, justify="right", overflow="fold")
-            said[title.split(": ")[-1] if title.startswith(("right: del", "wrong: del")) else title] = says
+            if says:
+                said[title.split(": ")[-1] if title.startswith(("right: del", "wrong: del")) else title] = says
         for method, cells in sheet.rows:
             texts = [Text(c.text + (" ≈" if c.chance else "  " if c.text else ""), "bold" if c.best else "") for c in cells]
             chance |= any(c.chance for c in cells)
