@@ -59,6 +59,13 @@ def test_differences_are_of_the_same_samples(found):
     assert own.mean == pytest.approx(found.value("deletion", "lrp") - found.value("deletion", "random"))
     assert own.mean == pytest.approx(found.above_random["deletion"]["all"]["lrp"].mean)
     assert found.difference("deletion", "lrp", "lrp").high == 0
+    first = found.above_first["deletion"]
+    assert set(first["all"]) == {"occlusion", "lrp:gates=half", "random"}
+    for method, own in first["all"].items():
+        assert own.mean == pytest.approx(found.difference("deletion", method, "lrp").mean)
+    right = found.value("deletion", "occlusion", "right") - found.value("deletion", "lrp", "right")
+    assert first["right"]["occlusion"].mean == pytest.approx(right)
+    assert first["right"]["occlusion"].low <= right <= first["right"]["occlusion"].high
 
 
 def test_figures_follow_from_the_curves(found):
@@ -100,6 +107,30 @@ def test_a_method_that_fails_is_left_out_and_named():
     assert "no finite" in found.skipped["gradient"]
     with pytest.raises(onnx_lrp.RuleError, match="no finite"):
         onnx_lrp.evaluate(model, feeds, methods="gradient", parts=["curves"], **QUICK)
+
+
+def test_of_a_score_at_every_position_the_last_is_taken_and_the_others_named():
+    b = Builder(np.random.default_rng(4), 17)
+    x = b.input("x", b.numbers(6, 4, 3), ["batch", "time", 3])
+    y, _ = b.ops(
+        "LSTM",
+        b.op("Transpose", x, perm=[1, 0, 2]),
+        b.weight(1, 16, 3),
+        b.weight(1, 16, 4),
+        b.weight(1, 32),
+        outputs=2,
+        hidden_size=4,
+    )
+    steps = b.op("Transpose", b.op("Squeeze", y, b.ints(1)), perm=[1, 0, 2])
+    model, feeds = b.case(b.op("Add", b.op("MatMul", steps, b.weight(4, 3)), b.weight(3)))
+    quick = {**QUICK, "parts": ["curves", "completeness"], "methods": "lrp,occlusion"}
+    found = onnx_lrp.evaluate(model, feeds, **quick)
+    assert "the last is explained" in found.skipped["other positions"]
+    said = onnx_lrp.evaluate(model, feeds, target=onnx_lrp.targets.step(-1), **quick)
+    assert "other positions" not in said.skipped
+    assert found.value("deletion", "lrp") == said.value("deletion", "lrp") != 0
+    first = onnx_lrp.evaluate(model, feeds, target=onnx_lrp.targets.step(0), **quick)
+    assert first.value("deletion", "lrp") != said.value("deletion", "lrp")
 
 
 def test_the_same_seed_gives_the_same_figures():

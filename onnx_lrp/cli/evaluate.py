@@ -45,7 +45,9 @@ def evaluate(
     tokenizer: TokenizerFile = None,
     vocab: Vocabulary = None,
     text_option: TextOption = None,
-    target: Annotated[str | None, typer.Option(help="Class index, step:3, step:-1:2. Default: the predicted class.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Class index, step:3, step:-1:2. Default: the predicted class, of a tagger at its last step.")
+    ] = None,
     replace: Annotated[
         str,
         typer.Option(help="What stands for a step or entry that is taken away: zero, mean, a token id; or remove: it is left out."),

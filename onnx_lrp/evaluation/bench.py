@@ -307,19 +307,16 @@ def make_bench(
         explainer: of the model, from its inputs on.
         replace: what stands for a unit that is taken away: "zero", "mean" (of all samples' units), a token id, or "remove" (the
             sequence gets shorter).
-        step: the position to explain, where the output has a score at every one.
+        step: the position to explain, where the output has a score at every one; None: the last.
         options: of ``load``.
 
     Raises:
-        InputError: such a replacement does not fit the model, or a step is needed.
+        InputError: such a replacement does not fit the model.
         UnsupportedModel: the inputs choose which branch the model takes.
     """
     plan = explainer._plan
     if explainer._branches is not None:
         raise UnsupportedModel("the inputs choose which branch this model takes; its parts can't be taken away at one place")
-    like = scores_of(plan)
-    if like.time is not None and step is None and like.shape[like.time] != 1:
-        raise InputError("this model has a score at every position; say which one is meant: target=targets.step(-1)")
     points = list(plan.points)
     whole = {v.name for v in plan.graph.inputs}
     inside = not set(points) <= whole

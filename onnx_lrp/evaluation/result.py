@@ -26,6 +26,7 @@ class Evaluation:
         methods: their names, "random" last.
         intervals: {metric: {group: {method: mean and interval}}}; the groups are "all", and with labels "right" and "wrong".
         above_random: the same of the differences to "random", sample by sample.
+        above_first: the same of the differences to the first of the methods.
         random_seeds: {metric: (lowest, highest) mean of a single random seed}.
         curves: {curve: {method: (mean, low, high)}}, each (K + 1,).
         readings: what stands below a curve: units taken away, or shares of them.
@@ -38,6 +39,7 @@ class Evaluation:
     methods: tuple[str, ...]
     intervals: Mapping[str, Mapping[str, Mapping[str, Interval]]]
     above_random: Mapping[str, Mapping[str, Mapping[str, Interval]]]
+    above_first: Mapping[str, Mapping[str, Mapping[str, Interval]]]
     random_seeds: Mapping[str, tuple[float, float]]
     curves: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]]
     readings: tuple[str, ...]
@@ -84,6 +86,7 @@ class Evaluation:
             "metrics": {n: {"better": METRICS[n].better, "says": METRICS[n].says} for n in self.intervals},
             "intervals": nested(self.intervals),
             "above_random": nested(self.above_random),
+            "above_first": nested(self.above_first),
             "random_seeds": {m: list(v) for m, v in self.random_seeds.items()},
             "readings": list(self.readings),
             "curves": {

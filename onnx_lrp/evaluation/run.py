@@ -63,7 +63,8 @@ def evaluate(
             relevances are always compared with.
         labels: the column of the true classes, or (N,) classes; None: what needs them is skipped, and named.
         inputs, encode: see :func:`onnx_lrp.explain_dataset`.
-        target: None (each sample's predicted class), a class, or ``targets.step(k)``, also with a class.
+        target: None (each sample's predicted class), a class, or ``targets.step(k)``, also with a class. Of an output with a score
+            at every position the last one, unless said.
         replace: what stands for a step or entry that is taken away: "zero", "mean" (of all samples'), a token id, or "remove":
             sequences get shorter.
         points: readings of a curve beside the first.
@@ -99,11 +100,17 @@ def evaluate(
     tell("reading the model and the samples", None)
     explainer = load(model, **options)
     step, index = _target(target)
+    like = scores_of(explainer._plan)
+    last = step is None and like.time is not None and like.shape[like.time] != 1
     samples = read_samples(explainer, dataset, labels=labels, inputs=inputs, encode=encode, limit=limit)
-    bench = make_bench(explainer, model, samples, replace=replace, step=step, options=options)
+    bench = make_bench(explainer, model, samples, replace=replace, step=-1 if last else step, options=options)
     tell("starting", None)
     explainer.predict(samples.rows[0])  # held against onnxruntime's, as the options say
     run = _Run(explainer, bench, samples, index, wanted, Grid(points, by or _by(bench)), chosen, tell, seed)
+    if last:
+        run.skipped["other positions"] = (
+            "there is a score at every one; the last is explained, targets.step(k) or step:k asks for another"
+        )
     run.explain()
     run.erase(seeds)
     run.probe(model, probes, noise=noise, draws=draws, networks=networks)
@@ -304,7 +311,7 @@ class _Run:
             self.cascade[name] = (names, table)
 
     def finish(self, resamples: int, facts: dict[str, Any]) -> Evaluation:
-        """Means, intervals, and differences to random."""
+        """Means, intervals, and differences to random and to the first method."""
         self.tell("resampling", None)
         methods = (*self.names, RANDOM)
         groups = {"all": np.ones(len(self.bench), bool)}
@@ -319,9 +326,10 @@ class _Run:
                     if own is None or not rows.any() or not np.isfinite(own[rows]).any():
                         continue
                     flat[f"{metric}|{group}|{method}|"] = np.where(rows, own, np.nan)
-                    chance = self.figures[RANDOM].get(metric)
-                    if chance is not None and method != RANDOM:
-                        flat[f"{metric}|{group}|{method}|random"] = np.where(rows, own - chance, np.nan)
+                    for against in (RANDOM, methods[0]):
+                        rival = self.figures[against].get(metric)
+                        if rival is not None and method != against:
+                            flat[f"{metric}|{group}|{method}|{against}"] = np.where(rows, own - rival, np.nan)
         curves: dict[str, dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
         readings = facts["by"]
         for method, own_curves in self.curves.items():
@@ -331,10 +339,10 @@ class _Run:
                 found = list(intervals({str(k): table[:, k] for k in range(table.shape[1])}, resamples=resamples).values())
                 triple = ([i.mean for i in found], [i.low for i in found], [i.high for i in found])
                 curves.setdefault(name, {})[method] = (np.asarray(triple[0]), np.asarray(triple[1]), np.asarray(triple[2]))
-        tables: tuple[dict[str, dict[str, dict[str, Interval]]], dict[str, dict[str, dict[str, Interval]]]] = ({}, {})
+        tables: dict[str, dict[str, dict[str, dict[str, Interval]]]] = {"": {}, RANDOM: {}, methods[0]: {}}
         for key, interval in intervals(flat, resamples=resamples, seed=self.seed).items():
-            metric, group, method, kind = key.rsplit("|", 3)
-            tables[kind == "random"].setdefault(metric, {}).setdefault(group, {})[method] = interval
+            metric, group, method, against = key.rsplit("|", 3)
+            tables[against].setdefault(metric, {}).setdefault(group, {})[method] = interval
         cascade = {}
         for method, (names, table) in self.cascade.items():
             found = list(intervals({str(k): row for k, row in enumerate(table)}, resamples=resamples).values())
@@ -342,8 +350,9 @@ class _Run:
         points = self.task.grid.points
         return Evaluation(
             methods=methods,
-            intervals=tables[0],
-            above_random=tables[1],
+            intervals=tables[""],
+            above_random=tables[RANDOM],
+            above_first=tables[methods[0]],
             random_seeds={m: (min(v), max(v)) for m, v in self.random_means.items()},
             curves=curves,
             readings=tuple(str(k) if readings == "count" else f"{k / points:.0%}" for k in range(points + 1)),

@@ -35,6 +35,11 @@ TABLES: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ),
     ("sanity", (("instability", "all"), ("parameters", "all"), ("logit", "all"))),
 )
+# what the differences to the first method are shown of: the first of these that was measured
+APART = (
+    (("deletion", "right"), ("deletion", "wrong"), ("insertion", "all")),
+    (("deletion", "all"), ("deletion_least", "all"), ("insertion", "all")),
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table: ``columns`` of (title, what it says), ``rows`` of (method, cells)."""
+    """A table: ``columns`` of (title, what it says or ""), ``rows`` of (method, cells)."""
 
     title: str
     columns: tuple[tuple[str, str], ...]
@@ -77,6 +82,29 @@ def sheets(found: Evaluation) -> Iterator[Sheet]:
                 rows.append((method, cells))
         heads = tuple((_title(m, g), METRICS[m].says) for m, g in columns)
         yield Sheet(title, heads, tuple(rows))
+    apart = _apart(found)
+    if apart is not None:
+        yield apart
+
+
+def _apart(found: Evaluation) -> Sheet | None:
+    """The others' differences to the first method, of which samples say more than two means do."""
+    first, *others = found.methods
+    measured = [columns for columns in APART if all(g in found.above_first.get(m, {}) for m, g in columns)]
+    if not measured or others == ["random"]:
+        return None
+    columns = measured[0]
+    rows = []
+    for method in others:
+        own = [found.above_first[m][g].get(method) for m, g in columns]
+        rows.append((method, tuple(Cell("") if i is None else _range(i) for i in own)))
+    heads = tuple((_title(m, g), "") for m, g in columns)  # they are said above
+    return Sheet(f"difference to {visible(first)}, sample by sample: 95 % intervals", heads, tuple(rows))
+
+
+def _range(own: Interval) -> Cell:
+    low, high = (f"{v:+.3f}" if 0.001 <= abs(v) < 100 else f"{v:+.0e}" for v in (own.low, own.high))
+    return Cell(f"{low} … {high}", f"mean {figure(own.mean)}, {own.count} samples")
 
 
 def _title(metric: str, group: str) -> str:
@@ -136,7 +164,8 @@ def describe_evaluation(found: Evaluation, *, file: IO[str] | None = None) -> No
         table.add_column("", no_wrap=True)
         for title, says in sheet.columns:
             table.add_column(title, justify="right", overflow="fold")
-            said[title.split(": ")[-1] if title.startswith(("right: del", "wrong: del")) else title] = says
+            if says:
+                said[title.split(": ")[-1] if title.startswith(("right: del", "wrong: del")) else title] = says
         for method, cells in sheet.rows:
             texts = [Text(c.text + (" ≈" if c.chance else "  " if c.text else ""), "bold" if c.best else "") for c in cells]
             chance |= any(c.chance for c in cells)
