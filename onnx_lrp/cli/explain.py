@@ -218,7 +218,8 @@ def explain(
         words = _words(explanation) if encoded is not None and fold else {}
         print_json(explanation.to_dict() | words | ({} if names is None else {"tokens": names}))
         return
-    from ..report.terminal import describe_passed, show
+    from ..report.described import describe_passed
+    from ..report.terminal import show
 
     show(shown, left_out=max(count - SAMPLES, 0))
     if explanation.passed:

@@ -23,9 +23,12 @@ from ..errors import InputError
 from ..explanation import Explanation
 from . import colors, drawing
 from .drawing import Drawing
-from .figures import Figure, Room, figures
+from .figures import Figure, figures
 from .flow import flow
-from .view import Sample, Tokens, number, readable, samples, visible, warning
+from .room import Room
+from .rows import Tokens
+from .view import Sample, samples
+from .wording import number, readable, visible, warning
 
 if TYPE_CHECKING:
     from ..summary import Summary

@@ -237,7 +237,7 @@ class Subject:
         from ..methods import METHODS
         from ..report import colors
         from ..report.read import SUFFIXES, TABLES
-        from ..report.view import visible
+        from ..report.wording import visible
         from ..rules import GATE_RULES, NAMES
 
         found: dict[str, Any] = {
@@ -282,7 +282,7 @@ class Subject:
             InputError: of a kind that isn't read.
         """
         from ..report.read import SUFFIXES
-        from ..report.view import short, visible
+        from ..report.wording import short, visible
 
         shown = visible(short(name, 200)) or "file"
         suffix = Path(name).suffix.lower()
