@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -190,10 +189,11 @@ def explain(
         beside_it = {name: explainer.explain(data, wanted, method=name, **own) for name, own in theirs.items()}
         progress.stage("writing")
 
+        from ..report.rows import in_pieces
         from ..report.view import passed, samples, visible
 
         count = explanation.seed.shape[-1]
-        displayed = explanation if fold else _in_pieces(explanation)
+        displayed = explanation if fold else in_pieces(explanation)
         classes = (coder.options.classes if coder is not None else None) or ()
         shown = samples(displayed, tokens=names, classes=classes, limit=SAMPLES)
         if save is not None:
@@ -201,7 +201,7 @@ def explain(
         if html is not None:
             from ..report.html import to_html
 
-            compared = {n.replace("_", " "): e if fold else _in_pieces(e) for n, e in {method: whole, **beside_it}.items()}
+            compared = {n.replace("_", " "): e if fold else in_pieces(e) for n, e in {method: whole, **beside_it}.items()}
             page = to_html(
                 side_by_side(compared, classes=classes) if beside_it else compared[method.replace("_", " ")],
                 tokens=names,
@@ -248,12 +248,6 @@ def _refuse(inputs: str | None, texts: bool, of_texts: Mapping[str, Any], column
     asked = [f"--{name}" for name, value in columns.items() if value is not None]
     if asked and (inputs is None or Path(inputs).suffix.lower() not in TABLES):
         raise Usage(f"{asked[0]}: names a column of {' or '.join(TABLES)}, not of {inputs or 'texts'}")
-
-
-def _in_pieces(explanation: Explanation) -> Explanation:
-    """Without its words: reports then show pieces."""
-    labels = explanation.labels
-    return explanation if labels is None else replace(explanation, labels=replace(labels, words=()))
 
 
 def _words(explanation: Explanation) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from ..explanation import Explanation
 from ..labels import Labelled, Word
 from .wording import visible
 
-__all__ = ["Rows", "Tokens", "behind_ids", "columns_of", "labelled", "named"]
+__all__ = ["Rows", "Tokens", "behind_ids", "columns_of", "in_pieces", "labelled", "named"]
 
 Tokens = Sequence[str] | Sequence[Sequence[str]] | Labelled
 
@@ -47,6 +47,12 @@ class Rows:
 def labelled(explanation: Explanation, tokens: Any) -> tuple[Explanation, Any]:
     """With the labels of encoded texts as the explanation's own."""
     return (replace(explanation, labels=tokens.labels), None) if isinstance(tokens, Labelled) else (explanation, tokens)
+
+
+def in_pieces(explanation: Explanation) -> Explanation:
+    """Without its words: pieces are shown then."""
+    labels = explanation.labels
+    return explanation if labels is None else replace(explanation, labels=replace(labels, words=()))
 
 
 def _lengths(explanation: Explanation) -> dict[str, int]:
