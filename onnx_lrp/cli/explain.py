@@ -15,6 +15,7 @@ from .options import (
     Baseline,
     BatchAxis,
     BiasFactor,
+    ClassNames,
     CompositeName,
     EpsilonValue,
     FromProbabilities,
@@ -27,6 +28,7 @@ from .options import (
     Steps,
     VerifyMode,
     loading,
+    names,
     of_method,
 )
 from .parsing import distinct, suffix
@@ -103,6 +105,7 @@ def explain(
     from_probabilities: FromProbabilities = False,
     verify: VerifyMode = Verify.first,
     limit: LimitOptions = None,
+    classes: ClassNames = None,
     tokens: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Names of the steps: one a line, a blank line between samples; or JSON.")
     ] = None,
@@ -177,7 +180,7 @@ def explain(
             data = read_inputs(inputs, stdin=sys.stdin, **columns, missing=missing, most=allowed.file_bytes)
         else:
             data = encoded
-        names = read_tokens(tokens) if tokens is not None else None
+        steps_named = read_tokens(tokens) if tokens is not None else None
         check(data, explainer._plan)  # refuses bad input before TensorFlow is waited for
         progress.stage("starting TensorFlow")
         start_engine()
@@ -194,8 +197,8 @@ def explain(
 
         count = explanation.seed.shape[-1]
         displayed = explanation if fold else in_pieces(explanation)
-        classes = (coder.options.classes if coder is not None else None) or ()
-        shown = samples(displayed, tokens=names, classes=classes, limit=SAMPLES)
+        called = names(classes) or (coder.options.classes if coder is not None else None) or ()
+        shown = samples(displayed, tokens=steps_named, classes=called, limit=SAMPLES)
         if save is not None:
             files.stage(save, explanation.save)
         if html is not None:
@@ -203,10 +206,10 @@ def explain(
 
             compared = {n.replace("_", " "): e if fold else in_pieces(e) for n, e in {method: whole, **beside_it}.items()}
             page = to_html(
-                side_by_side(compared, classes=classes) if beside_it else compared[method.replace("_", " ")],
-                tokens=names,
+                side_by_side(compared, classes=called) if beside_it else compared[method.replace("_", " ")],
+                tokens=steps_named,
                 title=Path(model).name,
-                classes=classes,
+                classes=called,
                 summary=summary,
                 scheme=colors.value,
             )
@@ -216,14 +219,14 @@ def explain(
         files.commit()
     if as_json:
         words = _words(explanation) if encoded is not None and fold else {}
-        print_json(explanation.to_dict() | words | ({} if names is None else {"tokens": names}))
+        print_json(explanation.to_dict() | words | ({} if steps_named is None else {"tokens": steps_named}))
         return
     from ..report.described import describe_passed
     from ..report.terminal import show
 
     show(shown, left_out=max(count - SAMPLES, 0))
     if explanation.passed:
-        describe_passed(passed(explanation, limit=SAMPLES, classes=classes))
+        describe_passed(passed(explanation, limit=SAMPLES, classes=called))
     if kept is not None:
         print(f"{visible(str(kept))} keeps how ids are made of texts: --text needs no other option from now on")
 

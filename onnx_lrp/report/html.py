@@ -25,6 +25,7 @@ from . import colors, drawing
 from .drawing import Drawing
 from .figures import Figure, figures
 from .flow import flow
+from .lead import lead
 from .room import Room
 from .rows import Tokens
 from .view import Sample, samples
@@ -330,6 +331,6 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(number=number, visible=visible, waterfall=waterfall, share_of=_share)
+    environment.filters.update(lead=lead, number=number, visible=visible, waterfall=waterfall, share_of=_share)
     environment.globals.update(script=_script, shades=Markup(colors.css()), finite=math.isfinite)
     return environment

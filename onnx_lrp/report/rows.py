@@ -13,7 +13,7 @@ from ..explanation import Explanation
 from ..labels import Labelled, Word
 from .wording import visible
 
-__all__ = ["Rows", "Tokens", "behind_ids", "columns_of", "in_pieces", "labelled", "named"]
+__all__ = ["Rows", "Tokens", "behind_ids", "columns_of", "in_pieces", "labelled", "named", "read_as"]
 
 Tokens = Sequence[str] | Sequence[Sequence[str]] | Labelled
 
@@ -92,3 +92,10 @@ def columns_of(explanation: Explanation, name: str) -> tuple[str, ...]:
     labels = explanation.labels
     known = labels is not None and (name in explanation.inputs or name in labels.also)
     return tuple(map(visible, labels.columns)) if labels is not None and known else ()
+
+
+def read_as(explanation: Explanation, name: str) -> str:
+    """The tensor whose numbers a reader knows: of a scaled input the input itself."""
+    scaled = explanation.labels is not None and name in explanation.labels.also
+    sources = explanation.origins.get(name, ())
+    return sources[0] if scaled and len(sources) == 1 else name

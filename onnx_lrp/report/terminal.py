@@ -75,12 +75,15 @@ def render(sample: Sample, width: int) -> RenderableType:
     if sample.title:
         parts.append(Text(sample.title, style="bold"))
     if sample.predicted:
-        scores = ", ".join(f"{name} {number(value)}" for name, value in sample.scores[:8])
+        scores = ", ".join(f"{name} {sample.written(value)}" for name, value in sample.scores[:8])
         more = f", … {len(sample.scores) - 8} more" if len(sample.scores) > 8 else ""
         parts.append(pair("predicted", Text.assemble((sample.predicted, "bold"), f"  ({scores}{more})")))
-    parts.append(pair("explained", Text(f"{sample.explained}, score {number(sample.books.seed)}")))
+    before = ", before the probabilities" if sample.before else ""
+    parts.append(pair("explained", Text(f"{sample.explained}, score {number(sample.books.seed)}{before}")))
     if sample.note:
         parts.append(pair("note", Text(sample.note)))
+    if sample.cancels:
+        parts.append(pair("note", Text(sample.cancels)))
     for point in sample.points:
         parts.append(Text())
         parts += _words(point, width) if point.is_text else _image(point, point.image) if point.image else _steps(point, width)

@@ -15,8 +15,8 @@ from ..labels import Labels, fold
 from ..targets import Spec
 from .flow import Flow
 from .images import Image, picture
-from .rows import Rows, Tokens, behind_ids, columns_of, labelled, named
-from .wording import SIGNS, number, readable, short, visible, warning
+from .rows import Rows, Tokens, behind_ids, columns_of, labelled, named, read_as
+from .wording import SIGNS, number, percent, readable, short, visible, warning
 
 __all__ = [
     "SIGNS",
@@ -35,6 +35,7 @@ __all__ = [
     "warning",
 ]
 
+MUCH = 5  # times the score: what a layer absorbs beside it, that it has to be said
 LONGEST = 200  # characters of a sample's name in a heading
 
 
@@ -121,6 +122,33 @@ class Sample:
             return f"{name}: no relevance is conserved, so there are no books to close."
         rest = number(self.books.residual)
         return f"{name}: score - score of the baseline - sum = {rest} (completeness); layers keep no books."
+
+    @property
+    def likely(self) -> bool:
+        """Whether the scores are probabilities: how sure the model is."""
+        values = [value for _, value in self.scores]
+        return bool(values) and min(values) >= 0 and abs(sum(values) - 1) < 1e-3
+
+    def written(self, value: float) -> str:
+        """One of the scores; probabilities in percent."""
+        return percent(value) if self.likely else number(value)
+
+    @property
+    def before(self) -> bool:
+        """Whether the explained score lies before probabilities that are shown."""
+        return self.likely and all(abs(value - self.books.seed) > 1e-5 for _, value in self.scores)
+
+    @property
+    def cancels(self) -> str:
+        """What to bear in mind where much more relevance moved than there was score, else empty."""
+        taken = {name: sum(kinds.values()) for name, kinds in self.books.ledger.items()}
+        name = max(taken, key=lambda n: abs(taken[n]), default="")
+        if self.method != "lrp" or not name or not MUCH * abs(self.books.seed) < abs(taken[name]) < np.inf:
+            return ""
+        return (
+            f"Much more moved than the score: {name} absorbed {number(taken[name])}, and the inputs got as much more or less. "
+            "Compare sizes with each other here, not with the score."
+        )
 
     @property
     def note(self) -> str:
@@ -268,7 +296,7 @@ def _point(explanation: Explanation, name: str, b: int, count: int, names: Rows 
         return one.reshape(1, 1) if one.ndim == 0 else np.moveaxis(one, time or 0, 0).reshape(steps.shape[1], -1)
 
     matrix = rows_first(array)
-    read = explanation.inputs.get(name)
+    read = explanation.inputs.get(read_as(explanation, name))
     values = whole = None
     if isinstance(read, np.ndarray) and read.shape == explanation.relevance[name].shape and read.dtype.kind in "fiu":
         whole = np.asarray(read if batch is None else np.take(read, row, batch), np.float64)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..books import Books
 from ..printable import visible
 
-__all__ = ["SIGNS", "number", "readable", "short", "visible", "warning"]
+__all__ = ["SIGNS", "number", "percent", "readable", "short", "visible", "warning"]
 
 # what + and - mean, by method
 SIGNS = {
@@ -28,6 +28,13 @@ def number(value: float) -> str:
     if size == 0 or size != size:
         return "0" if size == 0 else "nan"
     return f"{value:+.3f}" if 0.0005 <= size < 1000 else f"{value:+.3g}" if size >= 1000 else f"{value:+.0e}"
+
+
+def percent(value: float) -> str:
+    """A probability; not 100 or 0 where it isn't."""
+    if 0 < value < 0.001 or 0.999 < value < 1:
+        return "< 0.1 %" if value < 0.5 else "> 99.9 %"
+    return f"{100 * value:.1f} %"
 
 
 def warning(seed: float) -> str:

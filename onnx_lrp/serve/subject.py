@@ -104,6 +104,7 @@ class Subject:
         start: starts the engine.
         options: of ``onnx_lrp.load``, for every question.
         sentence: a text to begin with.
+        names: of the classes; else those in the file beside the model.
 
     Raises:
         ModelError: it can't be read, or not explained at any cut.
@@ -115,6 +116,7 @@ class Subject:
     coder: Tokenizer | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     sentence: str = ""
+    names: Sequence[str] = ()
     _made: dict[Any, Explainer] = field(default_factory=dict)
     _folder: tempfile.TemporaryDirectory[str] = field(default_factory=lambda: tempfile.TemporaryDirectory(prefix="onnx-lrp-"))
     _file: _File | None = None
@@ -129,8 +131,8 @@ class Subject:
 
     @property
     def classes(self) -> Sequence[str]:
-        """Names of the classes, where the file beside the model has them."""
-        return (self.coder.options.classes if self.coder is not None else None) or ()
+        """Names of the classes, where they are given or the file beside the model has them."""
+        return self.names or (self.coder.options.classes if self.coder is not None else None) or ()
 
     def describe(self) -> dict[str, Any]:
         """What there is to choose from."""
