@@ -134,7 +134,13 @@ def finish(model, out, lines, specs):
 
     Path(out).write_bytes(model.SerializeToString())
     kept = ", ".join(f"{name} ({', '.join(map(str, dims))})" for name, (_, dims, _) in specs.items())
-    print(*lines, f"wrote {out}: {kept}", f"next: onnx-lrp inspect {out}", f"then: onnx-lrp explain {out} INPUTS.npz", sep="\n")
+    print(
+        *lines,
+        f"wrote {out}: {kept}",
+        f"next: onnx-lrp inspect {out}",
+        f"then: onnx-lrp explain {out} INPUTS (.npz, .csv, …; onnx-lrp explain --help)",
+        sep="\n",
+    )
 
 
 # --- the end of the check ---

@@ -133,7 +133,13 @@ def finish(model, out, lines, specs):
 
     Path(out).write_bytes(model.SerializeToString())
     kept = ", ".join(f"{name} ({', '.join(map(str, dims))})" for name, (_, dims, _) in specs.items())
-    print(*lines, f"wrote {out}: {kept}", f"next: onnx-lrp inspect {out}", f"then: onnx-lrp explain {out} INPUTS.npz", sep="\n")
+    print(
+        *lines,
+        f"wrote {out}: {kept}",
+        f"next: onnx-lrp inspect {out}",
+        f"then: onnx-lrp explain {out} INPUTS (.npz, .csv, …; onnx-lrp explain --help)",
+        sep="\n",
+    )
 
 
 # --- the end of the check ---
@@ -153,7 +159,11 @@ def to_onnx(model, *, fixed=False, sizes=SIZES, opset=17):
     """
     import onnx
     import tensorflow as tf
-    import tf2onnx
+
+    try:
+        import tf2onnx
+    except ModuleNotFoundError as error:
+        raise Refused('tf2onnx is not installed: pip install "tf2onnx>=1.17"') from error
 
     specs, call, shapes = _signature(model) if hasattr(model, "signatures") else _opened(model, fixed)
     names = list(specs)
@@ -171,6 +181,7 @@ def to_onnx(model, *, fixed=False, sizes=SIZES, opset=17):
             f"tf2onnx knows no ONNX for {', '.join(sorted(unknown))}: end the model before the layer that makes them. "
             "keras.ops.argmax makes Bitcast and BitwiseAnd: let the model give its scores, or use tf.argmax"
         )
+    freeze(proto, function.get_concrete_function(*signature))
     rename(proto, [name.split(":")[0] for name in names])
 
     def run(inputs):
@@ -200,11 +211,18 @@ def _opened(model, fixed):
             for s, t in zip(shapes, model.inputs, strict=True)
         ]
     )
-    if wanted != shapes:
-        model = _rebuilt(model, wanted)
-    specs = {n: (_dtype(t), _letters(s), (0, high)) for n, t, s in zip(clean, model.inputs, wanted, strict=True)}
-    single = len(clean) == 1
-    return specs, lambda *xs: model(xs[0] if single else list(xs), training=False), wanted
+
+    def specs_of(sizes):
+        return {n: (_dtype(t), _letters(s), (0, high)) for n, t, s in zip(clean, model.inputs, sizes, strict=True)}
+
+    def caller(net):
+        return lambda *xs: net(xs[0] if len(clean) == 1 else list(xs), training=False)
+
+    if wanted == shapes:
+        return specs_of(wanted), caller(model), wanted
+    other = _rebuilt(model, wanted)
+    _hold_equal(caller(model), caller(other), feed(specs_of(shapes)))
+    return specs_of(wanted), caller(other), wanted
 
 
 def _rebuilt(model, shapes):
@@ -214,6 +232,9 @@ def _rebuilt(model, shapes):
         inputs = [keras.Input(batch_shape=s, dtype=_dtype(t)) for s, t in zip(shapes, model.inputs, strict=True)]
         other = keras.models.clone_model(model, input_tensors=inputs if len(inputs) > 1 else inputs[0])
         other.set_weights(model.get_weights())
+        for layer in _layers(other):
+            if hasattr(layer, "finalize_state"):  # Normalization computes with copies of its weights
+                layer.finalize_state()
     except Exception as error:
         old = ", ".join(str(tuple(t.shape)) for t in model.inputs)
         raise Refused(
@@ -221,6 +242,22 @@ def _rebuilt(model, shapes):
             f"{str(error).strip().splitlines()[0][:300]}\nwhat helps: {HELPS}"
         ) from error
     return other
+
+
+def _hold_equal(one, other, inputs):
+    """Refuse a model that was built again and is another function, at sizes that both take."""
+    import numpy as np
+    import tensorflow as tf
+
+    given = [tf.constant(a) for a in inputs.values()]
+    for a, b in zip(tf.nest.flatten(one(*given)), tf.nest.flatten(other(*given)), strict=True):
+        want, got = np.asarray(a), np.asarray(b)
+        off = np.abs(got - want).max(initial=0) / max(np.abs(want).max(initial=0), 1e-3)
+        if not off <= 1e-4:
+            raise Refused(
+                f"built again on an open Input, the model is another one (off by {off:.1e} of the output): a layer holds something "
+                f"besides its weights\nwhat helps: {HELPS}"
+            )
 
 
 def _signature(loaded):
@@ -254,6 +291,16 @@ def _dtype(tensor):
 
 def _ids(tensor):
     return "int" in _dtype(tensor)
+
+
+def freeze(proto, function):
+    """Initializers in place of the inputs that tf2onnx makes of tensors a layer holds, such as Normalization's mean."""
+    from onnx import numpy_helper
+
+    held = {inner.name: outer for outer, inner in function.graph.captures}
+    for value in [v for v in proto.graph.input if v.name in held]:
+        proto.graph.initializer.append(numpy_helper.from_array(held[value.name].numpy(), value.name))
+        proto.graph.input.remove(value)
 
 
 def rename(proto, inputs):
@@ -329,6 +376,12 @@ def main(arguments=None):
     parser.add_argument("--sizes", action="append", metavar="T=7,11", help="the two sizes of a letter to check with")
     parser.add_argument("--out", default="model.onnx")
     options = parser.parse_args(arguments)
+    try:
+        from onnx_lrp._lazy import start_quietly
+    except ImportError:
+        pass
+    else:
+        start_quietly()
     try:
         model = load(options.model, options.weights)
         proto, lines, specs = to_onnx(model, fixed=options.fixed, sizes=parse_sizes(options.sizes), opset=options.opset)

@@ -34,6 +34,7 @@ from .progress import Progress, track, watched
 from .registry import is_float
 from .rules import Policy, Rule, make_rule
 from .runtime import Runtime
+from .scaling import scaled
 from .seeds import Target, prepare, scores_of
 from .summary import Summary, canonical_weights, summarize
 from .targets import Output, Seed, Spec, seed
@@ -325,7 +326,10 @@ class Explainer:
         """
         if isinstance(inputs, Labelled):
             found = self.explain(ragged.plain(inputs, self._plan), target, method=method, keep=keep, progress=progress, **options)
-            return dataclasses.replace(found, labels=inputs.labels)
+            own = scaled(self._plan.graph)
+            also = tuple(point for point in found.relevance if point in own)
+            named = also and inputs.labels.features
+            return dataclasses.replace(found, labels=dataclasses.replace(inputs.labels, also=also) if named else inputs.labels)
         if progress is not None:
             with watched(progress):
                 return self.explain(inputs, target, method=method, keep=keep, **options)

@@ -38,6 +38,7 @@ class Labels:
         unknown: (B) of texts: positions of the pieces that the model does not know.
         features: (F) names of the features of a step.
         units: (F) their units, "" where a feature has none.
+        also: internal tensors with the same features as the input, each scaled for itself.
     """
 
     samples: tuple[str, ...] = ()
@@ -47,6 +48,7 @@ class Labels:
     unknown: tuple[tuple[int, ...], ...] = ()
     features: tuple[str, ...] = ()
     units: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -70,7 +72,7 @@ class Labels:
     def from_dict(cls, raw: Mapping[str, Any]) -> Labels:
         """What :meth:`to_dict` made, also behind JSON."""
         found: dict[str, Any] = {f.name: raw[f.name] for f in fields(cls) if f.name in raw}
-        for name in ("samples", "features", "units"):
+        for name in ("samples", "features", "units", "also"):
             found[name] = tuple(found.get(name, ()))
         for name in ("steps", "unknown"):
             found[name] = tuple(tuple(row) for row in found.get(name, ()))

@@ -23,6 +23,7 @@ from .nested import Step
 from .printable import short
 from .reader import Reader
 from .registry import Var
+from .scaling import note
 
 __all__ = ["Plan", "Step", "make_plan"]
 
@@ -256,7 +257,7 @@ class _Planner(Reader):
             outputs=tuple(outputs),
             inputs=tuple(v.name for v in self.graph.inputs),
             lengths=padding,
-            notes=tuple(notes),
+            notes=(*notes, *note(self.graph, points)),
             options={"from_probabilities": from_probabilities, "lowest": chooses_lowest(self.graph, self.vars, chosen)},
         )
 

@@ -169,7 +169,8 @@ class _Table:
         else:
             if column.dtype.kind not in "fiub":
                 raise InputError(
-                    f"{self.file}: {self._column(k)} holds {column.dtype}, not numbers; choose columns with --features"
+                    f"{self.file}: {self._column(k)} holds {column.dtype}, not numbers; "
+                    "if it tells series apart or names the steps: --id or --time; else choose columns with --features"
                 )
             values = column.astype(np.float64)
         wrong = np.flatnonzero(~np.isfinite(values))
@@ -189,7 +190,9 @@ class _Table:
         except ValueError:
             if not cell.strip():
                 return math.nan
-            hint = "; choose columns with --features" if self.names else ""
+            hint = ""
+            if self.names:
+                hint = "; if it tells series apart or names the steps: --id or --time; else choose columns with --features"
             raise InputError(
                 f"{self.file}, {self.line} {self.lines[row]}, {self._column(k)}: {cell[:60]!r} is no number{hint}"
             ) from None

@@ -18,7 +18,9 @@ import onnx_lrp
 from onnx_lrp import InputError, Summary
 from onnx_lrp.books import Books
 from onnx_lrp.report import colors, html, view
-from onnx_lrp.report.figures import Grid, Room, Words, figures
+from onnx_lrp.report.figures import Words, figures
+from onnx_lrp.report.grids import Grid
+from onnx_lrp.report.room import Room
 from onnx_lrp.summary import Row
 
 OPTIONAL = {"td": ("td", "th"), "th": ("td", "th"), "tr": ("td", "th", "tr"), "option": ("option",)}
@@ -352,6 +354,17 @@ def test_explanations_side_by_side_share_their_scale():
     assert left.largest == right.largest == np.abs(other.relevance["x"]).max()
     [(left, right)] = html._blocks({"a": view.samples(one), "b": view.samples(other)}, False)[0].points
     assert (left.largest, right.largest) == (np.abs(one.relevance["x"]).max(), np.abs(other.relevance["x"]).max())
+
+
+@pytest.mark.parametrize("tokens", [None, [list("abcde")]])
+def test_one_that_is_all_zero_does_not_set_their_scale(tokens):
+    one, zero = explanation(samples=1), explanation(samples=1)
+    one.relevance["x"][:] *= 1e-3
+    zero.relevance["x"][:] = 0
+    [block] = html._blocks({"a": view.samples(one, tokens=tokens), "b": view.samples(zero, tokens=tokens)}, True)
+    [(left, right)] = block.points
+    shown = one.per_step() if tokens else one.relevance["x"]
+    assert left.largest == right.largest == np.abs(shown).max()
 
 
 def test_a_comparison_names_its_parts():

@@ -13,7 +13,7 @@ from rich.cells import cell_len
 
 from onnx_lrp import Explanation, InputError, Summary
 from onnx_lrp.labels import Labels
-from onnx_lrp.report import terminal, view
+from onnx_lrp.report import described, terminal, view
 from onnx_lrp.report.html import to_html
 
 EVIL = '<script>alert("1")</script>&\x1b[31mred\x07\u202e[bold]x[/bold]'
@@ -157,7 +157,7 @@ def test_a_terminal_gets_no_foreign_control_characters(monkeypatch):
 def test_a_summary_gets_no_foreign_control_characters():
     axes = {"batch": "any", "time": "none", "class": 1}
     out = io.StringIO()
-    terminal.describe(Summary((EVIL,), (EVIL,), EVIL, (EVIL,), axes, (), "epsilon", (EVIL,), (EVIL,)), file=out)
+    described.describe(Summary((EVIL,), (EVIL,), EVIL, (EVIL,), axes, (), "epsilon", (EVIL,), (EVIL,)), file=out)
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", out.getvalue())
 
 

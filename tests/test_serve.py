@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import http.client
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,9 +21,13 @@ from test_cli import fails, lstm_model
 
 import onnx_lrp
 from onnx_lrp import InputError, RuleError, demo
+from onnx_lrp.labels import Word
+from onnx_lrp.rules import NAMES
 from onnx_lrp.serve.guard import FILE, HEADER, HOST, LIMIT, LIMITS, SHELL, Guard
 from onnx_lrp.serve.jobs import Busy, Cancelled, Job, Jobs
-from onnx_lrp.serve.subject import KEPT, SAMPLES, Question, Subject
+from onnx_lrp.serve.question import SAMPLES, Question, parameters
+from onnx_lrp.serve.subject import KEPT, Subject
+from onnx_lrp.tokens import Tokens
 
 PATIENCE = 60
 API = ("/api/model", "/api/jobs", "/api/jobs/x", "/api/jobs/x/shown", "/api/jobs/x/html", "/api/jobs/x/json")
@@ -123,6 +129,20 @@ def sentiment(**options):
     return Subject(
         demo.model(), "<b>senti&ment.onnx", lambda: None, demo.tokenizer(), {"verify": "never", "jit": "eager"}, TEXT, **options
     )
+
+
+class Joined:
+    """The demo's tokenizer, for which the first two pieces of a text are one word."""
+
+    options = demo.tokenizer().options
+
+    def encode(self, texts):
+        found = []
+        for text in demo.tokenizer().encode(texts):
+            first, second, *others = text.words
+            both = Word(f"{first.text}-{second.text}", first.first, second.stop)
+            found.append(dataclasses.replace(text, words=(both, *others)))
+        return Tokens(tuple(found))
 
 
 @pytest.fixture(scope="module")
@@ -395,6 +415,10 @@ def test_failures_are_told_and_end_nothing(jobs):
         ({"epsilon": None}, "epsilon"),
         ({"epsilon": float("nan")}, "epsilon"),
         ({"steps": 1.5}, "a whole number"),
+        ({"bias_factor": None}, "bias_factor"),
+        ({"gamma": "0.5"}, "gamma: '0.5', expected a number"),
+        ({"alpha": float("inf")}, "alpha"),
+        ({"show": ["piece"]}, "show"),
         ({"target": 1}, "target: '1', expected text"),
     ],
 )
@@ -414,6 +438,39 @@ def test_a_question_is_what_load_and_explain_take():
         _ = Question(method="magic").methods
     with pytest.raises(InputError, match="rule:NAME"):
         _ = Question(rule="epsilon").loading
+
+
+@pytest.mark.parametrize(
+    ("asked", "rule"),
+    [
+        ({"rule": "rule:gamma", "gamma": 0.5, "epsilon": 0.1}, onnx_lrp.Gamma(0.1, gamma=0.5)),
+        ({"rule": "rule:alpha-beta", "alpha": 3}, onnx_lrp.AlphaBeta(1e-3, alpha=3, beta=2)),
+        ({"rule": "rule:zbox", "low": 0, "high": 5}, onnx_lrp.ZBox(1e-3, low=0, high=5)),
+        ({"rule": "rule:zbox", "high": 5}, onnx_lrp.ZBox(1e-3, low=-1, high=5)),
+        ({"rule": "rule:gamma", "alpha": 3, "low": 1}, "gamma"),  # of other rules: not for this one
+        ({"rule": "rule:magic", "gamma": 0.5}, "magic"),  # load says that there is none
+    ],
+)
+def test_numbers_are_those_of_the_rule(asked, rule):
+    question = Question.read({"bias_factor": 0.25, **asked})
+    how = {"rule": rule, "epsilon": asked.get("epsilon", 1e-3), "bias_factor": 0.25}
+    assert question.loading == {**how, "gates": "all", "at": None, "output": None}
+
+
+def test_every_number_of_every_rule_can_be_asked_for():
+    """A rule that gets one more has it on the page, or is named here."""
+    asked = {f.name for f in dataclasses.fields(Question)}
+    for name, kind in NAMES.items():
+        own = {f.name for f in dataclasses.fields(kind)} - {"epsilon"}
+        assert set(parameters(name)) == own - {"beta"}
+        assert set(parameters(name)) <= asked
+
+
+def test_numbers_that_a_rule_can_not_have_are_refused():
+    with pytest.raises(RuleError, match="low must be below high"):
+        _ = Question(rule="rule:zbox", low=3.0, high=2.0).loading
+    with pytest.raises(InputError, match="expected word or piece"):
+        _ = Question(show="letter").pieces
 
 
 def test_explainers_are_kept_but_not_all(tmp_path):
@@ -454,6 +511,33 @@ def test_a_text_is_explained_as_the_library_does(client, tmp_path):
     assert 'data-scheme="captum"' in page
     assert client.ask(f"/api/jobs/{job['id']}/html?scheme=odd")[0] == 400
     assert client.get("/api/jobs")[1]["id"] == job["id"]
+
+
+def test_a_text_is_shown_in_words_or_in_pieces(serve):
+    """The saved explanation has both."""
+    client = serve(dataclasses.replace(sentiment(), coder=Joined()))
+    for show, names in (("", ["well-drawn", "film"]), ("word", ["well-drawn", "film"]), ("piece", ["well", "drawn", "film"])):
+        job = client.explain(texts=["well-drawn film"], show=show)
+        assert job["state"] == "done", job["error"]
+        for path in ("shown", "html"):
+            body = client.ask(f"/api/jobs/{job['id']}/{path}")[2].decode()
+            assert re.findall(r"<bdi>([^<]*)</bdi><small>", body) == names
+        raw = json.loads(client.ask(f"/api/jobs/{job['id']}/json?method=lrp")[2])
+        assert (len(raw["labels"]["words"][0]), len(raw["labels"]["steps"][0])) == (2, 3)
+    failed = client.explain(texts=[TEXT], show="letter")
+    assert "expected word or piece" in failed["error"]
+
+
+def test_the_bias_factor_and_the_rules_numbers_are_taken(client):
+    settings = []
+    for asked in ({"bias_factor": 0.5}, {"rule": "rule:gamma", "gamma": 0.75}):
+        job = client.explain(texts=[TEXT], **asked)
+        assert job["state"] == "done", job["error"]
+        settings.append(json.loads(client.ask(f"/api/jobs/{job['id']}/json?method=lrp")[2])["settings"])
+    assert settings[0]["bias_factor"] == 0.5
+    assert "0.75" in str(settings[1])
+    assert "alpha - beta" not in client.explain(texts=[TEXT], rule="rule:alpha-beta", alpha=3)["error"]
+    assert "bias_factor" in client.explain(texts=[TEXT], bias_factor=2)["error"]
 
 
 def test_two_methods_side_by_side(client):

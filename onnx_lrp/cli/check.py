@@ -94,7 +94,7 @@ def check(
         ]
         print_json({"model": model, "ok": report.ok, "seed": seed, "settings": {**options, "batch_axis": batch_axis}, "laws": laws})
     else:
-        from ..report.terminal import describe_check
+        from ..report.described import describe_check
 
         describe_check(report, replays)
     if broken:

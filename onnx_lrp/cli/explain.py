@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,6 +29,7 @@ from .options import (
     Baseline,
     BatchAxis,
     BiasFactor,
+    ClassNames,
     CompositeName,
     EpsilonValue,
     FromProbabilities,
@@ -42,6 +42,7 @@ from .options import (
     Steps,
     VerifyMode,
     loading,
+    names,
     of_method,
 )
 from .parsing import distinct, suffix
@@ -119,6 +120,7 @@ def explain(
     verify: VerifyMode = Verify.first,
     limit: LimitOptions = None,
     custom_ops: CustomOps = None,
+    classes: ClassNames = None,
     tokens: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Names of the steps: one a line, a blank line between samples; or JSON.")
     ] = None,
@@ -194,7 +196,7 @@ def explain(
             data = read_inputs(inputs, stdin=sys.stdin, **columns, missing=missing, most=allowed.file_bytes)
         else:
             data = encoded
-        names = read_tokens(tokens) if tokens is not None else None
+        steps_named = read_tokens(tokens) if tokens is not None else None
         check(data, explainer._plan)  # refuses bad input before TensorFlow is waited for
         progress.stage("starting TensorFlow")
         start_engine()
@@ -206,23 +208,24 @@ def explain(
         beside_it = {name: explainer.explain(data, wanted, method=name, **own) for name, own in theirs.items()}
         progress.stage("writing")
 
+        from ..report.rows import in_pieces
         from ..report.view import passed, samples, visible
 
         count = explanation.seed.shape[-1]
-        displayed = explanation if fold else _in_pieces(explanation)
-        classes = (coder.options.classes if coder is not None else None) or ()
-        shown = samples(displayed, tokens=names, classes=classes, limit=SAMPLES)
+        displayed = explanation if fold else in_pieces(explanation)
+        called = names(classes) or (coder.options.classes if coder is not None else None) or ()
+        shown = samples(displayed, tokens=steps_named, classes=called, limit=SAMPLES)
         if save is not None:
             files.stage(save, explanation.save)
         if html is not None:
             from ..report.html import to_html
 
-            compared = {n.replace("_", " "): e if fold else _in_pieces(e) for n, e in {method: whole, **beside_it}.items()}
+            compared = {n.replace("_", " "): e if fold else in_pieces(e) for n, e in {method: whole, **beside_it}.items()}
             page = to_html(
-                side_by_side(compared, classes=classes) if beside_it else compared[method.replace("_", " ")],
-                tokens=names,
+                side_by_side(compared, classes=called) if beside_it else compared[method.replace("_", " ")],
+                tokens=steps_named,
                 title=Path(model).name,
-                classes=classes,
+                classes=called,
                 summary=summary,
                 scheme=colors.value,
             )
@@ -232,13 +235,14 @@ def explain(
         files.commit()
     if as_json:
         words = _words(explanation) if encoded is not None and fold else {}
-        print_json(explanation.to_dict() | words | ({} if names is None else {"tokens": names}))
+        print_json(explanation.to_dict() | words | ({} if steps_named is None else {"tokens": steps_named}))
         return
-    from ..report.terminal import describe_passed, show
+    from ..report.described import describe_passed
+    from ..report.terminal import show
 
     show(shown, left_out=max(count - SAMPLES, 0))
     if explanation.passed:
-        describe_passed(passed(explanation, limit=SAMPLES, classes=classes))
+        describe_passed(passed(explanation, limit=SAMPLES, classes=called))
     if kept is not None:
         print(f"{visible(str(kept))} keeps how ids are made of texts: --text needs no other option from now on")
 
@@ -263,12 +267,6 @@ def _refuse(inputs: str | None, texts: bool, of_texts: Mapping[str, Any], column
     asked = [f"--{name}" for name, value in columns.items() if value is not None]
     if asked and (inputs is None or Path(inputs).suffix.lower() not in TABLES):
         raise Usage(f"{asked[0]}: names a column of {' or '.join(TABLES)}, not of {inputs or 'texts'}")
-
-
-def _in_pieces(explanation: Explanation) -> Explanation:
-    """Without its words: reports then show pieces."""
-    labels = explanation.labels
-    return explanation if labels is None else replace(explanation, labels=replace(labels, words=()))
 
 
 def _words(explanation: Explanation) -> dict[str, Any]:

@@ -21,7 +21,7 @@ __all__ = ["inspect", "weights"]
 def inspect(model: ModelArgument, limit: LimitOptions = None, custom_ops: CustomOps = None, as_json: AsJson = False) -> None:
     """Show what was read of a model, and whether it can be explained."""
     from .. import load
-    from ..report.terminal import describe, describe_cuts
+    from ..report.described import describe, describe_cuts
 
     allowed = limits(limit)
     try:
@@ -66,7 +66,7 @@ def weights(
 
         files.stage(out, write)
         files.commit()
-    from ..report.view import visible
+    from ..report.wording import visible
 
     for name, array in arrays.items():
         print(visible(name), "x".join(map(str, array.shape)) or "scalar")

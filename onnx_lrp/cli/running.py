@@ -52,7 +52,7 @@ def run(arguments: Sequence[str]) -> int:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if State.debug:
             traceback.print_exception(error)
-        from ..report.view import visible
+        from ..report.wording import visible
 
         with contextlib.suppress(OSError, ValueError):
             print(f"onnx-lrp: {visible(' '.join(message.split()))}", file=sys.stderr, flush=True)

@@ -16,6 +16,7 @@ import typer
 
 from ..errors import InputError
 from .app import State, Usage, start_engine
+from .options import ClassNames, names
 from .texts import TextOption, TokenizerFile, Vocabulary, options_of
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def view(
     tokenizer: TokenizerFile = None,
     vocab: Vocabulary = None,
     text_option: TextOption = None,
+    classes: ClassNames = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Default: any that is free.")] = 0,
     no_open: Annotated[bool, typer.Option("--no-open", help="Print the address only; start no browser.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Nothing but the address.")] = False,
@@ -46,7 +48,7 @@ def view(
     from ..serve.jobs import Jobs
 
     needed()  # before anything is read
-    subject = _subject(model, made)
+    subject = _subject(model, made, names(classes))
     try:
         try:
             listening = bind(port)
@@ -78,7 +80,7 @@ def view(
         os._exit(0)
 
 
-def _subject(model: str | None, made: dict[str, Any]) -> Subject:
+def _subject(model: str | None, made: dict[str, Any], classes: list[str]) -> Subject:
     from .. import demo as demonstration
     from ..serve.subject import Subject
     from ..text import Tokenizer
@@ -91,8 +93,9 @@ def _subject(model: str | None, made: dict[str, Any]) -> Subject:
             demonstration.tokenizer(),
             {"verify": "never"},
             demonstration.SENTENCES[0],
+            classes,
         )
-    return Subject(model, Path(model).name, start_engine, Tokenizer.beside(model, **made))
+    return Subject(model, Path(model).name, start_engine, Tokenizer.beside(model, **made), names=classes)
 
 
 def _open(serving: Any, address: str) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-__all__ = ["DEFAULT", "LEVELS", "LOWERS", "RAISES", "SCHEMES", "Scheme", "contrast", "css", "level"]
+__all__ = ["DEFAULT", "GRAYS", "LEVELS", "LOWERS", "RAISES", "SCHEMES", "Scheme", "contrast", "css", "level"]
 
 LEVELS = 20  # shades a side
+GRAYS = 16  # of an input, from black to white
 RAISES, LOWERS = ("#b3402f", "#f5917e"), ("#2f5fb8", "#86b1f4")  # strong, weak: red and blue differ to every kind of colour vision
 INKS = ("#000000", "#ffffff")  # one of them always has a contrast of 4.5 or more
 
@@ -54,7 +55,7 @@ def level(value: float, largest: float) -> str:
 
 
 def css(root: str = ".onnx-lrp") -> str:
-    """Custom properties: of every scheme its shades, of every level its colour ``--c`` and the ink ``--i`` on it."""
+    """Custom properties: of every scheme its shades, of every level its colour ``--c`` and the ink ``--i`` on it; grays."""
     rules = []
     for name, scheme in SCHEMES.items():
         shades = []
@@ -68,6 +69,7 @@ def css(root: str = ".onnx-lrp") -> str:
     for k in range(1, LEVELS + 1):
         rules += [f"{root} .{c}{k}{{--c:var(--{c}{k});--i:var(--{c}i{k},{INKS[0]})}}" for c in "ud"]
     rules.append(f"{root} .z{{--c:#ffffff;--i:{INKS[0]}}}{root} .x{{--c:#d5d9df;--i:{INKS[0]}}}")
+    rules.append("".join(f"{root} .g{k}{{--c:hsl(0 0% {100 * k / (GRAYS - 1):.0f}%)}}" for k in range(GRAYS)))
     return "\n".join(rules)
 
 

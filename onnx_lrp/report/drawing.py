@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .flow import Edge, Flow, Node, levels
-from .view import number, short, visible
+from .wording import number, short, visible
 
 __all__ = ["Band", "Box", "Drawing", "draw"]
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ..evaluation.metrics import METRICS
 from .terminal import console
-from .view import visible
+from .wording import visible
 
 if TYPE_CHECKING:
     from ..evaluation.bootstrap import Interval

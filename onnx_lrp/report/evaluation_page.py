@@ -10,7 +10,7 @@ import numpy as np
 from .. import __version__
 from .evaluation import about, figure, sheets
 from .html import _render
-from .view import visible
+from .wording import visible
 
 if TYPE_CHECKING:
     from ..evaluation.result import Evaluation

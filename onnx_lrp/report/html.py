@@ -23,9 +23,13 @@ from ..errors import InputError
 from ..explanation import Explanation
 from . import colors, drawing
 from .drawing import Drawing
-from .figures import Figure, Room, figures
+from .figures import Figure, figures
 from .flow import flow
-from .view import Sample, Tokens, number, readable, samples, visible, warning
+from .lead import lead
+from .room import Room
+from .rows import Tokens
+from .view import Sample, samples
+from .wording import number, readable, visible, warning
 
 if TYPE_CHECKING:
     from ..summary import Summary
@@ -327,6 +331,6 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(number=number, visible=visible, waterfall=waterfall, share_of=_share)
+    environment.filters.update(lead=lead, number=number, visible=visible, waterfall=waterfall, share_of=_share)
     environment.globals.update(script=_script, shades=Markup(colors.css()), finite=math.isfinite)
     return environment

@@ -15,7 +15,9 @@ from ..books import Books
 from ..errors import InputError, MissingExtra
 from ..explanation import Explanation
 from .colors import LOWERS, RAISES
-from .view import SIGNS, Point, Sample, Tokens, behind_ids, number, one, readable, warning
+from .rows import Tokens, behind_ids
+from .view import Point, Sample, one
+from .wording import SIGNS, number, readable, warning
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -116,7 +118,9 @@ def _default(explanation: Explanation, name: str, found: Point) -> str:
 
 
 def _grid(explanation: Explanation, name: str, b: int, found: Point) -> np.ndarray | None:
-    """The (rows, columns) of an image, None of anything else."""
+    """The (rows, columns) of an image, summed over its channels; None of anything else."""
+    if found.image is not None:
+        return found.image.whole
     batch, time = explanation.axes[name]
     array = np.asarray(explanation.relevance[name], np.float64)
     if batch is not None:

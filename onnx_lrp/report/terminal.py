@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import unicodedata
-from collections.abc import Mapping, Sequence
-from typing import IO, TYPE_CHECKING
+from collections.abc import Sequence
+from typing import IO
 
 import numpy as np
 from rich.cells import cell_len, set_cell_size
@@ -15,24 +15,20 @@ from rich.table import Table
 from rich.text import Text
 
 from ..books import Books
-from ..errors import UnsupportedModel
-from ..summary import Summary
-from .view import Passed, Point, Sample, number, visible
+from .images import Image, binned
+from .view import Point, Sample
+from .wording import number
 
-if TYPE_CHECKING:
-    from ..testing import Report
-
-__all__ = ["console", "describe_passed", "render", "show"]
+__all__ = ["console", "pair", "render", "show"]
 
 RAISES, LOWERS = ((251, 220, 208), (200, 55, 40)), ((212, 226, 250), (40, 85, 190))  # weak, strong
 BARS = " ▏▎▍▌▋▊▉█"
-MOST_CUTS = 20
-MOST_ROWS = 1000  # layers of a model: a table of 60,000 takes longer to lay out than the model to read
 BAR = 20  # cells of the longest bar
 SPARKS = "▁▂▃▄▅▆▇█"
 LEAST = 1 / 16  # share of the largest below which a course shows nothing
 LEFT_TO_RIGHT = "\u200e"  # invisible; keeps a number on the right of a word that is written from right to left
 FEATURES = 12  # of more, the strongest are shown
+REGIONS = 8  # along an image's longer side
 ROWS = 24  # longer series are shown as a line and their strongest steps
 
 
@@ -57,76 +53,6 @@ def show(samples: Sequence[Sample], *, file: IO[str] | None = None, left_out: in
         out.print(f"{left_out} more samples are not shown; --json, --save and --html have them.")
 
 
-def describe_passed(rows: Sequence[Passed], *, file: IO[str] | None = None) -> None:
-    """Print the sums of the relevance that was kept inside, a column a sample."""
-    count = max(len(row.sums) for row in rows)
-    table = Table(box=None, pad_edge=False, show_edge=False, header_style="dim")
-    table.add_column("relevance inside", overflow="fold")
-    table.add_column("shape", no_wrap=True)
-    for k in range(count):
-        table.add_column(f"sample {k + 1}" if count > 1 else "sum", justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(Text(row.name), row.shape, *map(number, row.sums))
-    console(file).print(table)
-
-
-def describe(summary: Summary, *, file: IO[str] | None = None) -> None:
-    """Print what was read of a model."""
-    axes = summary.axes
-    pairs = [
-        ("inputs", ", ".join(summary.inputs)),
-        ("outputs", ", ".join(summary.outputs)),
-        ("explained", summary.explained),
-        ("relevance", "ends at " + ", ".join(summary.points)),
-        ("axes", f"batch {axes['batch']}, time {axes['time']}, class {axes['class']}"),
-        ("rule", summary.rule),
-        *([("prefix", "by onnxruntime: " + ", ".join(summary.prefix))] if summary.prefix else []),
-        *(("note", note) for note in summary.notes),
-    ]
-    table = Table(box=None, pad_edge=False, show_edge=False, header_style="dim")
-    for column in ("layer", "name", "shape", "role", "weights, decisions"):
-        table.add_column(column, overflow="fold")
-    for row in summary.rows[:MOST_ROWS]:
-        table.add_row(*(Text(visible(cell)) for cell in (row.layer, row.name, row.shape, row.role, row.note or row.weights)))
-    out = console(file)
-    for name, value in pairs:
-        out.print(_pair(name, Text(visible(value))))
-    out.print()
-    out.print(table)
-    if len(summary.rows) > MOST_ROWS:
-        out.print(f"… and {len(summary.rows) - MOST_ROWS} more (--json)")
-
-
-def describe_cuts(error: UnsupportedModel, *, file: IO[str] | None = None) -> None:
-    """Print the nodes in the way of relevance, and the tensors behind them from which on a model can be explained."""
-    out = console(file)
-    for title, entries in (("not read", error.nodes), ("cuts (at=)", error.cuts)):
-        shown = [*entries[:MOST_CUTS], *([f"… and {len(entries) - MOST_CUTS} more (--json)"] if len(entries) > MOST_CUTS else [])]
-        for index, entry in enumerate(shown):
-            out.print(_pair("" if index else title, Text(visible(entry))))
-
-
-def describe_check(report: Report, replays: Mapping[str, str], *, file: IO[str] | None = None) -> None:
-    """Print the laws and their figures, and for every breach the command that shows it again (in one line, to be copied)."""
-    table = Table(box=None, pad_edge=False, show_edge=False, header_style="dim")
-    table.add_column("law")
-    for column in ("examples", "worst figure", "bound"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("ok")
-    for verdict in report.verdicts:
-        state = Text("skipped", "dim") if verdict.worst is None else Text("BROKEN", "bold red") if verdict.breach else Text("ok")
-        figures = ["" if f is None else f"{f:.1e}" if f else "0" for f in (verdict.worst, verdict.bound)]
-        table.add_row(Text(verdict.law), str(verdict.examples), *figures, state)
-    out = console(file)
-    out.print(table)
-    for verdict in report.verdicts:
-        if verdict.note:
-            out.print(_pair(verdict.law, Text(visible(f"skipped: {verdict.note}"))))
-        if verdict.breach:
-            out.print(_pair(verdict.law, Text(visible(" ".join(verdict.breach.message.split())))))
-            out.print(Text(visible(replays[verdict.law])), soft_wrap=True)
-
-
 def heat(share: float) -> Style:
     """Red for a positive share in [-1, 1], blue for a negative one."""
     if not abs(share) >= 0.03:  # nan too
@@ -149,15 +75,18 @@ def render(sample: Sample, width: int) -> RenderableType:
     if sample.title:
         parts.append(Text(sample.title, style="bold"))
     if sample.predicted:
-        scores = ", ".join(f"{name} {number(value)}" for name, value in sample.scores[:8])
+        scores = ", ".join(f"{name} {sample.written(value)}" for name, value in sample.scores[:8])
         more = f", … {len(sample.scores) - 8} more" if len(sample.scores) > 8 else ""
-        parts.append(_pair("predicted", Text.assemble((sample.predicted, "bold"), f"  ({scores}{more})")))
-    parts.append(_pair("explained", Text(f"{sample.explained}, score {number(sample.books.seed)}")))
+        parts.append(pair("predicted", Text.assemble((sample.predicted, "bold"), f"  ({scores}{more})")))
+    before = ", before the probabilities" if sample.before else ""
+    parts.append(pair("explained", Text(f"{sample.explained}, score {number(sample.books.seed)}{before}")))
     if sample.note:
-        parts.append(_pair("note", Text(sample.note)))
+        parts.append(pair("note", Text(sample.note)))
+    if sample.cancels:
+        parts.append(pair("note", Text(sample.cancels)))
     for point in sample.points:
         parts.append(Text())
-        parts += _words(point, width) if point.is_text else _steps(point, width)
+        parts += _words(point, width) if point.is_text else _image(point, point.image) if point.image else _steps(point, width)
     up, down = sample.signs
     legend = f"+ (red) {up}" + (f", - (blue) {down}" if down else "")
     parts += [Text(), Text(legend + ("; ? = unknown to the model" if sample.unknown else "."))]
@@ -165,7 +94,8 @@ def render(sample: Sample, width: int) -> RenderableType:
     return Group(*parts)
 
 
-def _pair(name: str, value: Text) -> Table:
+def pair(name: str, value: Text) -> Table:
+    """A name, and beside it what may take several lines."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", width=max(10, cell_len(name)))
     grid.add_column(overflow="fold")
@@ -242,6 +172,49 @@ def _steps(point: Point, width: int) -> list[RenderableType]:
             cells.append(Text(f"{_cut(point.column(k), room)}: {number(float(point.features[t, k]))}"))
         table.add_row(*cells)
     return [*parts, table]
+
+
+def _image(point: Point, image: Image) -> list[RenderableType]:
+    """The sums of channels, and the strongest of some regions of the whole."""
+    channels, height, width = image.relevance.shape
+    total = number(float(point.relevance.sum()))
+    parts: list[RenderableType] = [Text.assemble((point.name, "bold"), f", relevance by row and column, sum {total}")]
+    if channels > 1:
+        sums = image.relevance.sum((1, 2))
+        order = np.sort(np.argsort(-np.abs(sums), kind="stable")[:FEATURES])
+        rows = [(f"channel {k}", float(sums[k])) for k in order]
+        parts += [
+            _ranked("channel", rows),
+            *([Text(f"the {FEATURES} strongest of {channels}")] if len(order) < channels else []),
+            Text(),
+        ]
+    every = -(-max(height, width) // REGIONS)
+    regions = binned(np.nan_to_num(image.whole, posinf=0, neginf=0), every)
+    strongest = np.sort(np.argsort(-np.abs(regions), axis=None, kind="stable")[:FEATURES])
+
+    def span(k: int, size: int) -> str:
+        first, last = k * every, min((k + 1) * every, size) - 1
+        return f"{first}" if first == last else f"{first} – {last}"
+
+    rows = []
+    for k in strongest:
+        y, x = divmod(int(k), regions.shape[1])
+        rows.append((f"{span(y, height)}, {span(x, width)}", float(regions[y, x])))
+    whole = f"the {len(rows)} strongest of {regions.size} regions of {height} × {width}:"
+    return [*parts, *([Text(whole)] if len(rows) < regions.size else []), _ranked("rows, columns", rows)]
+
+
+def _ranked(heading: str, rows: Sequence[tuple[str, float]]) -> Table:
+    """A bar a row, the longest for the largest."""
+    largest = max((abs(value) for _, value in rows if value == value), default=0.0) or 1.0
+    table = Table(box=None, pad_edge=False, show_edge=False, header_style="dim")
+    table.add_column(heading, justify="right", overflow="fold")
+    table.add_column("relevance", justify="right", no_wrap=True)
+    table.add_column("")
+    for label, value in rows:
+        share = value / largest
+        table.add_row(label, number(value), Text(bar(share, BAR), "red" if share > 0 else "blue"))
+    return table
 
 
 def _course(relevance: np.ndarray, largest: float, width: int) -> Text:

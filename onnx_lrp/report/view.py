@@ -11,10 +11,12 @@ import numpy as np
 from ..books import Books
 from ..errors import InputError
 from ..explanation import Explanation
-from ..labels import Labelled, Labels, Word, fold
-from ..printable import visible
+from ..labels import Labels, fold
 from ..targets import Spec
 from .flow import Flow
+from .images import Image, picture
+from .rows import Rows, Tokens, behind_ids, columns_of, labelled, named, read_as
+from .wording import SIGNS, number, percent, readable, short, visible, warning
 
 __all__ = [
     "SIGNS",
@@ -33,49 +35,8 @@ __all__ = [
     "warning",
 ]
 
-Tokens = Sequence[str] | Sequence[Sequence[str]] | Labelled
+MUCH = 5  # times the score: what a layer absorbs beside it, that it has to be said
 LONGEST = 200  # characters of a sample's name in a heading
-
-# what + and - mean, by method
-SIGNS = {
-    "lrp": ("raises the explained score", "lowers it"),
-    "sensitivity": ("how strongly the score reacts (squared derivative)", ""),
-    "gradient": ("a larger value here would raise the explained score", "would lower it"),
-}
-
-
-def short(text: str, length: int) -> str:
-    """Text of at most ``length`` characters, cut in the middle, as layers' names differ at their ends."""
-    return text if len(text) <= length else f"{text[: length // 2]}…{text[1 + length // 2 - length :]}"
-
-
-def number(value: float) -> str:
-    """A relevance with its sign, in about seven characters."""
-    size = abs(value)
-    if size == 0 or size != size:
-        return "0" if size == 0 else "nan"
-    return f"{value:+.3f}" if 0.0005 <= size < 1000 else f"{value:+.3g}" if size >= 1000 else f"{value:+.0e}"
-
-
-def warning(seed: float) -> str:
-    """What to bear in mind where the explained score is negative, else empty."""
-    if not seed < 0:
-        return ""
-    return f"The explained score is negative ({number(seed)}): + still means raises this score, - lowers it further."
-
-
-def readable(books: Books, points: Sequence[str] | None = None) -> Books:
-    """Books with their names spelled out.
-
-    Args:
-        points: names for the attribution points, in their order.
-    """
-    return Books(
-        seed=books.seed,
-        points=dict(zip(points or map(visible, books.points), books.points.values(), strict=True)),
-        ledger={visible(layer): kinds for layer, kinds in books.ledger.items()},
-        residual=books.residual,
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,14 +44,17 @@ class Point:
     """One attribution point of one sample.
 
     Attributes:
-        unit: what a row is: "word", "piece" (of a word), "step" (of time), "feature" or "index".
+        unit: what a row is: "word", "piece" (of a word), "token" (an id without its word), "step" (of time), "feature", or of
+            other axes "row" or "channel".
         labels: name of each of the T rows.
         relevance: (T,) summed over features.
         features: (T, F), None where a row is one number.
         columns: (F) names of the features with their units, () where they have none.
+        word: what to say before such a name, or before a feature's number: "feature", "column"; "" where names are known.
         heading: what the rows are called, where that is not the unit: the time column of a series.
         values: what the model read there, (T, F), or (T, 1) where a row is one number; None for internal tensors.
         embedded: the features are an embedding's, which mean nothing one by one.
+        image: the same by channel, row and column, where it looks like a picture.
     """
 
     name: str
@@ -102,6 +66,8 @@ class Point:
     heading: str = ""
     values: np.ndarray | None = None
     embedded: bool = False
+    image: Image | None = None
+    word: str = ""
 
     @property
     def is_text(self) -> bool:
@@ -156,6 +122,33 @@ class Sample:
             return f"{name}: no relevance is conserved, so there are no books to close."
         rest = number(self.books.residual)
         return f"{name}: score - score of the baseline - sum = {rest} (completeness); layers keep no books."
+
+    @property
+    def likely(self) -> bool:
+        """Whether the scores are probabilities: how sure the model is."""
+        values = [value for _, value in self.scores]
+        return bool(values) and min(values) >= 0 and abs(sum(values) - 1) < 1e-3
+
+    def written(self, value: float) -> str:
+        """One of the scores; probabilities in percent."""
+        return percent(value) if self.likely else number(value)
+
+    @property
+    def before(self) -> bool:
+        """Whether the explained score lies before probabilities that are shown."""
+        return self.likely and all(abs(value - self.books.seed) > 1e-5 for _, value in self.scores)
+
+    @property
+    def cancels(self) -> str:
+        """What to bear in mind where much more relevance moved than there was score, else empty."""
+        taken = {name: sum(kinds.values()) for name, kinds in self.books.ledger.items()}
+        name = max(taken, key=lambda n: abs(taken[n]), default="")
+        if self.method != "lrp" or not name or not MUCH * abs(self.books.seed) < abs(taken[name]) < np.inf:
+            return ""
+        return (
+            f"Much more moved than the score: {name} absorbed {number(taken[name])}, and the inputs got as much more or less. "
+            "Compare sizes with each other here, not with the score."
+        )
 
     @property
     def note(self) -> str:
@@ -227,9 +220,9 @@ def samples(
         options: Any = {"tokens": tokens, "classes": classes, "titles": titles, "unknown": unknown, "limit": limit}
         each = [samples(explanation.select(k), **options) for k in range(len(explanation.seed))]
         return [sample for row in zip(*each, strict=True) for sample in row]
-    explanation, tokens = _labelled(explanation, tokens)
+    explanation, tokens = labelled(explanation, tokens)
     count = len(explanation.seed)
-    names = _named(explanation, tokens, count)
+    names = named(explanation, tokens, count)
     shown = range(count if limit is None else min(count, limit))
     return [_sample(explanation, b, names, classes, visible(titles[b]) if titles else None, unknown) for b in shown]
 
@@ -243,7 +236,7 @@ def one(explanation: Explanation, b: int, *, tokens: Tokens | None = None) -> Sa
     Raises:
         InputError: there is no such sample, or the tokens don't fit.
     """
-    explanation, given = _labelled(explanation, tokens)
+    explanation, given = labelled(explanation, tokens)
     count = len(explanation.seed)
     if not 0 <= b < count:
         raise InputError(f"sample {b}: there are {count}, 0 to {count - 1}")
@@ -252,13 +245,13 @@ def one(explanation: Explanation, b: int, *, tokens: Tokens | None = None) -> Sa
         if lengths is not None and len(own) == lengths[b]:  # the others' steps are longer, or cut
             own += ["·"] * (int(lengths.max()) - len(own))
         given = [own] * count
-    return _sample(explanation, b, _named(explanation, given, count))
+    return _sample(explanation, b, named(explanation, given, count))
 
 
 def _sample(
     explanation: Explanation,
     b: int,
-    names: Mapping[str, _Rows],
+    names: Mapping[str, Rows],
     classes: Sequence[str] = (),
     title: str | None = None,
     unknown: bool = False,
@@ -289,70 +282,7 @@ def _title(labels: Labels | None, b: int, count: int) -> str:
     return name if labels.of_text or not number else f"{name} ({number})"
 
 
-def behind_ids(explanation: Explanation, name: str) -> bool:
-    """Whether an attribution point is an embedding: its rows are the ids' positions, be there a time axis or not."""
-    origins = [explanation.inputs[n] for n in explanation.origins.get(name, ()) if n in explanation.inputs]
-    ids = bool(origins) and all(np.asarray(a).dtype.kind in "iu" for a in origins)
-    return ids and explanation.relevance[name].ndim > 2
-
-
-@dataclass(frozen=True, eq=False)
-class _Rows:
-    """Names of the steps of one attribution point, by sample."""
-
-    labels: Sequence[Sequence[str]]
-    unit: str
-    words: Sequence[Sequence[Word]] = ()
-    unknown: Sequence[Sequence[int]] = ()
-    heading: str = ""
-
-    def of(self, b: int) -> tuple[str, ...]:
-        unknown = set(self.unknown[b]) if self.unknown else set()
-        if not self.words:
-            return tuple(name + "?" if t in unknown else name for t, name in enumerate(self.labels[b]))
-        return tuple(
-            visible(word.text) + ("?" if not unknown.isdisjoint(range(word.first, word.stop)) else "") for word in self.words[b]
-        )
-
-
-def _labelled(explanation: Explanation, tokens: Any) -> tuple[Explanation, Any]:
-    """With the labels of encoded texts as the explanation's own."""
-    return (replace(explanation, labels=tokens.labels), None) if isinstance(tokens, Labelled) else (explanation, tokens)
-
-
-def _lengths(explanation: Explanation) -> dict[str, int]:
-    """{attribution point with steps to name: how many}."""
-    return {
-        p: explanation.per_step(p).shape[1]
-        for p, (_, time) in explanation.axes.items()
-        if time is not None or behind_ids(explanation, p)
-    }
-
-
-def _named(explanation: Explanation, tokens: Any, count: int) -> dict[str, _Rows]:
-    """{attribution point: names of its steps} for every point that the tokens, or else the explanation's own labels, fit."""
-    own = explanation.labels
-    if tokens is None:
-        if own is None or len(own.steps) != count:
-            return {}
-        longest = max(map(len, own.steps))
-        labels = [[visible(t) for t in row] + ["·"] * (longest - len(row)) for row in own.steps]
-        unit = "word" if own.words else "piece" if own.of_text else "step"
-        rows = _Rows(labels, unit, own.words, own.unknown, visible(own.time))
-        return {p: rows for p, n in _lengths(explanation).items() if n == longest}
-    lists = [[str(t) for t in tokens]] if all(isinstance(t, str) for t in tokens) else [[str(t) for t in row] for row in tokens]
-    if len(lists) != count:
-        raise InputError(f"tokens for {len(lists)} sample(s), but there are {count}")
-    longest = max(len(row) for row in lists)
-    lengths = _lengths(explanation)
-    if longest not in lengths.values():
-        known = ", ".join(f"{visible(p)} has {n}" for p, n in lengths.items()) or "no attribution point has a time axis"
-        raise InputError(f"{longest} tokens don't fit the steps: {known}")
-    padded = [[visible(t) for t in row] + ["·"] * (longest - len(row)) for row in lists]
-    return {p: _Rows(padded, "word") for p, n in lengths.items() if n == longest}
-
-
-def _point(explanation: Explanation, name: str, b: int, count: int, names: _Rows | None) -> Point:
+def _point(explanation: Explanation, name: str, b: int, count: int, names: Rows | None) -> Point:
     steps = explanation.per_step(name).astype(np.float64)
     row = b if len(steps) == count else 0
     batch, time = explanation.axes[name]
@@ -366,11 +296,17 @@ def _point(explanation: Explanation, name: str, b: int, count: int, names: _Rows
         return one.reshape(1, 1) if one.ndim == 0 else np.moveaxis(one, time or 0, 0).reshape(steps.shape[1], -1)
 
     matrix = rows_first(array)
-    read = explanation.inputs.get(name)
-    values = None
+    read = explanation.inputs.get(read_as(explanation, name))
+    values = whole = None
     if isinstance(read, np.ndarray) and read.shape == explanation.relevance[name].shape and read.dtype.kind in "fiu":
-        values = rows_first(np.asarray(read if batch is None else np.take(read, row, batch), np.float64))
-    unit = names.unit if names else "step" if time is not None else "feature" if array.ndim <= 1 else "index"
+        whole = np.asarray(read if batch is None else np.take(read, row, batch), np.float64)
+        values = rows_first(whole)
+    embedded = behind_ids(explanation, name)
+    columns = columns_of(explanation, name)
+    image = None
+    if time is None and names is None and not embedded and not (columns and len(columns) == matrix.shape[1]):
+        image = picture(array, whole)
+    unit = names.unit if names else "token" if embedded else "step" if time is not None else _unit(array.ndim)
     labels = names.of(b) if names else tuple(str(i) for i in range(steps.shape[1]))
     relevance = steps[row]
     if length is not None:  # a shorter sequence than the longest
@@ -381,11 +317,13 @@ def _point(explanation: Explanation, name: str, b: int, count: int, names: _Rows
         relevance, matrix = fold(relevance[:covered], names.words[b]), fold(matrix[:covered], names.words[b])
         values = None  # of pieces
     labels = labels[: len(relevance)]
-    columns = _columns(explanation, name)
     if unit == "feature" and len(columns) == len(labels):
         labels, columns = columns, ()
     if len(columns) != matrix.shape[1]:
         columns = ()
+    word = "" if columns else "column" if unit == "row" else "feature"
+    if not columns and array.ndim > 2 and not embedded:  # places in what is left of the axes
+        columns = tuple(",".join(map(str, place)) for place in np.ndindex(*np.delete(array.shape, time or 0)))
     origins = tuple(n for n in explanation.origins.get(name, ()) if n != name)
     title = visible(name) + (f" (from {', '.join(map(visible, origins))})" if origins else "")
     return Point(
@@ -397,14 +335,15 @@ def _point(explanation: Explanation, name: str, b: int, count: int, names: _Rows
         columns,
         names.heading if names else "",
         values=values,
-        embedded=behind_ids(explanation, name),
+        embedded=embedded,
+        image=image,
+        word=word,
     )
 
 
-def _columns(explanation: Explanation, name: str) -> tuple[str, ...]:
-    """Names of the features of a point that is a graph input; others have features of their own."""
-    labels = explanation.labels
-    return tuple(map(visible, labels.columns)) if labels is not None and name in explanation.inputs else ()
+def _unit(rank: int) -> str:
+    """What the entries along the first axis are called where it is neither time nor a text."""
+    return "feature" if rank <= 1 else "row" if rank == 2 else "channel"
 
 
 def _class(index: int, classes: Sequence[str]) -> str:

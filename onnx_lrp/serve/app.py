@@ -14,7 +14,8 @@ import jinja2
 from ..errors import InputError, MissingExtra, OnnxLrpError
 from .guard import FILE, HOST, Guard
 from .jobs import Busy, Job, Jobs
-from .subject import Question, Result, Subject
+from .question import Question
+from .subject import Result, Subject
 
 if TYPE_CHECKING:
     from starlette.requests import Request

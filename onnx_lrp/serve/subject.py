@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, UnsupportedModel
 from .guard import FILE, LIMITS
+from .question import Question, parameters
 
 if TYPE_CHECKING:
     from ..comparison import Comparison
@@ -21,112 +21,10 @@ if TYPE_CHECKING:
     from ..text import Tokenizer
     from .jobs import Job
 
-__all__ = ["Question", "Result", "Subject"]
+__all__ = ["Result", "Subject"]
 
 KEPT = 4  # explainers, each with its compiled programs
 FIELDS = {"--features": "the field Features", "--time": "Time column", "--id": "Series column"}  # on the page
-SAMPLES, LONGEST = 100, 100_000  # texts, and characters of one
-
-
-@dataclass(frozen=True)
-class Question:
-    """What the page asks; as it is typed, and "" where nothing is.
-
-    Attributes:
-        texts: one by one; empty: a file.
-        file: the id of the one that was dropped.
-        beside: a second method.
-        rule: "rule:epsilon" or "composite:epsilon-plus".
-        time, id, features: columns of a table.
-    """
-
-    texts: tuple[str, ...] = ()
-    file: str = ""
-    target: str = ""
-    method: str = "lrp"
-    beside: str = ""
-    rule: str = "rule:epsilon"
-    epsilon: float = 1e-3
-    gates: str = "all"
-    at: str = ""
-    output: str = ""
-    steps: int | None = None
-    baseline: float | None = None
-    by: str = ""
-    time: str = ""
-    id: str = ""
-    features: str = ""
-
-    @classmethod
-    def read(cls, raw: Any) -> Question:
-        """From JSON.
-
-        Raises:
-            InputError: an unknown field, or one of the wrong type.
-        """
-        if not isinstance(raw, dict):
-            raise InputError(f"expected an object, got {type(raw).__name__}")
-        known = {f.name for f in fields(cls)}
-        given: dict[str, Any] = {}
-        for name, value in raw.items():
-            if name not in known:
-                raise InputError(f"there is no field {name!r}; fields are {', '.join(sorted(known))}")
-            if name == "texts":
-                good = isinstance(value, list) and len(value) <= SAMPLES
-                good = good and all(isinstance(t, str) and len(t) <= LONGEST for t in value)
-                expected, value = (
-                    f"a list of at most {SAMPLES} texts of at most {LONGEST:,} characters",
-                    tuple(value) if good else value,
-                )
-            elif name in ("epsilon", "steps", "baseline"):
-                number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-                good = (number and (name != "steps" or isinstance(value, int))) or (value is None and name != "epsilon")
-                expected = "a whole number" if name == "steps" else "a number"
-            else:
-                good, expected = isinstance(value, str) and len(value) <= 10_000, "text"
-            if not good:
-                raise InputError(f"{name}: {str(value)[:60]!r}, expected {expected}")
-            given[name] = value
-        return cls(**given)
-
-    @property
-    def loading(self) -> dict[str, Any]:
-        """What ``onnx_lrp.load`` takes.
-
-        Raises:
-            InputError: neither a rule nor a composite.
-        """
-        kind, _, name = self.rule.partition(":")
-        if kind not in ("rule", "composite"):
-            raise InputError(f"rule {self.rule!r}: expected rule:NAME or composite:NAME")
-        how: dict[str, Any] = {"composite": name} if kind == "composite" else {"rule": name, "epsilon": self.epsilon}
-        at = [name.strip() for name in self.at.split(",") if name.strip()]
-        return {**how, "gates": self.gates, "at": at or None, "output": self.output or None}
-
-    @property
-    def methods(self) -> dict[str, dict[str, Any]]:
-        """{method: its options}.
-
-        Raises:
-            InputError: the same twice.
-            RuleError: no such method, or a value that makes no sense.
-        """
-        from ..methods import METHODS, prepare_method
-
-        if self.method == self.beside:
-            raise InputError(f"{self.method} beside itself: choose another method to compare with")
-        every = {"steps": self.steps, "baseline": self.baseline, "by": self.by or None}
-        found = {}
-        for name in filter(None, (self.method, self.beside)):
-            found[name] = {k: every[k] for k in METHODS.get(name, ()) if every[k] is not None}
-            prepare_method(name, found[name])
-        return found
-
-    @property
-    def columns(self) -> dict[str, Any]:
-        """What :func:`onnx_lrp.series.read_series` takes."""
-        features = [c.strip() for c in self.features.split(",") if c.strip()]
-        return {"time": self.time or None, "id": self.id or None, "features": features or None}
 
 
 @dataclass(frozen=True)
@@ -145,6 +43,7 @@ class Result:
     Attributes:
         parts: {method: explanation}, with what the flow through the layers needs.
         extra: what was kept for that alone.
+        pieces: texts are shown in pieces, not in words.
         shown: HTML of the samples, to stand inside the page.
     """
 
@@ -153,6 +52,7 @@ class Result:
     summary: Summary
     classes: Sequence[str]
     title: str
+    pieces: bool = False
     shown: str = ""
 
     @property
@@ -162,8 +62,9 @@ class Result:
     @property
     def whole(self) -> Explanation | Comparison:
         from ..comparison import compare
+        from ..report.rows import in_pieces
 
-        parts = {name.replace("_", " "): part for name, part in self.parts.items()}
+        parts = {name.replace("_", " "): in_pieces(part) if self.pieces else part for name, part in self.parts.items()}
         return compare(parts, classes=self.classes) if len(parts) > 1 else next(iter(parts.values()))
 
     def html(self, scheme: str) -> str:
@@ -203,6 +104,7 @@ class Subject:
         start: starts the engine.
         options: of ``onnx_lrp.load``, for every question.
         sentence: a text to begin with.
+        names: of the classes; else those in the file beside the model.
 
     Raises:
         ModelError: it can't be read, or not explained at any cut.
@@ -214,6 +116,7 @@ class Subject:
     coder: Tokenizer | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     sentence: str = ""
+    names: Sequence[str] = ()
     _made: dict[Any, Explainer] = field(default_factory=dict)
     _folder: tempfile.TemporaryDirectory[str] = field(default_factory=lambda: tempfile.TemporaryDirectory(prefix="onnx-lrp-"))
     _file: _File | None = None
@@ -228,8 +131,8 @@ class Subject:
 
     @property
     def classes(self) -> Sequence[str]:
-        """Names of the classes, where the file beside the model has them."""
-        return (self.coder.options.classes if self.coder is not None else None) or ()
+        """Names of the classes, where they are given or the file beside the model has them."""
+        return self.names or (self.coder.options.classes if self.coder is not None else None) or ()
 
     def describe(self) -> dict[str, Any]:
         """What there is to choose from."""
@@ -237,7 +140,7 @@ class Subject:
         from ..methods import METHODS
         from ..report import colors
         from ..report.read import SUFFIXES, TABLES
-        from ..report.view import visible
+        from ..report.wording import visible
         from ..rules import GATE_RULES, NAMES
 
         found: dict[str, Any] = {
@@ -245,7 +148,7 @@ class Subject:
             "texts": self.coder is not None,
             "sentence": self.sentence,
             "classes": [visible(name) for name in self.classes],
-            "rules": list(NAMES),
+            "rules": {name: parameters(name) for name in NAMES},
             "composites": list(PRESETS),
             "gates": list(GATE_RULES),
             "methods": {name: list(options) for name, options in METHODS.items()},
@@ -282,7 +185,7 @@ class Subject:
             InputError: of a kind that isn't read.
         """
         from ..report.read import SUFFIXES
-        from ..report.view import short, visible
+        from ..report.wording import short, visible
 
         shown = visible(short(name, 200)) or "file"
         suffix = Path(name).suffix.lower()
@@ -313,7 +216,7 @@ class Subject:
         from ..targets import from_text
 
         job.at("reading the input")
-        methods = question.methods
+        methods, pieces = question.methods, question.pieces
         target = from_text(question.target.strip()) if question.target.strip() else None
         job.at("reading the model")
         explainer = self._explainer(question)
@@ -329,7 +232,7 @@ class Subject:
             keep = extra if name == LRP else []
             parts[name] = explainer.explain(data, target, method=name, keep=keep, progress=job.reached, **options)
         job.at("drawing")
-        result = Result(parts, extra, summary, self.classes, self.name)
+        result = Result(parts, extra, summary, self.classes, self.name, pieces)
         return replace(result, shown=to_samples(result.whole, classes=self.classes, summary=summary))
 
     def _explainer(self, question: Question) -> Explainer:

@@ -39,6 +39,14 @@ def series():
     return dataclasses.replace(made, inputs={"x": values})
 
 
+@pytest.fixture(scope="module")
+def picture():
+    """Three channels of 20 × 12 that the model read."""
+    rng = np.random.default_rng(2)
+    relevance, values = rng.normal(size=(2, 1, 3, 20, 12))
+    return dataclasses.replace(explanation(samples=1), relevance={"x": relevance}, inputs={"x": values}, axes={"x": (0, None)})
+
+
 def tip(page):
     return page.locator(".onnx-lrp-tip:visible").inner_text()
 
@@ -75,9 +83,29 @@ def test_a_heat_map_says_the_number_under_the_pointer(visit, series):
         x, y = (step + 0.5) / 60 * box["width"], (feature + 0.5) / 6 * box["height"]
         heat.hover(position={"x": x, "y": y})
         value, read = series.relevance["x"][0, step, feature], series.inputs["x"][0, step, feature]
-        assert tip(page).split("\n") == [f"step {step}", f"{feature} {view.number(value)}", f"input {read:.4g}"]
+        assert tip(page).split("\n") == [f"step {step}", f"feature {feature} {view.number(value)}", f"input {read:.4g}"]
     page.locator("svg.sums").hover(position={"x": 17.5 / 60 * box["width"], "y": 20})
     assert tip(page).split("\n") == ["step 17", f"all features {view.number(series.per_step()[0, 17])}"]
+
+
+def test_a_map_says_row_and_column(visit, picture):
+    page = visit(to_html(picture))
+    maps = page.locator(".map svg[data-width]")
+    assert maps.count() == 4  # the sum, and three channels
+    box = maps.nth(2).bounding_box()
+    assert box["width"] / box["height"] == pytest.approx(12 / 20, rel=0.05)
+    for row, column in ((0, 0), (7, 3), (19, 11)):
+        maps.nth(2).hover(position={"x": (column + 0.5) / 12 * box["width"], "y": (row + 0.5) / 20 * box["height"]})
+        value, read = picture.relevance["x"][0, 1, row, column], picture.inputs["x"][0, 1, row, column]
+        assert tip(page).split("\n") == [f"row {row}", f"column {column} {view.number(value)}", f"input {read:.4g}"]
+
+
+def test_a_table_without_time_says_row_and_column(visit, series):
+    page = visit(to_html(dataclasses.replace(series, axes={"x": (0, None)})))
+    heat = page.locator("svg[data-height='60']")
+    box = heat.bounding_box()
+    heat.hover(position={"x": 3.5 / 6 * box["width"], "y": 17.5 / 60 * box["height"]})
+    assert tip(page).split("\n")[:2] == ["row 17", f"column 3 {view.number(series.relevance['x'][0, 17, 3])}"]
 
 
 def test_the_flow_says_what_passed(visit, text):
@@ -148,8 +176,14 @@ def test_light_and_dark(visit, text, preferred):
 
 
 @pytest.mark.parametrize("width", [400, 1280])
-def test_nothing_sticks_out(visit, text, series, width):
-    for html in (text, to_html(series), to_html(explanation(layer=EVIL * 9), title=EVIL * 9)):
+def test_nothing_sticks_out(visit, text, series, picture, width):
+    for html in (
+        text,
+        to_html(series),
+        to_html(picture),
+        onnx_lrp.compare([picture, picture]).to_html(),
+        to_html(explanation(layer=EVIL * 9), title=EVIL * 9),
+    ):
         page = visit(html, width=width)
         assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
 
@@ -172,10 +206,10 @@ def test_paper_is_white_and_nothing_is_folded(visit, text):
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_nothing_keeps_a_reader_out(visit, text, series, words, dark):
+def test_nothing_keeps_a_reader_out(visit, text, series, picture, words, dark):
     """axe-core finds no serious violation, with everything unfolded."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    for html in (text, to_html(series), onnx_lrp.compare([words, words]).to_html(tokens=[list("vwxyz")] * 3)):
+    for html in (text, to_html(series), to_html(picture), onnx_lrp.compare([words, words]).to_html(tokens=[list("vwxyz")] * 3)):
         page = visit(html, color_scheme="dark" if dark else "light")
         page.evaluate("document.querySelectorAll('details').forEach(e => { e.open = true; })")
         found = axe.run(page).response["violations"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import http.server
 import json
@@ -9,7 +10,7 @@ import threading
 
 import numpy as np
 import pytest
-from test_serve import TEXT, sentiment, serve  # noqa: F401
+from test_serve import TEXT, Joined, sentiment, serve  # noqa: F401
 
 import onnx_lrp
 from onnx_lrp.serve.guard import Guard
@@ -119,6 +120,28 @@ def test_two_methods_and_what_they_ask_for(open_page):
     assert page.get_by_label("Stabilizer").is_hidden()
 
 
+def test_numbers_of_rules_and_pieces_of_words(open_page, serve):  # noqa: F811
+    page = open_page(serve(dataclasses.replace(sentiment(), coder=Joined())))
+    named = {"γ": "gamma", "α": "alpha-beta", "Lowest input": "zbox", "Highest input": "zbox"}
+    for rule in ("epsilon", "gamma", "alpha-beta", "zbox"):
+        page.get_by_label("Rule or composite").select_option(f"rule:{rule}")
+        assert {label for label in named if page.get_by_label(label).is_visible()} == {k for k, v in named.items() if v == rule}
+    page.get_by_label("Rule or composite").select_option("rule:gamma")
+    page.get_by_label("γ").fill("0.75")
+    page.get_by_label("Bias factor").fill("0.5")
+    page.get_by_label("Show").select_option("pieces of words")
+    explain(page, "well-drawn film")
+    assert page.locator("article .w bdi").all_inner_texts() == ["well", "drawn", "film"]
+    assert "0.75" in page.locator("#shown .how").inner_text()
+    assert "bias_factor 0.5" in page.locator("#shown .how").inner_text()
+    page.get_by_label("Show").select_option("words")
+    explain(page)
+    assert page.locator("article .w bdi").all_inner_texts() == ["well-drawn", "film"]
+    page.get_by_label("Rule or composite").select_option("composite:epsilon-plus")
+    assert page.get_by_label("Bias factor").is_disabled()
+    assert page.get_by_label("γ").is_hidden()
+
+
 def test_it_is_saved(open_page, client, tmp_path):
     page = open_page()
     explain(page, TEXT)
@@ -191,10 +214,11 @@ def test_it_is_driven_by_keys_alone(open_page):
     page = open_page()
     reached = []
     page.locator("#scheme").focus()
-    for _ in range(16):
+    for _ in range(20):
         reached.append(page.evaluate("document.activeElement.id"))
         page.keyboard.press("Tab")
-    order = ["scheme", "theme", "text", "file", "target", "method", "beside", "rule", "gates", "epsilon", "at", "go"]
+    order = ["scheme", "theme", "text", "show", "file", "target", "method", "beside", "rule"]
+    order += ["gates", "epsilon", "bias_factor", "at", "go"]
     assert [id for id in reached if id in order] == order
     page.locator("#go").focus()
     page.keyboard.press("Enter")

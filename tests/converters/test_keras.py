@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 pytest.importorskip("tf2onnx")
@@ -42,6 +43,35 @@ def test_masked_ids(script):
     _, lines, specs = script.to_onnx(net)
     checked(lines)
     assert specs["x"] == ("int32", ("B", "T"), (0, 19))
+
+
+@pytest.mark.parametrize("length", [None, 30], ids=["open", "fixed"])
+def test_what_a_layer_holds_besides_its_weights_is_kept(script, length):
+    """Normalization computes with copies of its weights: no inputs, and not left behind where the model is built again."""
+    data = np.random.default_rng(0).normal([10, 200, 3, 40], [1, 20, 3, 4], (64, 30, 4)).astype(np.float32)
+    scale = L.Normalization()
+    scale.adapt(data)
+    net = model(scale, L.LSTM(6), L.Dense(2, activation="softmax"), shape=(length, 4))
+    proto, lines, _ = script.to_onnx(net)
+    checked(lines)
+    assert [v.name for v in proto.graph.input] == ["x"]
+    [found] = onnx_lrp.load(proto).predict(data[:3]).values()
+    np.testing.assert_allclose(found, np.asarray(net(data[:3])), atol=1e-5)
+
+
+def test_a_model_that_is_another_one_when_it_is_built_again_is_refused(script):
+    class Held(L.Layer):
+        """Adds what it holds besides its weights, and what its configuration says nothing of."""
+
+        held = 0.0
+
+        def call(self, x):
+            return x + self.held
+
+    layer = Held()
+    layer.held = 5.0
+    with pytest.raises(script.Refused, match="a layer holds something besides its weights"):
+        script.to_onnx(model(layer, L.LSTM(6), L.Dense(2), shape=(9, 4)))
 
 
 @pytest.mark.parametrize("batch", [None, 4])

@@ -68,7 +68,7 @@ def lies(text: str) -> str:
 def inspect(path: Path) -> str:
     """Load and inspect a model as the command line does; the verdict."""
     from onnx_lrp import OnnxLrpError, UnsupportedModel, load
-    from onnx_lrp.report.terminal import describe, describe_cuts
+    from onnx_lrp.report.described import describe, describe_cuts
 
     out = io.StringIO()
     try:

@@ -9,7 +9,7 @@
 
   const cell = (svg, event) => {
     const box = svg.getBoundingClientRect();
-    const rows = svg.closest("figure").querySelector("table").rows;
+    const rows = svg.closest("figure").querySelector("table").rows; // the figure's own: maps have one each
     const [width, height] = [+svg.dataset.width, +svg.dataset.height];
     const at = (part, whole, count) => Math.max(0, Math.min(count - 1, Math.floor((part / whole) * count)));
     const x = at(event.clientX - box.left - svg.clientLeft, svg.clientWidth, width);
@@ -22,7 +22,8 @@
     if ("sums" in svg.dataset) return `${step}\nall features ${text(row.cells[last])}`;
     const column = (turned ? y : x) + 1;
     const number = row.cells[column];
-    const name = text(rows[0].cells[column]);
+    const word = svg.dataset.column ? `${svg.dataset.column} ` : "";
+    const name = `${word}${text(rows[0].cells[column])}`;
     return `${step}${last > 1 ? `\n${name}` : ""} ${text(number)}${number.dataset.read ? `\ninput ${number.dataset.read}` : ""}`;
   };
 

@@ -55,7 +55,7 @@
     fill("method", Object.keys(model.methods).map((name) => [name, words(name)]));
     fill("beside", Object.keys(model.methods).map((name) => [name, words(name)]));
     fill("gates", model.gates.map((name) => [name, name]));
-    get("rule").append(group("rules", model.rules, "rule"), group("composites", model.composites, "composite"));
+    get("rule").append(group("rules", Object.keys(model.rules), "rule"), group("composites", model.composites, "composite"));
     fill("output", [["", "the first that depends on the inputs"], ...model.outputs.map((name) => [name, name])]);
     get("of-output").hidden = model.outputs.length < 2;
     fill("tensors", model.tensors.map((name) => [name, name]));
@@ -84,7 +84,12 @@
       field.hidden = !chosen.some((name) => model.methods[name].includes(field.dataset.option));
     }
     for (const field of form.querySelectorAll("[data-for]")) field.hidden = !chosen.includes(field.dataset.for);
-    get("epsilon").disabled = get("rule").value.startsWith("composite:"); // it has its own
+    const [kind, rule] = get("rule").value.split(":");
+    for (const field of form.querySelectorAll("[data-rule]")) {
+      field.hidden ||= kind !== "rule" || !model.rules[rule].includes(field.dataset.rule);
+    }
+    for (const id of ["epsilon", "bias_factor"]) get(id).disabled = kind === "composite"; // it has its own
+    get("show").disabled = Boolean(file);
     for (const other of get("beside").options) other.disabled = other.value !== "" && other.value === get("method").value;
     if (get("beside").value === get("method").value) get("beside").value = "";
     get("columns").hidden = !file || !model.tables.some((suffix) => file.name.toLowerCase().endsWith(suffix));
@@ -140,12 +145,13 @@
   const question = () => {
     const value = (id) => get(id).value.trim();
     const number = (id) => (value(id) === "" ? null : Number(value(id)));
-    const plain = ["target", "method", "beside", "rule", "gates", "at", "output", "by"];
+    const plain = ["target", "method", "beside", "rule", "gates", "at", "output", "by", "show"];
     const asked = Object.fromEntries(plain.map((id) => [id, value(id)]));
     if (file) asked.file = file.id;
     else asked.texts = get("text").value.split("\n").map((line) => line.trim()).filter(Boolean);
     if (!get("columns").hidden) for (const id of ["time", "id", "features"]) asked[id] = value(id);
-    return { ...asked, epsilon: number("epsilon"), steps: number("steps"), baseline: number("baseline") };
+    const numbers = ["epsilon", "bias_factor", "gamma", "alpha", "low", "high", "steps", "baseline"];
+    return { ...asked, ...Object.fromEntries(numbers.map((id) => [id, number(id)])) };
   };
   let held = false; // the focus was on the button, which loses it while there is work
   const busy = (job) => {
