@@ -52,7 +52,7 @@ class Books:
 
     @property
     def absorbed(self) -> dict[str, float]:
-        """{kind: what ended in all layers}."""
+        """Amounts that ended anywhere, by kind."""
         kinds = dict.fromkeys(kind for amounts in self.ledger.values() for kind in amounts)
         kinds = dict.fromkeys([k for k in ORDER if k in kinds] + list(kinds))
         return {kind: math.fsum(amounts.get(kind, 0.0) for amounts in self.ledger.values()) for kind in kinds}

@@ -79,7 +79,8 @@ def load(
             "zbox", or a :class:`Rule` with its parameters.
         epsilon: stabilizer ε ≥ 0.
         bias_factor: share δ in [0, 1] of bias and stabilizer that goes evenly to the lower units (Arras et al. 2017).
-        gates: "all": the signal of a gated product takes all its relevance (Arras et al. 2017).
+        gates: "all": the signal of a gated product takes all its relevance (Arras et al. 2017); "half", "prop", "abs": the gate
+            gets a share (Arras et al. 2019).
         composite: instead of ``rule``, ``epsilon`` and ``bias_factor``: which rule for which layer, as a preset's name, a list of
             (match, rule), or a :class:`Composite`.
         at: internal float tensor(s) to attribute to, instead of the inputs.
@@ -256,7 +257,7 @@ class Explainer:
         """Canonical weights by layer, gates in the order i, f, c, o. Needs no TensorFlow.
 
         Returns:
-            {layer: {part: array}}; of an LSTM W_x (D, I, 4H), W_h (D, H, 4H) and b (D, 4H).
+            arrays by layer and part; of an LSTM W_x (D, I, 4H), W_h (D, H, 4H) and b (D, 4H).
         """
         return canonical_weights(self._plan)
 

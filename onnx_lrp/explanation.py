@@ -137,7 +137,7 @@ class Explanation:
 
     @property
     def method(self) -> str:
-        """What made the relevance: "lrp", or a method that keeps no books."""
+        """The method that made the relevance, "lrp" or one that keeps no books."""
         return str(self.settings.get("method", "lrp"))
 
     def _point(self, point: str | None) -> str:
@@ -218,7 +218,7 @@ class Explanation:
         )
 
     def waterfall(self, sample: int | None = None, *, layers: bool = False) -> list[Entry]:
-        """(label, value, kind) from the seed down to the residual, for a waterfall plot; see :meth:`Books.waterfall`."""
+        """(label, value, kind) from the seed down to the residual, to be plotted; see :meth:`~onnx_lrp.books.Books.waterfall`."""
         return self.books(sample).waterfall(layers=layers)
 
     def to_dict(self) -> dict[str, Any]:
@@ -313,15 +313,16 @@ class Explanation:
         """The relevance as a pandas DataFrame: one row an entry, so that ``groupby`` and ``pivot`` do the rest.
 
         Columns, in this order; one that no point has is left out, one that only some have is empty at the others:
-            point: the attribution point.
-            rank, class: only of several classes, index along their axis and the class. ``rank`` is left out where it is the class
-                (``targets.all_classes``), ``class`` where the positions of a sample have classes of their own.
-            sample: index in the batch; -1 in tensors in which samples and another axis are one.
-            step: time step, where the point has a time axis; behind integer ids their position.
-            feature: index along all other axes together, in row-major order.
-            relevance: in the precision it was computed in.
-            value: what the model read there: the input's value, or behind integer ids the id. Internal tensors (``at=``) have
-                none, nor has under ``per_step`` a step of several values.
+
+        - point: the attribution point.
+        - rank, class: only of several classes, index along their axis and the class. ``rank`` is left out where it is the class
+          (``targets.all_classes``), ``class`` where the positions of a sample have classes of their own.
+        - sample: index in the batch; -1 in tensors in which samples and another axis are one.
+        - step: time step, where the point has a time axis; behind integer ids their position.
+        - feature: index along all other axes together, in row-major order.
+        - relevance: in the precision it was computed in.
+        - value: what the model read there: the input's value, or behind integer ids the id. Internal tensors (``at=``) have
+          none, nor has under ``per_step`` a step of several values.
 
         ``attrs`` holds explained (the output's name), target, seed, residual (None for NaN) and settings, as lists and numbers.
 

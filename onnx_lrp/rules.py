@@ -166,7 +166,7 @@ class Rule(abc.ABC):
 
     @property
     def channels(self) -> Sequence[Channel]:
-        """Channels that its cotangents go back in: those it needs, if nothing else is said."""
+        """Channels that its cotangents go back in, those it needs if nothing else is said."""
         return self.needs
 
     @property

@@ -33,7 +33,7 @@ class Tokenizer:
     """Texts → ids. By a vocabulary and simple splitting, or by a tokenizer.json of the package tokenizers.
 
     Args:
-        options: see :mod:`onnx_lrp.tokensfile`.
+        options: see :class:`TextOptions`.
         vocabulary: {word: id} instead of a file.
         backend: a ``tokenizers.Tokenizer`` instead of a file.
 

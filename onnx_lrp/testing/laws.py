@@ -54,7 +54,7 @@ def assert_conserves(
 ) -> None:
     """seed = Σ relevance + Σ absorbed for every sample and class, relative to what moved; residual and ledger say the same.
 
-    What moved: |seed| + Σ |relevance| + Σ |absorbed|. ``tolerance``: default 1e-5 in float32, 1e-10 in float64.
+    What moved: ``|seed| + Σ |relevance| + Σ |absorbed|``. ``tolerance``: default 1e-5 in float32, 1e-10 in float64.
     """
     explanation = _load(model, {"precision": precision, **options}).explain(feeds, target)
     for one in [explanation.select(k) for k in range(len(explanation.seed))] if explanation.several else [explanation]:

@@ -16,7 +16,7 @@ from harm import builder, refused
 from onnx import helper
 
 import onnx_lrp
-from onnx_lrp.report.terminal import MOST_ROWS, describe
+from onnx_lrp.report.described import MOST_ROWS, describe
 
 SCRIPT = """
 import resource, sys, onnx_lrp
