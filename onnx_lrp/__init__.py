@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from .errors import InputError, InvalidModel, MissingExtra, ModelError, OnnxLrpError, ParityError, RuleError, UnsupportedModel
     from .evaluation.result import Evaluation
     from .evaluation.run import evaluate
-    from .explainer import Explainer, explain, load
+    from .explainer import Explainer
     from .explanation import Explanation
     from .limits import Limits
+    from .loading import explain, load
     from .rules import AlphaBeta, Epsilon, Flat, Gamma, Rule, WSquare, ZBox, ZPlus
     from .summary import Summary
 
@@ -49,9 +50,9 @@ _HOME = {
     "ZPlus": "rules",
     "compare": "comparison",
     "evaluate": "evaluation.run",
-    "explain": "explainer",
+    "explain": "loading",
     "explain_dataset": "dataset.run",
-    "load": "explainer",
+    "load": "loading",
 }
 
 __all__ = [

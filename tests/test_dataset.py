@@ -19,6 +19,7 @@ import onnx_lrp
 from onnx_lrp import BatchExplainer, InputError, targets
 from onnx_lrp.dataset.engine import ABSORBED, Engine, Found
 from onnx_lrp.dataset.tables import columns, objects
+from onnx_lrp.runs import Runs
 
 arrow = pytest.importorskip("pyarrow")
 LENGTHS = [4, 2, 7, 4, 1, 3, 2, 4, 6, 5]
@@ -83,8 +84,8 @@ def test_a_target_of_each_row_is_its_own_and_the_prediction_is_not_the_target():
 
 def test_bunches_hold_no_more_than_the_budget(monkeypatch):
     seen = []
-    real = onnx_lrp.Explainer._run
-    monkeypatch.setattr(onnx_lrp.Explainer, "_run", lambda self, x, *a, **k: seen.append(x["x"].shape[1]) or real(self, x, *a, **k))
+    real = Runs.run
+    monkeypatch.setattr(Runs, "run", lambda self, x, *a, **k: seen.append(x["x"].shape[1]) or real(self, x, *a, **k))
     engine = Engine(onnx_lrp.load(bilstm()[0], jit="eager", max_bytes=20_000))
     found, _ = run(engine, {"x": sequences([6] * 40)})
     assert sum(seen) == 40

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import onnx_lrp
 from onnx_lrp import InputError, Limits, ModelError, cli
+from onnx_lrp.runs import Runs
 from onnx_lrp.testing.build import Builder
 
 sys.path.insert(0, str(Path(__file__).parent / "fuzz"))
@@ -285,7 +286,7 @@ def test_a_batch_that_does_not_fit_is_run_in_parts_and_not_refused():
 def test_running_out_of_memory_makes_the_batch_smaller(monkeypatch):
     model, x = dense(), np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
     whole = onnx_lrp.load(model, jit="eager").explain(x)
-    run, sizes = onnx_lrp.Explainer._run, []
+    run, sizes = Runs.run, []
 
     def little(self, feeds, *arguments):
         sizes.append(len(feeds["x"]))
@@ -293,7 +294,7 @@ def test_running_out_of_memory_makes_the_batch_smaller(monkeypatch):
             raise MemoryError
         return run(self, feeds, *arguments)
 
-    monkeypatch.setattr(onnx_lrp.Explainer, "_run", little)
+    monkeypatch.setattr(Runs, "run", little)
     found = onnx_lrp.load(model, jit="eager").explain(x)
     assert sizes == [10, 5, 2, 2, 2, 2, 2]
     np.testing.assert_allclose(found.relevance["x"], whole.relevance["x"], rtol=1e-6, atol=1e-7)
@@ -304,7 +305,7 @@ def test_no_memory_for_a_single_sample_is_said(monkeypatch):
     def none(self, *arguments):
         raise MemoryError
 
-    monkeypatch.setattr(onnx_lrp.Explainer, "_run", none)
+    monkeypatch.setattr(Runs, "run", none)
     with pytest.raises(InputError, match="not enough memory for 1 sample"):
         onnx_lrp.load(dense(), jit="eager").explain(np.ones((4, 3), np.float32))
 

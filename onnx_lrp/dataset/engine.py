@@ -323,13 +323,13 @@ class Engine:
         """Whether it is the model whose forward pass is not onnxruntime's: then no row is to be trusted."""
         if self.explainer._verify == "always":
             return False  # every row has its own verdict
-        self.explainer._verified = True
+        self.explainer._runs.verified = True
         try:
             self.explainer.predict(dict(feeds))
         except ParityError:  # not finite
             return False
         finally:
-            self.explainer._verified = False
+            self.explainer._runs.verified = False
         return True
 
     def _found(self, rows: np.ndarray, explanation: Explanation, *, argmax: bool) -> Found:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..explainer import load
+from ..loading import load
 from ..methods import OPTIONS, prepare_method
 from .decoding import Decoder
 from .engine import Engine, Found

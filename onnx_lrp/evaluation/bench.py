@@ -16,8 +16,9 @@ import numpy as np
 
 from ..batches import splits
 from ..errors import InputError, UnsupportedModel
-from ..explainer import Explainer, load
+from ..explainer import Explainer
 from ..inputs import id_limits
+from ..loading import load
 from ..plan import Plan
 from ..ragged import lens
 from ..seeds import Target, scores_of
@@ -280,7 +281,9 @@ class Bench:
         """(n, C) scores of one batch."""
         explainer, plan = self.cut, self.cut._plan
         like = scores_of(plan)
-        found = explainer._chunks(feeds, Target("scores"), lambda result, _: {plan.explained: result["scores"]})[plan.explained]
+        found = explainer._runs.chunks(feeds, Target("scores"), lambda result, _: {plan.explained: result["scores"]})[
+            plan.explained
+        ]
         raw = np.asarray(found, np.float64)
         batch, classes, steps = like.batch_axis, like.class_axis, like.time
         if batch is None or (self._alone and batch == steps):

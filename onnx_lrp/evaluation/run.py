@@ -9,7 +9,8 @@ import numpy as np
 
 from ..dataset.rows import Encode
 from ..errors import InputError, OnnxLrpError, ParityError, RuleError, UnsupportedModel
-from ..explainer import Explainer, load
+from ..explainer import Explainer
+from ..loading import load
 from ..seeds import scores_of
 from ..targets import Step
 from .bench import Bench, make_bench

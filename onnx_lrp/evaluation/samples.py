@@ -127,7 +127,7 @@ def _of_inputs(explainer: Explainer, inputs: Any, labels: Any, limit: int | None
             rows.append(prepare_inputs(sequences.inputs(np.asarray([i])), plan))
     else:
         feeds = prepare_inputs(inputs, plan)
-        count = explainer._batch(feeds)
+        count = explainer._runs.batch(feeds)
         for i in range(count if limit is None else min(limit, count)):
             row = {}
             for name, array in feeds.items():

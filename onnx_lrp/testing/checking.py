@@ -17,9 +17,10 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, Verbosity
 
 from ..errors import InputError, OnnxLrpError, ParityError
-from ..explainer import Explainer, load
+from ..explainer import Explainer
 from ..explanation import Explanation
 from ..inputs import prepare_inputs
+from ..loading import load
 from ..parity import EFFECTS, differences, rounding, tolerance
 from . import LAWS, measures
 from .inputs import contradiction

@@ -11,8 +11,9 @@ import numpy as np
 from hypothesis import strategies as st
 
 from ..errors import InputError
-from ..explainer import Explainer, load
+from ..explainer import Explainer
 from ..graph import Graph, Node, Value
+from ..loading import load
 from ..registry import is_float
 
 __all__ = ["feeds"]

@@ -13,7 +13,8 @@ import numpy as np
 import onnx
 
 from ..errors import ParityError
-from ..explainer import Explainer, load
+from ..explainer import Explainer
+from ..loading import load
 from . import measures
 from .measures import CLOSED, SAME, Figure, compared
 

@@ -110,7 +110,7 @@ def _arrays(explanation: Explanation) -> dict[str, np.ndarray]:
 def relevance_of(explainer: Explainer, feeds: Feeds, seed: np.ndarray) -> dict[str, np.ndarray]:
     """Relevance from any seed of the explained tensor's shape."""
     variant = explainer._variant(feeds)
-    found = variant._chunks(prepare_inputs(feeds, variant._plan), Target("seed", seed), lambda result, part: result)
+    found = variant._runs.chunks(prepare_inputs(feeds, variant._plan), Target("seed", seed), lambda result, part: result)
     return dict(found["relevance"])
 
 

@@ -1,0 +1,217 @@
+"""Runs of one plan: in parts that fit the memory, their results verified, joined, and in the model's own dtypes."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .batches import Schedule, exhausted, parts, schedule, splits, within
+from .errors import InputError, OnnxLrpError, ParityError
+from .graph import Value
+from .hidden import Kept
+from .locate import place, refusal
+from .methods import Method, attribute
+from .ops.quantize import limits
+from .plan import Plan
+from .precision import PRECISIONS
+from .program import Program
+from .progress import track
+from .registry import is_float
+from .runtime import Runtime
+from .seeds import Target, scores_of
+from .verifying import Verifier, defined
+
+__all__ = ["Runs"]
+
+OVER = "over the limit trips"  # an assertion inside a TensorFlow program
+
+
+def _rows(array: np.ndarray, axis: int | None, rows: range) -> np.ndarray:
+    """Some samples; what has no axis of samples, or one entry for all, is for every sample."""
+    return array if axis is None or array.shape[axis] == 1 else np.take(array, rows, axis)
+
+
+class Runs:
+    """How a plan is run.
+
+    Args:
+        plan: what is run.
+        make: makes the program that runs it, at the first run.
+        runtime: onnxruntime on the same model.
+        verifier: what results are held against.
+        filed: the model's outputs, as the file declares them.
+        precision: of the program.
+        verify: "first", "always", "never".
+        max_bytes: what a run may keep in memory, None: a share of what is free.
+        checkpoint: "auto", "never", or the steps of a segment.
+
+    Attributes:
+        verified: whether a forward pass was compared with onnxruntime's.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        make: Callable[[], Program],
+        runtime: Runtime,
+        verifier: Verifier,
+        *,
+        filed: Sequence[Value],
+        precision: str,
+        verify: str,
+        max_bytes: int | None,
+        checkpoint: str | int,
+    ) -> None:
+        self._plan = plan
+        self._make = make
+        self._runtime = runtime
+        self._verifier = verifier
+        self._filed = filed
+        self._precision = precision
+        self._verify = verify
+        self._max_bytes = max_bytes
+        self._checkpoint = checkpoint
+        self.verified = False
+
+    @functools.cached_property
+    def program(self) -> Program:
+        """What runs the plan; TensorFlow is imported for it."""
+        return self._make()
+
+    def batch(self, feeds: Mapping[str, np.ndarray]) -> int:
+        """Number of samples, 1 where no input tells."""
+        for name, array in feeds.items():
+            dims = self._plan.vars[name].dims or ()
+            for axis, dim in enumerate(dims):
+                if self._plan.batch is not None and tuple(dim.roots) == (self._plan.batch.root,):
+                    return int(array.shape[axis])
+        return 1
+
+    def chunks(
+        self, feeds: dict[str, np.ndarray], target: Target, finish: Any, keep: tuple[Kept, ...] = (), method: Method | None = None
+    ) -> Any:
+        """Run, in micro-batches where the whole is too large; a model exported for a batch of one is run sample by sample."""
+        batch, size = self.batch(feeds), PRECISIONS[self._precision].dtype.itemsize
+        if self._plan.fixed_batch == 1:
+            how = Schedule(1)
+        else:
+            how = schedule(self._plan, feeds, batch, itemsize=size, max_bytes=self._max_bytes, checkpoint=self._checkpoint)
+        within(self._plan, feeds, batch, how, itemsize=size)
+        axes = {n: self._plan.batch_axis(n) for n in feeds}
+
+        fits = how.size
+
+        def parted(rows: range) -> list[Any]:
+            """The results of some samples; where memory runs out all the same, from then on in smaller parts."""
+            nonlocal fits
+            found, at = [], rows.start
+            while at < rows.stop:
+                some = range(at, min(at + fits, rows.stop))
+                whole = len(some) == batch
+                part = feeds if whole else {n: _rows(a, axes[n], some) for n, a in feeds.items()}
+                own = target if whole or not target.arrays else target.part(some, scores_of(self._plan))
+                few = method if whole or method is None else method.part(some, batch, self._plan)
+                try:
+                    found.append(finish(self.run(part, own, keep, few, how.segment), part))
+                except Exception as error:
+                    if not exhausted(error):
+                        raise
+                    if len(some) == 1 or not splits(self._plan):
+                        raise InputError(
+                            f"not enough memory for {len(some)} sample(s) of this size; pass fewer or shorter, or checkpoint=64"
+                        ) from error
+                    fits = len(some) // 2
+                else:
+                    at = some.stop
+            return found
+
+        done = [made for rows in track(parts(batch, how.size)) for made in parted(rows)]
+        if len(done) == 1:
+            return done[0]
+        return self._joined(done, target.several, keep)
+
+    def _joined(self, parts: Sequence[Mapping[str, Any]], several: bool, keep: Sequence[Kept]) -> dict[str, Any]:
+        lead = int(several)
+
+        def along(axis: int | None, arrays: Sequence[Any], lead: int) -> Any:
+            return np.concatenate(arrays, axis + lead) if axis is not None else np.stack(arrays, lead)
+
+        def join(name: str, arrays: Sequence[Any], lead: int = 0) -> Any:
+            if name in self._plan.vars:
+                return along(self._plan.batch_axis(name), arrays, lead)
+            return np.concatenate([np.asarray(a) for a in arrays], 0)
+
+        if "outputs" not in parts[0]:
+            return {n: join(n, [p[n] for p in parts]) for n in parts[0]}
+        return {
+            "outputs": {n: join(n, [p["outputs"][n] for p in parts]) for n in parts[0]["outputs"]},
+            "relevance": {n: join(n, [p["relevance"][n] for p in parts], lead) for n in parts[0]["relevance"]},
+            "hidden": {k.key: along(k.batch_axis(self._plan), [p["hidden"][k.key] for p in parts], lead) for k in keep},
+            "absorbed": {n: np.concatenate([p["absorbed"][n] for p in parts], lead) for n in parts[0]["absorbed"]},
+            **{n: np.concatenate([p[n] for p in parts], lead) for n in ("seed", "residual") if n in parts[0]},
+            "index": np.concatenate([np.atleast_1d(p["index"]) for p in parts], lead),
+        }
+
+    def run(
+        self,
+        feeds: Mapping[str, np.ndarray],
+        target: Target,
+        keep: tuple[Kept, ...] = (),
+        method: Method | None = None,
+        segment: int | None = None,
+    ) -> dict[str, Any]:
+        plan = self._plan
+        entered = any(n in plan.prefix for n in feeds)  # the caller computed the cut himself
+        before = self._runtime.prefix(plan.prefix, feeds) if plan.prefix and not entered else {}
+        given = {n: before[n] if n in before else feeds[n] for n in plan.feeds}
+        program = self.program
+        try:
+            result = program(given, target, keep, segment) if method is None else attribute(program, given, target, method)
+        except Exception as error:
+            if isinstance(error, OnnxLrpError) or exhausted(error):
+                raise
+            if OVER in str(error):
+                raise InputError(next(line for line in str(error).splitlines() if OVER in line)) from error
+            if not entered:
+                if refused := refusal(self._runtime, feeds, error):
+                    raise refused from error
+                raise
+            # nothing in the file says what shape a cut behind an unknown op has, so the engine is the first to notice
+            reason = str(error).splitlines()[0][:200]
+            raise InputError(f"the array(s) for {', '.join(given)} don't fit what reads them: {reason}") from error
+        if "shape" in result:  # what the file left open is known now
+            target.check(dataclasses.replace(scores_of(plan), shape=tuple(int(n) for n in result["shape"])))
+        result["outputs"].update({n: before[n] for n in plan.outputs if n in before})
+        if not entered and (self._verify == "always" or (self._verify == "first" and not self.verified)):
+            self._verifier.check(program, feeds, given, result["outputs"])
+            self.verified = True
+        self._verifier.finite(program, result["outputs"], given)
+        if method is None:
+            self._verifier.finite(program, result.get("relevance", {}), given)
+        else:
+            defined(result["relevance"], method.name)
+        return result
+
+    def outputs(self, result: Mapping[str, Any]) -> dict[str, Any]:
+        """Outputs in the model's order and dtypes."""
+        dtypes = {v.name: v.dtype for v in self._filed}
+        out: dict[str, Any] = {}
+        for name in self._plan.outputs:
+            array = result["outputs"].get(name)
+            if array is None:
+                continue
+            dtype = dtypes.get(name)
+            if isinstance(array, np.ndarray) and dtype is not None and array.dtype != dtype:
+                if is_float(dtype):
+                    with np.errstate(over="ignore"):
+                        array = array.astype(dtype)
+                    if found := place(array):
+                        raise ParityError(f"output {name!r} is beyond the range of {dtype}, in which the model returns it: {found}")
+                elif dtype.kind in "iu" and array.dtype.kind == "f":  # a quantized tensor, which the engine doesn't round
+                    array = np.clip(np.rint(array), *limits(dtype)).astype(dtype)
+            out[name] = array
+        return out
