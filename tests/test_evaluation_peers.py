@@ -183,8 +183,6 @@ def test_the_same_change_under_noise_as_quantus():
     most = quantus.MaxSensitivity(
         nr_samples=3,
         perturb_func=perturb,
-        norm_numerator=quantus.fro_norm,
-        norm_denominator=quantus.fro_norm,
         abs=False,
         normalise=False,
         disable_warnings=True,
@@ -193,6 +191,5 @@ def test_the_same_change_under_noise_as_quantus():
     theirs = most(
         model=twin, x_batch=x[:, None], y_batch=task.targets, a_batch=own[:, None], explain_func=explain, channel_first=True
     )
-    # Quantus divides by the norm of the input, Yeh et al. by that of the explanation
-    scale = np.linalg.norm(x, axis=1) / np.linalg.norm(own, axis=1)
-    assert ours == pytest.approx(np.asarray(theirs) * scale, rel=1e-4)
+    assert ours == pytest.approx(np.asarray(theirs), rel=1e-4)
+    assert np.ptp(ours) > 1e-3
