@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 import onnx_lrp
@@ -166,3 +167,21 @@ def test_datasets_are_measured_over_the_raw_engine_on_their_own_batches():
     assert 1 < row["batches"] <= 30
     assert row["bytes_in"] > 0
     assert row["bytes_out"] > 0
+
+
+def test_the_greedy_order_of_a_sum_is_the_best():
+    from test_evaluation import additive, bench_of
+
+    model, feeds = additive()
+    bench = bench_of((model, feeds))
+    targets = bench.scores(range(len(bench))).argmax(1)
+    weight = next(onnx.numpy_helper.to_array(t) for t in model.graph.initializer if list(t.dims) == [3, 2])
+    effects = np.stack([(x @ weight)[:, target] for x, target in zip(feeds["x"], targets, strict=True)])
+    right = [[own.sum() - np.sort(own)[::-1][:k].sum() for k in range(6)] for own in effects]
+    assert module("ceiling").greedy(bench, targets, 5) == pytest.approx(np.asarray(right), abs=1e-5)
+
+
+def test_methods_are_timed_by_batch():
+    head, row = run("methods.py", "--batches", "2", "--runs", "1")
+    assert "integrated gradients" in head
+    assert row.split()[0] == "2"

@@ -97,9 +97,8 @@ def task_of(model, x, points):
     [
         ("gradient", "Saliency", {"abs": False}, 1e-9),
         ("gradient_x_input", "InputXGradient", {}, 1e-9),
-        ("integrated_gradients", "IntegratedGradients", {"n_steps": 50, "method": "riemann_middle"}, 1e-9),
-        ("integrated_gradients", "IntegratedGradients", {"n_steps": 50}, 5e-3),  # Gauss-Legendre: another quadrature
-        ("occlusion", "Occlusion", {"sliding_window_shapes": (1, 3)}, 1e-9),
+        ("integrated_gradients", "IntegratedGradients", {"n_steps": 50}, 1e-6),  # both by Gauss-Legendre
+        ("occlusion", "Occlusion", {"sliding_window_shapes": (1, 3)}, 1e-6),
     ],
 )
 def test_the_same_relevances_as_captum(method, theirs, options, rtol):
@@ -109,7 +108,7 @@ def test_the_same_relevances_as_captum(method, theirs, options, rtol):
     found = onnx_lrp.load(model, **LOAD).explain(x, target, method=method)
     rows = torch.from_numpy(x).double().requires_grad_()
     expected = getattr(attr, theirs)(twin).attribute(rows, target=torch.from_numpy(target), **options).detach().numpy()
-    if method == "occlusion":  # Captum gives every entry of the window the whole difference
+    if method == "occlusion":  # Captum gives every entry of the window the whole difference, in float32
         assert found.per_step() == pytest.approx(expected[:, :, 0], rel=rtol, abs=1e-12)
         return
     assert found.relevance["x"] == pytest.approx(expected, rel=rtol, abs=rtol * np.abs(expected).max())
@@ -184,8 +183,6 @@ def test_the_same_change_under_noise_as_quantus():
     most = quantus.MaxSensitivity(
         nr_samples=3,
         perturb_func=perturb,
-        norm_numerator=quantus.fro_norm,
-        norm_denominator=quantus.fro_norm,
         abs=False,
         normalise=False,
         disable_warnings=True,
@@ -194,6 +191,5 @@ def test_the_same_change_under_noise_as_quantus():
     theirs = most(
         model=twin, x_batch=x[:, None], y_batch=task.targets, a_batch=own[:, None], explain_func=explain, channel_first=True
     )
-    # Quantus divides by the norm of the input, Yeh et al. by that of the explanation
-    scale = np.linalg.norm(x, axis=1) / np.linalg.norm(own, axis=1)
-    assert ours == pytest.approx(np.asarray(theirs) * scale, rel=1e-4)
+    assert ours == pytest.approx(np.asarray(theirs), rel=1e-4)
+    assert np.ptp(ours) > 1e-3

@@ -66,7 +66,7 @@ def figures(task, numbers, own, sizes, outputs):
 
 
 def table(task, *, folder=HERE, count=2100, epsilon=1e-6):
-    """{method: {figure: mean over the networks}}."""
+    """{method: {figure: (mean, standard deviation) over the networks}}."""
     data = cases(task, count)
     paths = sorted(folder.glob(f"{task}-*.onnx"))
     rows = {}
@@ -74,7 +74,8 @@ def table(task, *, folder=HERE, count=2100, epsilon=1e-6):
         lrp = name.startswith("LRP")
         settings = {"gates": name[5:], "epsilon": epsilon} if lrp else {}
         each = [figures(task, *explained(path, "lrp" if lrp else name, data, **settings)) for path in paths]
-        rows[name] = {key: float(np.mean([e[key] for e in each])) for key in each[0]}
+        columns = {key: np.array([e[key] for e in each]) for key in each[0]}
+        rows[name] = {key: (float(v.mean()), float(v.std(ddof=1)) if len(v) > 1 else 0.0) for key, v in columns.items()}
     return rows
 
 
@@ -83,13 +84,19 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--count", type=int, default=2100, help="sequences")
     parser.add_argument("--epsilon", type=float, default=1e-6)
+    parser.add_argument("--folder", type=Path, default=HERE, help="where the networks are")
     options = parser.parse_args(argv)
     for task in training.TASKS:
-        print(f"{task}: {len(list(HERE.glob(f'{task}-*.onnx')))} networks, epsilon {options.epsilon:g}")
-        print(f"  {'':18} {'corr. a':>9} {'corr. b':>9} {'share':>7} {'sq. error':>10}")
-        for name, row in table(task, count=options.count, epsilon=options.epsilon).items():
-            a, b, share, error = row.values()
-            print(f"  {name:18} {a:9.5f} {b:9.5f} {share:7.4f} {error:10.1e}")
+        count = len(list(options.folder.glob(f"{task}-*.onnx")))
+        if not count:
+            continue
+        print(f"{task}: {count} network(s), epsilon {options.epsilon:g}")
+        print(f"  {'':18} {'corr. a':>18} {'corr. b':>18} {'share':>16} {'sq. error':>18}   mean (standard deviation)")
+        for name, row in table(task, folder=options.folder, count=options.count, epsilon=options.epsilon).items():
+            a, b, share, error = (
+                f"{mean:.{k}} ({sd:.1g})" for (mean, sd), k in zip(row.values(), ("5f", "5f", "4f", "1e"), strict=True)
+            )
+            print(f"  {name:18} {a:>18} {b:>18} {share:>16} {error:>18}", flush=True)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 """Train the small sentiment LSTM that ships with onnx-lrp and export it to one .onnx file.
 
     python examples/sentiment/train.py DATA.tsv --out DIR
+    python examples/sentiment/train.py DATA.tsv --out DIR --parts    # only training.csv, validation.csv and test.csv
 
 DATA.tsv has a header and two columns: `rating` (-4 … +4) and `sentence`; MODEL_CARD.md beside the
 shipped model says where ours comes from. DIR receives `sentiment.onnx` and `vocabulary.txt` (one
@@ -14,6 +15,7 @@ token a line, the line's number from 0 is its id). Letters: T time, B batch.
 import argparse
 import collections
 import copy
+import csv
 import pathlib
 import random
 import re
@@ -70,6 +72,14 @@ def split(rows, *, seed):
     random.Random(seed).shuffle(rows)
     tenth = len(rows) // 10
     return rows[2 * tenth :], rows[:tenth], rows[tenth : 2 * tenth]
+
+
+def write_parts(parts, folder):
+    """The three parts as .csv: text (the tokens, joined by spaces) and label."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, rows in zip(("training", "validation", "test"), parts, strict=True):
+        with open(folder / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("text", "label"), *((" ".join(tokens), label) for tokens, label in rows)])
 
 
 def build_vocabulary(rows, *, least=2):
@@ -215,11 +225,15 @@ def main(argv=None):
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--threads", type=int, default=1, help="another number may change the last digits")
+    parser.add_argument("--parts", action="store_true", help="only write the three parts of the data")
     options = parser.parse_args(argv)
 
     torch.manual_seed(options.seed)
     torch.set_num_threads(options.threads)
     parts = split(read(options.data), seed=options.seed)
+    if options.parts:
+        write_parts(parts, options.out)
+        return
     vocabulary = build_vocabulary(parts[0])
     training, validation, test = (encode(part, vocabulary) for part in parts)
     print(f"{len(training)} training, {len(validation)} validation, {len(test)} test sentences")
