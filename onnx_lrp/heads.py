@@ -81,6 +81,8 @@ def _scores(graph: Graph, vars: Mapping[str, Var], node: Node) -> Head | None:
     """The scores if ``node`` turns them into probabilities."""
     if node.op in FINAL and not node.domain:
         return Head(node.inputs[0])
+    if (score := _log_sigmoid(graph, node)) is not None:
+        return Head(score)
     if node.origin is not None and node.origin.domain == CLASSICAL and node.origin.op == "LinearClassifier":
         made = {n.op: n for n in graph.nodes if n.origin is node.origin}
         if "Gemm" not in made:
@@ -90,6 +92,17 @@ def _scores(graph: Graph, vars: Mapping[str, Var], node: Node) -> Head | None:
     if node.op == "Concat" and not node.domain and len(node.inputs) == 2:
         return _pair(graph, vars, node)
     return None
+
+
+def _log_sigmoid(graph: Graph, node: Node) -> str | None:
+    """z if a node is log sigmoid z, as log(sigmoid z) or −softplus(−z)."""
+    inner = graph.producers.get(node.inputs[0]) if node.op in ("Log", "Neg") and not node.domain else None
+    if inner is None or inner.domain or inner.op != {"Log": "Sigmoid", "Neg": "Softplus"}[node.op]:
+        return None
+    if inner.op == "Sigmoid":
+        return inner.inputs[0]
+    minus = graph.producers.get(inner.inputs[0])
+    return minus.inputs[0] if minus is not None and minus.op == "Neg" and not minus.domain else None
 
 
 def _before(graph: Graph, vars: Mapping[str, Var], node: Node) -> str | None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx
 
+from .exponentials import softmaxes, tanhs
 from .graph import Node
 from .rewrite import Rewriting
 
@@ -18,7 +19,10 @@ LARGE = 15.0  # where x and softplus x are the same number, to 3e-7
 
 def read_idioms(nodes: Sequence[Node], constants: Mapping[str, np.ndarray], outputs: Sequence[str] = ()) -> list[Node]:
     """Nodes with every idiom that is known here as the op that it stands for. ``outputs``: of their graph."""
-    return softpluses(sigmoids(listed(nodes, constants, outputs), constants), constants)
+    nodes = listed(nodes, constants, outputs)
+    for read in (sigmoids, tanhs, softpluses, softmaxes):  # a tanh may be spelled with a sigmoid that is spelled out
+        nodes = read(nodes, constants)
+    return list(nodes)
 
 
 def listed(nodes: Sequence[Node], constants: Mapping[str, np.ndarray], outputs: Sequence[str]) -> list[Node]:

@@ -252,7 +252,8 @@ def walk(
         back: takes a run of the body backward, given the relevance of its results and the step's number.
     """
     layer = loop.layer
-    carried = [(k, name, out) for k, (name, out, _) in enumerate(layer.states) if name in scope.ends]
+    # a state that nothing but a gate reads sends no relevance to the step before, and yet the last one may have some
+    carried = [(k, name, out) for k, (name, out, _) in enumerate(layer.states) if name in scope.ends or rs[k] is not None]
     collected = [
         (name, tf.reverse(r, [axis % r.shape.rank]) if flipped else r, axis)
         for r, (name, axis, flipped) in zip(rs[len(layer.states) :], layer.collected, strict=False)
@@ -287,7 +288,8 @@ def walk(
     arrived = dict(whole)
     for key, array in single.items():
         arrived[key] = _move(array.stack(), 0, rows[key[1]].axis)
-    return Left({name: r for (_, name, _), r in zip(carried, left, strict=True)}, arrived, absorbed, seen)
+    states = {name: r for (_, name, _), r in zip(carried, left, strict=True) if name in scope.ends}
+    return Left(states, arrived, absorbed, seen)
 
 
 def _ranked(x: Tensor, var: Var) -> Tensor:

@@ -59,6 +59,14 @@ def explained(program: Program) -> tuple[str, int | None, bool, bool]:
                 if node.op != "Sigmoid":
                     axis = node.attributes.get("axis", 1 if node.version < 13 else -1)
                 break
+            inner = graph.producers.get(node.inputs[0])
+            if node.op == "Log" and inner is not None and inner.op == "Sigmoid":
+                at = inner.inputs[0]
+                break
+            minus = None if inner is None or not inner.inputs else graph.producers.get(inner.inputs[0])
+            if node.op == "Neg" and inner is not None and inner.op == "Softplus" and minus is not None and minus.op == "Neg":
+                at = minus.inputs[0]
+                break
             if node.op == "Concat" and len(node.inputs) == 2 and env[node.inputs[0]].live:
                 p, q = env[node.inputs[1]], env[node.inputs[0]]
                 if q.terms and complement(p, q):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -102,6 +103,8 @@ class Base:
             if node.op in ("Relu", "Abs"):
                 low, high = args[0].bounds
                 bounds = (max(0, low), max(0, high)) if node.op == "Relu" else (0, max(-low, high))
+            if node.op == "Exp":
+                bounds = tuple(float(np.exp(min(b, 700.0))) if b < math.inf else math.inf for b in args[0].bounds)
             return [activation(function, args[0], bounds)]
         if node.op in MOVES and at.get("reduction", "none") == "none" and not node.domain:
             return [self.moved(node, args, MOVES[node.op])]
