@@ -217,7 +217,7 @@ def test_series_on_the_command_line(capsys, table, lstm, tmp_path):
 
 
 def test_every_sum_stands_beside_its_feature(capsys, table, lstm):
-    from onnx_lrp.report.view import number
+    from onnx_lrp.report.wording import number
 
     shown = passes(capsys, "explain", lstm, table, *COLUMNS, *EAGER)
     found = onnx_lrp.load(lstm, jit="eager").explain(read_series(table, features=["pressure", "speed"], id="engine"))
