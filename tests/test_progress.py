@@ -138,7 +138,7 @@ COMMANDS = {
     "explain": (["explain", MODEL, "--text", "good", "--verify", "never", "--jit", "eager"], ["starting TensorFlow", "explaining"]),
     "demo": (["demo", "good"], ["starting TensorFlow", "explaining"]),
     "check": (["check", MODEL, "--max-examples", "2"], ["starting TensorFlow", "asking 2 inputs"]),
-    "evaluate": (["evaluate", MODEL, "texts.csv", "--text", "text", *FEW], ["starting TensorFlow", "deletion"]),
+    "evaluate": (["evaluate", MODEL, "texts.csv", "--input", "token_ids=text", *FEW], ["starting TensorFlow", "explaining"]),
 }
 
 
