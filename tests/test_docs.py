@@ -239,3 +239,9 @@ def test_a_marker_is_a_reason():
     assert Block("p", 1, "python", "# needs numpy\n").excuse is None
     assert Block("p", 1, "console", "# not run: takes an hour\n").excuse == "takes an hour"
     assert Block("p", 1, "python", "x = 1\n").excuse is None
+
+
+def test_the_first_example_of_the_readme_has_eight_lines():
+    first = next(block for block in BLOCKS if block.page == "README.md" and block.lang == "python")
+    assert len(first.code.splitlines()) == 8
+    assert first.expected is not None

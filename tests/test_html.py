@@ -17,10 +17,12 @@ from test_report import EVIL, explanation
 import onnx_lrp
 from onnx_lrp import InputError, Summary
 from onnx_lrp.books import Books
-from onnx_lrp.report import colors, html, view
+from onnx_lrp.report import colors, html, view, wording
+from onnx_lrp.report.blocks import blocks_of, waterfall
 from onnx_lrp.report.figures import Words, figures
 from onnx_lrp.report.grids import Grid
 from onnx_lrp.report.room import Room
+from onnx_lrp.report.sample import Point
 from onnx_lrp.summary import Row
 
 OPTIONAL = {"td": ("td", "th"), "th": ("td", "th"), "tr": ("td", "th", "tr"), "option": ("option",)}
@@ -82,9 +84,9 @@ class Page(HTMLParser):
             self.text += data
 
 
-def point(matrix: np.ndarray, **options) -> view.Point:
+def point(matrix: np.ndarray, **options) -> Point:
     labels = tuple(map(str, range(len(matrix))))
-    return view.Point("x", options.pop("unit", "step"), labels, matrix.sum(1), matrix, **options)
+    return Point("x", options.pop("unit", "step"), labels, matrix.sum(1), matrix, **options)
 
 
 def raster(grid: Grid) -> np.ndarray:
@@ -188,7 +190,7 @@ def test_the_view_holds_what_the_model_read():
 
 def test_words_of_any_kind():
     long, words = "x" * 10_000, ("مرحبا", "👩‍🚀", '"&', "x" * 10_000)
-    [seen] = figures([view.Point("x", "word", words, np.array([1.0, -1, 0, 0.5]), None)], Room())
+    [seen] = figures([Point("x", "word", words, np.array([1.0, -1, 0, 0.5]), None)], Room())
     assert isinstance(seen, Words)
     assert (seen.direction, [c.level for c in seen.chips]) == ("rtl", ["u20", "d20", "z", "u10"])
     assert (seen.chips[3].word, len(seen.chips[3].shown)) == (long, 80)
@@ -200,7 +202,7 @@ def test_words_of_any_kind():
 
 
 def test_words_left_out_are_summed():
-    [seen] = figures([view.Point("x", "word", tuple("abcde"), np.arange(5.0), None)], Room(words=2))
+    [seen] = figures([Point("x", "word", tuple("abcde"), np.arange(5.0), None)], Room(words=2))
     assert ([c.word for c in seen.chips], seen.rest) == (["a", "b"], (3, 9.0))
 
 
@@ -209,7 +211,7 @@ def test_words_left_out_are_summed():
 
 def test_a_waterfall_ends_where_the_seed_began():
     books = Books(seed=-2.0, points={"x": 1.0, "y": -4.0}, ledger={"l": {"bias": 1.5, "stabilizer": -0.5}}, residual=0.0)
-    bars = html.waterfall(books.waterfall())
+    bars = waterfall(books.waterfall())
     zero = bars[0].left + bars[0].width  # the seed is negative: it ends at zero
     left = bars[0].left
     for bar in bars[1:]:
@@ -259,11 +261,11 @@ def test_html_has_every_number_in_a_table_and_on_hover():
     books = explanation(samples=1)
     text = html.to_html(books, tokens=list("abcde"))
     for token, value in zip("abcde", books.per_step()[0], strict=True):
-        number = re.escape(view.number(value))
+        number = re.escape(wording.number(value))
         assert re.search(rf'<th>{token}<td class="[a-z0-9]+">{number}\n', text)
         assert re.search(rf'title="{token}: {number}', text)
     for step, row in enumerate(books.relevance["x"][0]):
-        cells = "".join(f"<td[^>]*>{re.escape(view.number(v))}" for v in [*row, row.sum()])
+        cells = "".join(f"<td[^>]*>{re.escape(wording.number(v))}" for v in [*row, row.sum()])
         assert re.search(rf"<th>{step}{cells}\n", html.to_html(books))
     assert "prefers-color-scheme: dark" in text
     assert "raises the explained score" in text
@@ -349,10 +351,10 @@ def test_the_scheme_is_an_option():
 def test_explanations_side_by_side_share_their_scale():
     one, other = explanation(samples=1), explanation(samples=1, seed=1)
     other.relevance["x"][:] *= 10
-    blocks = html._blocks({"a": view.samples(one), "b": view.samples(other)}, True)
+    blocks = blocks_of({"a": view.samples(one), "b": view.samples(other)}, True)
     [(left, right)] = blocks[0].points
     assert left.largest == right.largest == np.abs(other.relevance["x"]).max()
-    [(left, right)] = html._blocks({"a": view.samples(one), "b": view.samples(other)}, False)[0].points
+    [(left, right)] = blocks_of({"a": view.samples(one), "b": view.samples(other)}, False)[0].points
     assert (left.largest, right.largest) == (np.abs(one.relevance["x"]).max(), np.abs(other.relevance["x"]).max())
 
 
@@ -361,7 +363,7 @@ def test_one_that_is_all_zero_does_not_set_their_scale(tokens):
     one, zero = explanation(samples=1), explanation(samples=1)
     one.relevance["x"][:] *= 1e-3
     zero.relevance["x"][:] = 0
-    [block] = html._blocks({"a": view.samples(one, tokens=tokens), "b": view.samples(zero, tokens=tokens)}, True)
+    [block] = blocks_of({"a": view.samples(one, tokens=tokens), "b": view.samples(zero, tokens=tokens)}, True)
     [(left, right)] = block.points
     shown = one.per_step() if tokens else one.relevance["x"]
     assert left.largest == right.largest == np.abs(shown).max()
@@ -416,7 +418,7 @@ def test_several_classes_stand_side_by_side():
 
 @given(values=arrays.arrays(np.float64, st.integers(1, 9), elements=st.floats(-9, 9)), most=st.integers(1, 9))
 def test_bars_are_as_long_as_their_numbers(values, most):
-    [seen] = figures([view.Point("x", "feature", tuple(map(str, range(len(values)))), values, None)], Room(bars=most))
+    [seen] = figures([Point("x", "feature", tuple(map(str, range(len(values)))), values, None)], Room(bars=most))
     largest = np.abs(values).max() or 1.0
     for label, _, value, name, left, width in seen.rows:
         assert value == values[int(label)]

@@ -17,7 +17,7 @@ from test_report import EVIL, explanation
 
 import onnx_lrp
 from onnx_lrp import targets
-from onnx_lrp.report import html, plots, view
+from onnx_lrp.report import html, plots, view, wording
 
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("Agg")
@@ -83,7 +83,7 @@ def test_bars_by_step(sample):
     want = made.per_step()[sample]
     np.testing.assert_allclose([b.get_height() for b in bars(ax)], want)
     assert [is_red(b.get_facecolor()) for b in bars(ax)] == [v > 0 for v in want]
-    assert [t.get_text() for t in ax.texts] == [view.number(v) for v in want]
+    assert [t.get_text() for t in ax.texts] == [wording.number(v) for v in want]
     assert "raises the explained score" in ax.get_xlabel()
     assert f"sample {sample + 1} of 2: y, class 0" in ax.get_title(loc="left")
 
@@ -204,7 +204,7 @@ def test_books_are_a_table_in_a_notebook():
     assert "<script>alert" not in page
     assert "\x1b" not in page
     for line in view.readable(made.books(0)).lines():
-        assert view.number(line.value) in page
+        assert wording.number(line.value) in page
     assert page.count("<table>") == 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -14,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_batches import bilstm
 from test_cli import MODEL
+from test_evaluation_run import FEW
 
 import onnx_lrp
-from onnx_lrp import demo
+from onnx_lrp import cli, demo
 from onnx_lrp.progress import track, watched
 from onnx_lrp.testing import check
 
@@ -123,3 +125,37 @@ def test_a_terminal_alone_sees_progress(quiet):
     else:
         assert b"starting TensorFlow" in seen
         assert b"\x1b[2K" in seen.split(b"starting TensorFlow")[-1]  # wiped at the end
+
+
+class Terminal(io.StringIO):
+    """Of the kind that a person looks at."""
+
+    def isatty(self):
+        return True
+
+
+COMMANDS = {
+    "explain": (["explain", MODEL, "--text", "good", "--verify", "never", "--jit", "eager"], ["starting TensorFlow", "explaining"]),
+    "demo": (["demo", "good"], ["starting TensorFlow", "explaining"]),
+    "check": (["check", MODEL, "--max-examples", "2"], ["starting TensorFlow", "asking 2 inputs"]),
+    "evaluate": (["evaluate", MODEL, "texts.csv", "--input", "token_ids=text", *FEW], ["starting TensorFlow", "explaining"]),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_that_takes_long_says_what_it_is_at(name, monkeypatch, tmp_path):
+    """On a terminal; nothing is written in a pipe, nor with --quiet. (batch and view have a way of their own, and tests.)"""
+    arguments, stages = COMMANDS[name]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "texts.csv").write_text("text\ngood film\nbad film\nwarm and funny\n")
+    for kind, more in ((Terminal, []), (Terminal, ["--quiet"]), (io.StringIO, [])):
+        seen = kind()
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stderr", seen)
+            patch.setattr(sys, "stdout", io.StringIO())
+            patch.setenv("TERM", "xterm")
+            assert cli.run([*arguments, *more]) == 0
+        if kind is Terminal and not more:
+            assert [stage for stage in stages if stage not in seen.getvalue()] == []
+        else:
+            assert seen.getvalue() == ""

@@ -13,8 +13,9 @@ from rich.cells import cell_len
 
 from onnx_lrp import Explanation, InputError, Summary
 from onnx_lrp.labels import Labels
-from onnx_lrp.report import described, terminal, view
+from onnx_lrp.report import described, terminal, view, wording
 from onnx_lrp.report.html import to_html
+from onnx_lrp.report.sample import Sample
 
 EVIL = '<script>alert("1")</script>&\x1b[31mred\x07\u202e[bold]x[/bold]'
 
@@ -41,7 +42,7 @@ def explanation(steps: int = 5, features: int = 3, samples: int = 2, *, layer: s
     )
 
 
-def printed(shown: list[view.Sample], monkeypatch: pytest.MonkeyPatch, *, columns: int = 80, color: bool = False) -> str:
+def printed(shown: list[Sample], monkeypatch: pytest.MonkeyPatch, *, columns: int = 80, color: bool = False) -> str:
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.delenv("NO_COLOR", raising=False)
     if color:
@@ -60,12 +61,12 @@ def printed(shown: list[view.Sample], monkeypatch: pytest.MonkeyPatch, *, column
     [(0, "0"), (1, "+1.000"), (-0.25, "-0.250"), (-0.0001, "-1e-04"), (12345, "+1.23e+04"), (float("nan"), "nan")],
 )
 def test_numbers(value, text):
-    assert view.number(value) == text
+    assert wording.number(value) == text
 
 
 def test_visible_spells_out_control_characters_and_nothing_else():
-    assert view.visible("a\x1b\n\x9b\u202e\ud800") == "a\\x1b\\n\\x9b\\u202e\\ud800"
-    assert view.visible("日本 é 🎬 👩‍🚀") == "日本 é 🎬 👩‍🚀"
+    assert wording.visible("a\x1b\n\x9b\u202e\ud800") == "a\\x1b\\n\\x9b\\u202e\\ud800"
+    assert wording.visible("日本 é 🎬 👩‍🚀") == "日本 é 🎬 👩‍🚀"
 
 
 def test_a_view_holds_the_books():
@@ -134,7 +135,7 @@ def test_every_word_stands_beside_its_number(monkeypatch):
     tokens = ["映画", "は", "good", "."]
     text = printed(view.samples(books, tokens=tokens), monkeypatch)
     for token, value in zip(tokens, books.per_step()[0], strict=True):
-        assert f"{token} {view.number(value)}" in text
+        assert f"{token} {wording.number(value)}" in text
 
 
 def test_no_color_is_respected(monkeypatch):
@@ -171,9 +172,9 @@ def test_zero_and_nan_are_shown(monkeypatch):
 
 def test_a_name_is_cut_in_its_middle():
     text = "/model/encoder/layer.11/output/dense"
-    assert view.short(text, 99) == text
+    assert wording.short(text, 99) == text
     for length in (5, 6, 22):
-        cut = view.short(text, length)
+        cut = wording.short(text, length)
         assert len(cut) == length
         first, last = cut.split("…")
         assert text.startswith(first)
@@ -221,7 +222,7 @@ def test_courses_have_the_sums_and_the_signs(values, scale):
     lines = [*matrix.T, matrix.sum(1)]
     largest = max(np.abs(line).max() for line in lines) or 1.0
     for line, printed_rows in zip(lines, rows.values(), strict=True):
-        assert printed_rows[0].split()[-1] == view.number(float(line.sum()))
+        assert printed_rows[0].split()[-1] == wording.number(float(line.sum()))
         for sign, part in (("+", line), ("-", -line)):
             shown = any(re.search(rf" \{sign} ", row[:12] + " ") for row in printed_rows)
             assert shown == bool((part / largest > 1 / 16).any())
@@ -268,7 +269,7 @@ def test_words_of_every_script_stay_beside_their_numbers(monkeypatch):
         mark = "\u200e" if token in tokens[:2] else ""  # else a number would change sides
         shown = token.strip() or "␣"
         if len(token) < 100:
-            assert f"{shown}{mark} {view.number(float(value))}" in text
+            assert f"{shown}{mark} {wording.number(float(value))}" in text
     assert "x…" in text
     page = to_html(books, tokens=tokens)
     assert "x" * 10_000 in page

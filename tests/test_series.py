@@ -217,7 +217,7 @@ def test_series_on_the_command_line(capsys, table, lstm, tmp_path):
 
 
 def test_every_sum_stands_beside_its_feature(capsys, table, lstm):
-    from onnx_lrp.report.view import number
+    from onnx_lrp.report.wording import number
 
     shown = passes(capsys, "explain", lstm, table, *COLUMNS, *EAGER)
     found = onnx_lrp.load(lstm, jit="eager").explain(read_series(table, features=["pressure", "speed"], id="engine"))
@@ -236,3 +236,31 @@ def test_bad_series_on_the_command_line(capsys, table, lstm, tmp_path):
     assert "no column 'x'" in fails(4, capsys, "explain", lstm, table, "--id", "x")
     wide = fails(4, capsys, "explain", lstm, table, "--features", "pressure")
     assert "expected 2" in wide
+
+
+def test_parquet_on_the_command_line(table, lstm, tmp_path, capsys):
+    """With --time, --id and --features: the same document as of the .csv."""
+    parquet, pyarrow = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow")
+    header, *rows = engines()
+    parquet.write_table(pyarrow.table(dict(zip(header, zip(*rows, strict=True), strict=True))), tmp_path / "x.parquet")
+    documents = []
+    for file in (table, tmp_path / "x.parquet"):
+        documents.append(json.loads(passes(capsys, "explain", lstm, file, *COLUMNS, *EAGER, "--json")))
+    assert documents[0] == documents[1]
+    assert documents[1]["labels"]["samples"] == ["E1", "E2"]
+    assert documents[1]["labels"]["units"] == ["bar", ""]
+    assert documents[1]["labels"]["time"] == "time [s]"
+
+
+def test_an_id_that_is_read_as_a_number_names_the_options(table, lstm, capsys):
+    said = fails(4, capsys, "explain", lstm, table, "--time", "time")
+    assert "'E1' is no number" in said
+    assert "--id or --time" in said
+
+
+def test_classes_are_named(table, lstm, capsys, tmp_path):
+    out = passes(capsys, "explain", lstm, table, *COLUMNS, *EAGER, "--classes", "normal, fault", "--html", tmp_path / "x.html")
+    assert "predicted   normal  (normal" in out or "predicted   fault  (normal" in out
+    page = (tmp_path / "x.html").read_text()
+    assert "<option>normal</option>" in page or "fault" in page
+    assert "class 0" not in page

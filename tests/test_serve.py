@@ -18,15 +18,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from test_cli import fails, lstm_model
+from test_html import Page
 
 import onnx_lrp
 from onnx_lrp import InputError, RuleError, demo
 from onnx_lrp.labels import Word
+from onnx_lrp.printable import visible
 from onnx_lrp.rules import NAMES
 from onnx_lrp.serve.guard import FILE, HEADER, HOST, LIMIT, LIMITS, SHELL, Guard
 from onnx_lrp.serve.jobs import Busy, Cancelled, Job, Jobs
 from onnx_lrp.serve.question import SAMPLES, Question, parameters
 from onnx_lrp.serve.subject import KEPT, Subject
+from onnx_lrp.text import Tokenizer
 from onnx_lrp.tokens import Tokens
 
 PATIENCE = 60
@@ -575,6 +578,22 @@ def test_texts_and_names_are_shown_as_text(client):
     failed = client.explain()
     assert failed["state"] == "failed"
     assert failed["error"].startswith(name + ": can't be read as .npy")  # set as text by the page
+
+
+def test_tokens_of_any_kind_are_shown_as_text(serve):
+    tokens = ["<script>alert(1)</script>", "\"q'", "a\x1bb", "\u202ex", "x" * 10_000, "👩‍🚀", "مرحبا", "映画", "{{7*7}}", "${x}"]
+    coder = Tokenizer(dataclasses.replace(demo.tokenizer().options, split=r"[^ ]+"), vocabulary=demo.vocabulary())
+    client = serve(dataclasses.replace(sentiment(), coder=coder))
+    job = client.explain(texts=[" ".join(tokens)])
+    assert job["state"] == "done", job["error"]
+    for path in ("shown", "html"):
+        body = client.ask(f"/api/jobs/{job['id']}/{path}")[2].decode()
+        page = Page(body)
+        assert page.open == []
+        assert [t for t in tokens if visible(t) not in page.text] == []
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", body)
+        assert "alert" not in "".join(page.scripts)
+        assert not [name for name, _ in page.attributes if name.startswith("on")]
 
 
 @pytest.mark.parametrize("name", ["../../up.npy", "/etc/cron.d/x.npy", "a/b\\c.npy", "." * 300 + ".npy"])

@@ -10,8 +10,8 @@ from rich.text import Text
 
 from ..errors import UnsupportedModel
 from ..summary import Summary
+from .sample import Passed
 from .terminal import console, pair
-from .view import Passed
 from .wording import number, visible
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from .colors import level
 from .grids import Grid, grids
 from .maps import Maps, maps
 from .room import Room, finite, largest_of, strongest
-from .view import Point
+from .sample import Point
 from .wording import number, short
 
 __all__ = ["Bars", "Chip", "Figure", "Words", "figures"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from .colors import level
 from .room import Room, finite, largest_of, strongest
-from .view import Point
+from .sample import Point
 from .wording import short
 
 __all__ = ["Grid", "binned_labels", "grids", "shades_of", "ticks_of"]

@@ -8,7 +8,7 @@ import hashlib
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,18 +17,17 @@ import numpy as np
 from markupsafe import Markup
 
 from .. import __version__
-from ..books import Books, Entry
+from ..books import Books
 from ..comparison import Comparison, compare
 from ..errors import InputError
 from ..explanation import Explanation
-from . import colors, drawing
-from .drawing import Drawing
-from .figures import Figure, figures
+from . import colors
+from .blocks import Block, blocks_of, waterfall
 from .flow import flow
 from .lead import lead
-from .room import Room
 from .rows import Tokens
-from .view import Sample, samples
+from .sample import Sample
+from .view import samples
 from .wording import number, readable, visible, warning
 
 if TYPE_CHECKING:
@@ -38,50 +37,7 @@ __all__ = ["card", "ledger", "page", "script", "stylesheet", "to_fragment", "to_
 
 SAMPLES, COLUMNS = 100, 8  # more samples, and more explanations of one, are counted, not shown
 OPEN = 8  # up to so many samples show everything at once
-BOXES, LINES = 1_000, 2_000  # layers in flows and in tables of books; samples beyond show their waterfall alone
 NOTEBOOK = 10  # samples in a notebook's cell
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A step of a waterfall in percent of its width."""
-
-    label: str
-    value: float
-    kind: str
-    left: float
-    width: float
-
-
-@dataclass(frozen=True)
-class Block:
-    """One sample on the page: as each explanation saw it, and per attribution point a figure of each, on one scale.
-
-    Attributes:
-        drawings: the flow of each explanation, where it is known and there is room.
-        layers: whether there is room for the books by layer.
-    """
-
-    index: int
-    columns: tuple[tuple[str, Sample], ...]
-    points: tuple[tuple[Figure, ...], ...]
-    drawings: tuple[Drawing | None, ...]
-    layers: bool
-
-    @property
-    def sample(self) -> Sample:
-        """The first explanation's, which filter and sort go by."""
-        return self.columns[0][1]
-
-    @property
-    def same(self) -> bool:
-        """Whether all of them explain the same score."""
-        return len({(s.explained, s.books.seed) for _, s in self.columns}) == 1
-
-    @property
-    def relevance(self) -> float:
-        """What arrived at all attribution points."""
-        return math.fsum(self.sample.books.points.values())
 
 
 def to_html(
@@ -117,13 +73,15 @@ def to_html(
 def to_fragment(explanation: Explanation | Comparison, *, tokens: Tokens | None = None) -> str:
     """The same without head and body, to stand inside another page such as a notebook."""
     shown, left_out, more = _columns(explanation, tokens, (), (), None, NOTEBOOK)
-    return _render("fragment.html", blocks=_blocks(shown, True), left_out=left_out, more=more, scheme=colors.DEFAULT, is_open=False)
+    return _render(
+        "fragment.html", blocks=blocks_of(shown, True), left_out=left_out, more=more, scheme=colors.DEFAULT, is_open=False
+    )
 
 
 def to_samples(explanation: Explanation | Comparison, *, classes: Sequence[str] = (), summary: Summary | None = None) -> str:
     """The same without head, body and choice of colours; the page around has those, :func:`stylesheet` and :func:`script`."""
     shown, left_out, more = _columns(explanation, None, classes, (), summary, SAMPLES)
-    return _render("shown.html", schemes={}, **_values(_blocks(shown, True), left_out, more, summary))
+    return _render("shown.html", schemes={}, **_values(blocks_of(shown, True), left_out, more, summary))
 
 
 def stylesheet() -> str:
@@ -181,7 +139,7 @@ def page(
     """
     _known(scheme)
     columns = shown if isinstance(shown, Mapping) else {"": shown}
-    blocks = _blocks(columns, shared)
+    blocks = blocks_of(columns, shared)
     return _render(
         "page.html",
         title=visible(title or "Explanation"),
@@ -252,22 +210,6 @@ def _columns(
     return shown, count - min(count, limit), len(parts) - len(names)
 
 
-def _blocks(columns: Mapping[str, Sequence[Sample]], shared: bool) -> list[Block]:
-    count = len(next(iter(columns.values())))
-    blocks = []
-    boxes, lines = BOXES, LINES
-    for b in range(count):
-        own = tuple((visible(name), shown[b]) for name, shown in columns.items())
-        points = len(own[0][1].points)
-        room = Room.of(count * len(own) * max(points, 1))
-        seen = tuple(tuple(figures([s.points[p] for _, s in own], room, shared=shared)) for p in range(points))
-        flows = [None if s.flow is None or boxes < len(s.flow.nodes) else drawing.draw(s.flow) for _, s in own]
-        boxes -= sum(len(d.boxes) for d in flows if d is not None)
-        lines -= sum(len(s.books.ledger) for _, s in own)
-        blocks.append(Block(b, own, seen, tuple(flows), lines >= 0))
-    return blocks
-
-
 def _how(blocks: Sequence[Block]) -> list[tuple[str, str]]:
     """(name, settings) of every explanation, where they are those of all samples; else nothing."""
     found = {tuple((name, s.settings) for name, s in b.columns) for b in blocks}
@@ -275,24 +217,6 @@ def _how(blocks: Sequence[Block]) -> list[tuple[str, str]]:
         return []
     each = list(found.pop())
     return each if len({settings for _, settings in each}) > 1 else [("", each[0][1])]
-
-
-def waterfall(entries: Sequence[Entry]) -> list[Bar]:
-    """Bars in percent: the seed stands on zero, each of the others hangs from what is left."""
-    size = max((abs(e.value) for e in entries if math.isfinite(e.value)), default=0.0) or 1.0
-    edges: list[tuple[float, float]] = []
-    left = 0.0
-    for entry in entries:
-        value = entry.value / size if math.isfinite(entry.value) else 0.0
-        start, end = (0.0, value) if entry.kind == "seed" else (left, left - value)
-        edges.append((min(start, end), max(start, end)))
-        left = end
-    low, high = min(0.0, *(e[0] for e in edges)), max(0.0, *(e[1] for e in edges))
-    span = (high - low) or 1.0
-    return [
-        Bar(e.label, e.value, e.kind, 100 * (a - low) / span, 100 * (b - a) / span)
-        for e, (a, b) in zip(entries, edges, strict=True)
-    ]
 
 
 def _render(template: str, **values: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .room import finite
-from .view import Point, Sample
+from .sample import Point, Sample
 from .wording import number, short
 
 __all__ = ["lead"]

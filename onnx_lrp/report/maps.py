@@ -13,7 +13,7 @@ from .colors import GRAYS
 from .grids import Grid, binned_labels, shades_of
 from .images import Image, binned
 from .room import Room, finite, largest_of, strongest
-from .view import Point
+from .sample import Point
 
 __all__ = ["Map", "Maps", "maps"]
 

@@ -16,7 +16,8 @@ from ..errors import InputError, MissingExtra
 from ..explanation import Explanation
 from .colors import LOWERS, RAISES
 from .rows import Tokens, behind_ids
-from .view import Point, Sample, one
+from .sample import Point, Sample
+from .view import one
 from .wording import SIGNS, number, readable, warning
 
 if TYPE_CHECKING:

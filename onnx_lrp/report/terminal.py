@@ -16,7 +16,7 @@ from rich.text import Text
 
 from ..books import Books
 from .images import Image, binned
-from .view import Point, Sample
+from .sample import Point, Sample
 from .wording import number
 
 __all__ = ["console", "pair", "render", "show"]

@@ -10,7 +10,7 @@ from test_html import CARD
 from test_report import EVIL, explanation
 
 import onnx_lrp
-from onnx_lrp.report import colors, view
+from onnx_lrp.report import colors, wording
 from onnx_lrp.report.html import to_html
 
 WORDS = ["good", "<script>alert(1)</script>", '"&\x00', "مرحبا", "👩‍🚀" * 40]
@@ -69,8 +69,8 @@ def test_words_are_text_and_say_their_number(visit, text, words):
     assert chips.count() == 5
     for k, value in enumerate(words.per_step()[0]):
         chips.nth(k).hover()
-        assert view.number(value) in tip(page)
-        assert view.visible(WORDS[k])[:20] in tip(page)
+        assert wording.number(value) in tip(page)
+        assert wording.visible(WORDS[k])[:20] in tip(page)
     page.keyboard.press("Escape")
     assert page.locator(".onnx-lrp-tip:visible").count() == 0
 
@@ -83,9 +83,9 @@ def test_a_heat_map_says_the_number_under_the_pointer(visit, series):
         x, y = (step + 0.5) / 60 * box["width"], (feature + 0.5) / 6 * box["height"]
         heat.hover(position={"x": x, "y": y})
         value, read = series.relevance["x"][0, step, feature], series.inputs["x"][0, step, feature]
-        assert tip(page).split("\n") == [f"step {step}", f"feature {feature} {view.number(value)}", f"input {read:.4g}"]
+        assert tip(page).split("\n") == [f"step {step}", f"feature {feature} {wording.number(value)}", f"input {read:.4g}"]
     page.locator("svg.sums").hover(position={"x": 17.5 / 60 * box["width"], "y": 20})
-    assert tip(page).split("\n") == ["step 17", f"all features {view.number(series.per_step()[0, 17])}"]
+    assert tip(page).split("\n") == ["step 17", f"all features {wording.number(series.per_step()[0, 17])}"]
 
 
 def test_a_map_says_row_and_column(visit, picture):
@@ -97,7 +97,7 @@ def test_a_map_says_row_and_column(visit, picture):
     for row, column in ((0, 0), (7, 3), (19, 11)):
         maps.nth(2).hover(position={"x": (column + 0.5) / 12 * box["width"], "y": (row + 0.5) / 20 * box["height"]})
         value, read = picture.relevance["x"][0, 1, row, column], picture.inputs["x"][0, 1, row, column]
-        assert tip(page).split("\n") == [f"row {row}", f"column {column} {view.number(value)}", f"input {read:.4g}"]
+        assert tip(page).split("\n") == [f"row {row}", f"column {column} {wording.number(value)}", f"input {read:.4g}"]
 
 
 def test_a_table_without_time_says_row_and_column(visit, series):
@@ -105,7 +105,7 @@ def test_a_table_without_time_says_row_and_column(visit, series):
     heat = page.locator("svg[data-height='60']")
     box = heat.bounding_box()
     heat.hover(position={"x": 3.5 / 6 * box["width"], "y": 17.5 / 60 * box["height"]})
-    assert tip(page).split("\n")[:2] == ["row 17", f"column 3 {view.number(series.relevance['x'][0, 17, 3])}"]
+    assert tip(page).split("\n")[:2] == ["row 17", f"column 3 {wording.number(series.relevance['x'][0, 17, 3])}"]
 
 
 def test_the_flow_says_what_passed(visit, text):
