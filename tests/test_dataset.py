@@ -271,6 +271,41 @@ def test_importing_it_imports_neither_tensorflow_nor_pyarrow_nor_ray():
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("group", [1, 400])
+def test_a_window_is_written_a_row_group_at_a_time(tmp_path, model, monkeypatch, padded, group):
+    from pyarrow import parquet as files
+
+    from onnx_lrp.dataset import work
+
+    rows = [row.tolist() for row in sequences(LENGTHS)] if padded else ids_of(LENGTHS)
+    rows[3], rows[7] = None, []
+    file = parquet(tmp_path / "x.parquet", rows)
+    options = {"keep": ["id"], "inputs": {"x" if padded else "ids": "ids"}, "shard_rows": 7}
+    asked = with_lengths() if padded else model
+    explain(asked, file, tmp_path / "whole", **options)
+    monkeypatch.setattr(work, "GROUP", group)
+    explain(asked, file, tmp_path / "parts", **options)
+    same(shards(tmp_path / "whole"), shards(tmp_path / "parts"))
+    assert shards(tmp_path / "whole", "errors") == shards(tmp_path / "parts", "errors")
+    groups = [files.ParquetFile(path).num_row_groups for path in sorted((tmp_path / "parts" / "relevance").glob("*"))]
+    assert groups == [6, 2] if group == 1 else 2 < sum(groups) < 8
+    held = [json.loads((tmp_path / run / "manifest.json").read_text()) for run in ("whole", "parts")]
+    assert held[0]["worst_residual"] == held[1]["worst_residual"]
+
+
+def test_what_can_not_repeat_itself_has_no_dictionary(tmp_path, model):
+    from pyarrow import parquet as files
+
+    tags = [{"name": "a", "weight": 0.5, "parts": ["p", "p"]}] * 3
+    explain(model, parquet(tmp_path / "x.parquet", ids_of([2, 3, 2]), tags=tags), tmp_path / "out", keep=["tags"])
+    held = files.ParquetFile(tmp_path / "out" / "relevance" / "part-00000000.parquet").metadata.row_group(0)
+    columns = [held.column(k) for k in range(held.num_columns)]
+    found = {c.path_in_schema for c in columns if "RLE_DICTIONARY" in c.encodings}
+    assert found == {"row", "prediction", "target", "tags.name", "tags.parts.list.element"}
+    assert not next(c for c in columns if c.path_in_schema == "relevance.list.element.list.element").is_stats_set
+
+
 @settings(max_examples=10)
 @given(cut=st.integers(1, 30), budget=st.integers(1, 2000), groups=st.integers(1, 12))
 def test_windows_hold_every_row_once_in_order_and_none_of_two_shards(tmp_path_factory, cut, budget, groups):
