@@ -135,6 +135,7 @@ def test_an_explainer_without_onnx_lrp(example, tmp_path):
     assert "import onnx_lrp" not in (EXAMPLES / "tensorflow_only.py").read_text(encoding="utf-8")
 
 
+@pytest.mark.filterwarnings("ignore")  # exporters warn of their own code
 def test_two_frameworks(example):
     for package in ("torch", "onnxscript", "tf2onnx"):
         pytest.importorskip(package)
