@@ -239,9 +239,9 @@ def load(text, *, allow_pickle=False):
     if text.endswith((".pkl", ".pickle", ".joblib")):
         if not allow_pickle:
             raise Refused(f"{text}: a pickle runs whatever code is in it; --allow-pickle if you know where it comes from")
+        there(text)
         import joblib
 
-        there(text)
         try:
             return joblib.load(text)
         except Exception as error:

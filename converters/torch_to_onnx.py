@@ -338,13 +338,11 @@ def load(text, weights=None):
 
 def _restore(model, text, weights):
     """The weights of a file, which may hold them beside other things, in the module."""
-    import pickle
-
     import torch
 
     try:
         state = torch.load(weights, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError) as error:
+    except Exception as error:  # of any kind, where the file is something else altogether
         raise Refused(
             f"{weights} is no file of weights alone (a pickled module would run code of the file): where the module is at hand, "
             "torch.save(model.state_dict(), path) writes one"

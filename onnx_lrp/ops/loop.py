@@ -60,9 +60,10 @@ def _compile(
         merged = []
         for k, v in enumerate(after):
             other = forms[k] is None and (changed[k] is not None or (_is_none(dims[k]) and v is not None and v.rank != 1))
-            if not other and v is not None and dims[k] is not None and v.dims is not None and len(dims[k]) != len(v.dims):
+            old, now = dims[k], None if v is None else v.dims
+            if not other and old is not None and now is not None and len(old) != len(now):
                 varying.add(k)
-            merged.append(None if k in varying else dims[k] if v is None else _open(v) if other else joined(dims[k], v.dims))
+            merged.append(None if k in varying else old if v is None else _open(v) if other else joined(old, now))
         same = all(_alike(a, b) for a, b in zip(dims, merged, strict=True))
         if new_live == live and same and [f is None for f in forms] == [f is None for f in changed]:
             return compiled
