@@ -352,8 +352,11 @@ def load(text, weights=None):
 
                 return tf_keras.models.load_model(text, compile=False)
             except Exception as other:
-                why = f"Keras 3: {str(error).strip()[:300]}; Keras 2 (tf-keras): {str(other).strip()[:300]}"
-                raise Refused(f"{text} can't be read. {why}. Custom layers: give package.module:factory and --weights") from other
+                why = [" ".join(str(e).split())[:200] for e in (error, other)]
+                raise Refused(
+                    f"{text} can't be read. Keras 3: {why[0]}; Keras 2 (tf-keras): {why[1]}\nwhat helps: for layers of your own, "
+                    "package.module:factory, and --weights with what model.save_weights wrote"
+                ) from other
     model = made(text, ".keras, .h5 or the folder of a SavedModel")
     if weights:
         try:
