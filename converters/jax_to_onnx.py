@@ -259,7 +259,7 @@ def main(arguments=None):
         specs, sizes = dict(map(parse_spec, options.input)), parse_sizes(options.sizes)
         outputs = [name for name in options.outputs.split(",") if name]
         proto, lines = to_onnx(
-            made(options.model, "nothing else: parameters in files are restored in the factory"),
+            made(options.model, "one that also restores parameters from a file"),
             specs,
             sizes=sizes,
             outputs=outputs,
