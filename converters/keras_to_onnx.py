@@ -44,6 +44,34 @@ def parse_sizes(texts):
     return SIZES | {letter: tuple(int(n) for n in sizes.split(",")) for letter, sizes in given}
 
 
+def there(*paths):
+    """Refused where one of these files (None: none is asked for) is missing."""
+    from pathlib import Path
+
+    for path in paths:
+        if path and not Path(path).exists():
+            raise Refused(f"{path}: no such file or folder")
+
+
+def made(text, expected):
+    """What ``package.module:factory`` returns; expected: what else the text may be."""
+    import importlib
+
+    module, found, factory = text.partition(":")
+    if not found:
+        raise Refused(f"{text!r}: expected package.module:factory, or {expected}")
+    sys.path.insert(0, "")
+    try:
+        return getattr(importlib.import_module(module), factory)()
+    except (ImportError, AttributeError) as error:
+        raise Refused(f"{text}: {error}; modules are looked for in this folder and in PYTHONPATH") from error
+    except Exception as error:
+        helps = (
+            "what helps: a function without arguments that builds it, def make(): return Net(...), and its name in place of this"
+        )
+        raise Refused(f"{text} fails: {type(error).__name__}: {str(error).strip()[:300]}\n{helps}") from error
+
+
 def feed(specs, second=(), sizes=SIZES):
     """Random inputs of specs {name: (dtype, shape, range)}; letters in ``second`` have their second size."""
     import numpy as np
@@ -127,19 +155,21 @@ def check(model, run, specs, *, sizes=SIZES, helps="", tolerance=1e-4):
     return lines
 
 
+def told(error):
+    """An error in the words of the command line."""
+    return f"{error}; uv run installs what this script needs, its first lines name it" if isinstance(error, ImportError) else error
+
+
 def finish(model, out, lines, specs):
     """Write the file and print what was found, and the next commands."""
     from pathlib import Path
 
     Path(out).write_bytes(model.SerializeToString())
     kept = ", ".join(f"{name} ({', '.join(map(str, dims))})" for name, (_, dims, _) in specs.items())
-    print(
-        *lines,
-        f"wrote {out}: {kept}",
-        f"next: onnx-lrp inspect {out}",
-        f"then: onnx-lrp explain {out} INPUTS (.npz, .csv, …; onnx-lrp explain --help)",
-        sep="\n",
-    )
+    ids = any("int" in dtype and len(dims) == 2 for dtype, dims, _ in specs.values())
+    then = '--text "..." --vocab words.txt (line k is the word of id k; or ids in INPUTS.npz)'
+    then = then if ids else "INPUTS (.npz, .csv, …; onnx-lrp explain --help)"
+    print(*lines, f"wrote {out}: {kept}", f"next: onnx-lrp inspect {out}", f"then: onnx-lrp explain {out} {then}", sep="\n")
 
 
 # --- the end of the check ---
@@ -183,6 +213,7 @@ def to_onnx(model, *, fixed=False, sizes=SIZES, opset=17):
         )
     freeze(proto, function.get_concrete_function(*signature))
     rename(proto, [name.split(":")[0] for name in names])
+    letter(proto, specs)
 
     def run(inputs):
         return [a.numpy() for a in tf.nest.flatten(function(*(tf.constant(a) for a in inputs.values())))]
@@ -323,13 +354,27 @@ def rename(proto, inputs):
     walk(proto.graph)
 
 
+def letter(proto, specs):
+    """B and T in place of tf2onnx's unk__12, in inputs and wherever the same size stands; outputs begin with B."""
+    letters = {}
+    for value in proto.graph.input:
+        for d, wanted in zip(value.type.tensor_type.shape.dim, specs[value.name][1], strict=True):
+            letters |= {d.dim_param: str(wanted)} if d.dim_param else {}
+    for value in proto.graph.output:
+        first = value.type.tensor_type.shape.dim[:1]
+        letters |= {d.dim_param: "B" for d in first if d.dim_param and d.dim_param not in letters}
+    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
+        for d in value.type.tensor_type.shape.dim:
+            if d.dim_param in letters:
+                d.dim_param = letters[d.dim_param]
+
+
 def load(text, weights=None):
     """A file, a SavedModel's folder, or ``package.module:factory`` with its weights.
 
     Raises:
         Refused: it can't be read, or the weights don't fit.
     """
-    import importlib
     from pathlib import Path
 
     import keras
@@ -337,6 +382,7 @@ def load(text, weights=None):
 
     if Path(text).is_dir():
         return tf.saved_model.load(text)
+    there(text if text.endswith((".keras", ".h5", ".hdf5")) else None, weights)
     if text.endswith((".keras", ".h5", ".hdf5")):
         if text.endswith(".weights.h5"):
             raise Refused(f"{text} holds weights alone: give the code as package.module:factory and the file as --weights {text}")
@@ -348,19 +394,27 @@ def load(text, weights=None):
 
                 return tf_keras.models.load_model(text, compile=False)
             except Exception as other:
-                why = f"Keras 3: {str(error).strip()[:300]}; Keras 2 (tf-keras): {str(other).strip()[:300]}"
-                raise Refused(f"{text} can't be read. {why}. Custom layers: give package.module:factory and --weights") from other
-    module, found, factory = text.partition(":")
-    if not found:
-        raise Refused(f"{text!r}: expected .keras, .h5, the folder of a SavedModel, or package.module:factory")
-    sys.path.insert(0, "")
-    try:
-        model = getattr(importlib.import_module(module), factory)()
-        if weights:
+                why = [" ".join(str(e).split())[:200] for e in (error, other)]
+                raise Refused(
+                    f"{text} can't be read. Keras 3: {why[0]}; Keras 2 (tf-keras): {why[1]}\nwhat helps: for layers of your own, "
+                    "package.module:factory, and --weights with what model.save_weights wrote"
+                ) from other
+    model = made(text, ".keras, .h5 or the folder of a SavedModel")
+    if weights:
+        try:
             model.load_weights(weights)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise Refused(f"{text}: {error}") from error
+        except Exception as error:
+            raise Refused(f"{weights} does not fit {text}: {' '.join(str(error).split())[:500]}") from error
     return model
+
+
+def _quietly():
+    """TensorFlow's start, without its notices where onnx-lrp is there to keep them back."""
+    try:
+        from onnx_lrp._lazy import start_quietly
+    except ImportError:
+        return
+    start_quietly()
 
 
 def main(arguments=None):
@@ -377,16 +431,11 @@ def main(arguments=None):
     parser.add_argument("--out", default="model.onnx")
     options = parser.parse_args(arguments)
     try:
-        from onnx_lrp._lazy import start_quietly
-    except ImportError:
-        pass
-    else:
-        start_quietly()
-    try:
+        _quietly()
         model = load(options.model, options.weights)
         proto, lines, specs = to_onnx(model, fixed=options.fixed, sizes=parse_sizes(options.sizes), opset=options.opset)
-    except (Refused, OSError, ValueError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
+    except (Refused, OSError, ValueError, ImportError) as error:
+        print(f"{parser.prog}: {told(error)}", file=sys.stderr)
         return 1
     finish(proto, options.out, lines, specs)
     return 0

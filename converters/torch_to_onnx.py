@@ -51,6 +51,34 @@ def parse_sizes(texts):
     return SIZES | {letter: tuple(int(n) for n in sizes.split(",")) for letter, sizes in given}
 
 
+def there(*paths):
+    """Refused where one of these files (None: none is asked for) is missing."""
+    from pathlib import Path
+
+    for path in paths:
+        if path and not Path(path).exists():
+            raise Refused(f"{path}: no such file or folder")
+
+
+def made(text, expected):
+    """What ``package.module:factory`` returns; expected: what else the text may be."""
+    import importlib
+
+    module, found, factory = text.partition(":")
+    if not found:
+        raise Refused(f"{text!r}: expected package.module:factory, or {expected}")
+    sys.path.insert(0, "")
+    try:
+        return getattr(importlib.import_module(module), factory)()
+    except (ImportError, AttributeError) as error:
+        raise Refused(f"{text}: {error}; modules are looked for in this folder and in PYTHONPATH") from error
+    except Exception as error:
+        helps = (
+            "what helps: a function without arguments that builds it, def make(): return Net(...), and its name in place of this"
+        )
+        raise Refused(f"{text} fails: {type(error).__name__}: {str(error).strip()[:300]}\n{helps}") from error
+
+
 def feed(specs, second=(), sizes=SIZES):
     """Random inputs of specs {name: (dtype, shape, range)}; letters in ``second`` have their second size."""
     import numpy as np
@@ -134,19 +162,21 @@ def check(model, run, specs, *, sizes=SIZES, helps="", tolerance=1e-4):
     return lines
 
 
+def told(error):
+    """An error in the words of the command line."""
+    return f"{error}; uv run installs what this script needs, its first lines name it" if isinstance(error, ImportError) else error
+
+
 def finish(model, out, lines, specs):
     """Write the file and print what was found, and the next commands."""
     from pathlib import Path
 
     Path(out).write_bytes(model.SerializeToString())
     kept = ", ".join(f"{name} ({', '.join(map(str, dims))})" for name, (_, dims, _) in specs.items())
-    print(
-        *lines,
-        f"wrote {out}: {kept}",
-        f"next: onnx-lrp inspect {out}",
-        f"then: onnx-lrp explain {out} INPUTS (.npz, .csv, …; onnx-lrp explain --help)",
-        sep="\n",
-    )
+    ids = any("int" in dtype and len(dims) == 2 for dtype, dims, _ in specs.values())
+    then = '--text "..." --vocab words.txt (line k is the word of id k; or ids in INPUTS.npz)'
+    then = then if ids else "INPUTS (.npz, .csv, …; onnx-lrp explain --help)"
+    print(*lines, f"wrote {out}: {kept}", f"next: onnx-lrp inspect {out}", f"then: onnx-lrp explain {out} {then}", sep="\n")
 
 
 # --- the end of the check ---
@@ -282,13 +312,16 @@ def load(text, weights=None):
     Raises:
         Refused: a pickled module, which would run code of the file, or weights that don't fit.
     """
-    import importlib
-
     import torch
 
+    files = (".pt2", ".pt", ".pth", ".ts", ".ckpt", ".bin")
+    there(text if text.endswith(files) else None, weights)
     if text.endswith(".pt2"):
-        return torch.export.load(text)
-    if text.endswith((".pt", ".pth", ".ts", ".ckpt", ".bin")):
+        try:
+            return torch.export.load(text)
+        except Exception as error:
+            raise Refused(f"{text} can't be read by torch.export.load of PyTorch {torch.__version__}: {_reason(error)}") from error
+    if text.endswith(files):
         try:
             return torch.jit.load(text, map_location="cpu")
         except RuntimeError as error:
@@ -296,23 +329,31 @@ def load(text, weights=None):
                 f"{text} is no TorchScript file: weights alone, or a pickled module, don't say how the network runs. "
                 f"Give the code as package.module:factory and the file as --weights {text}"
             ) from error
-    module, found, factory = text.partition(":")
-    if not found:
-        raise Refused(f"{text!r}: expected package.module:factory, or a file .pt, .ts (TorchScript) or .pt2 (torch.export)")
-    sys.path.insert(0, "")
-    try:
-        model = getattr(importlib.import_module(module), factory)()
-    except (ImportError, AttributeError) as error:
-        raise Refused(f"{text}: {error}; modules are looked for in this folder and in PYTHONPATH") from error
+    model = made(text, "a file .pt, .ts (TorchScript) or .pt2 (torch.export)")
+    if not callable(model):
+        raise Refused(f"{text} gives {type(model).__name__}, no module")
     if weights:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
-        for key in ("state_dict", "model_state_dict", "model"):
-            state = state[key] if isinstance(state.get(key), dict) else state
-        try:
-            model.load_state_dict(state)
-        except RuntimeError as error:
-            raise Refused(f"{weights} does not fit {text}: {error}") from error
+        _restore(model, text, weights)
     return model
+
+
+def _restore(model, text, weights):
+    """The weights of a file, which may hold them beside other things, in the module."""
+    import torch
+
+    try:
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+    except Exception as error:  # of any kind, where the file is something else altogether
+        raise Refused(
+            f"{weights} is no file of weights alone (a pickled module would run code of the file): where the module is at hand, "
+            "torch.save(model.state_dict(), path) writes one"
+        ) from error
+    for key in ("state_dict", "model_state_dict", "model_state", "model"):
+        state = state[key] if isinstance(state, dict) and isinstance(state.get(key), dict) else state
+    try:
+        model.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise Refused(f"{weights} does not fit {text}: {' '.join(str(error).split())[:500]}") from error
 
 
 def main(arguments=None):
@@ -334,8 +375,8 @@ def main(arguments=None):
         outputs = [name for name in options.outputs.split(",") if name]
         model = load(options.model, options.weights)
         proto, lines = to_onnx(model, specs, exporter=options.exporter, sizes=sizes, outputs=outputs, opset=options.opset)
-    except (Refused, OSError, ValueError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
+    except (Refused, OSError, ValueError, ImportError) as error:
+        print(f"{parser.prog}: {told(error)}", file=sys.stderr)
         return 1
     finish(proto, options.out, lines, specs)
     return 0

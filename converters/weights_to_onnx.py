@@ -45,6 +45,34 @@ def parse_sizes(texts):
     return SIZES | {letter: tuple(int(n) for n in sizes.split(",")) for letter, sizes in given}
 
 
+def there(*paths):
+    """Refused where one of these files (None: none is asked for) is missing."""
+    from pathlib import Path
+
+    for path in paths:
+        if path and not Path(path).exists():
+            raise Refused(f"{path}: no such file or folder")
+
+
+def made(text, expected):
+    """What ``package.module:factory`` returns; expected: what else the text may be."""
+    import importlib
+
+    module, found, factory = text.partition(":")
+    if not found:
+        raise Refused(f"{text!r}: expected package.module:factory, or {expected}")
+    sys.path.insert(0, "")
+    try:
+        return getattr(importlib.import_module(module), factory)()
+    except (ImportError, AttributeError) as error:
+        raise Refused(f"{text}: {error}; modules are looked for in this folder and in PYTHONPATH") from error
+    except Exception as error:
+        helps = (
+            "what helps: a function without arguments that builds it, def make(): return Net(...), and its name in place of this"
+        )
+        raise Refused(f"{text} fails: {type(error).__name__}: {str(error).strip()[:300]}\n{helps}") from error
+
+
 def feed(specs, second=(), sizes=SIZES):
     """Random inputs of specs {name: (dtype, shape, range)}; letters in ``second`` have their second size."""
     import numpy as np
@@ -128,19 +156,21 @@ def check(model, run, specs, *, sizes=SIZES, helps="", tolerance=1e-4):
     return lines
 
 
+def told(error):
+    """An error in the words of the command line."""
+    return f"{error}; uv run installs what this script needs, its first lines name it" if isinstance(error, ImportError) else error
+
+
 def finish(model, out, lines, specs):
     """Write the file and print what was found, and the next commands."""
     from pathlib import Path
 
     Path(out).write_bytes(model.SerializeToString())
     kept = ", ".join(f"{name} ({', '.join(map(str, dims))})" for name, (_, dims, _) in specs.items())
-    print(
-        *lines,
-        f"wrote {out}: {kept}",
-        f"next: onnx-lrp inspect {out}",
-        f"then: onnx-lrp explain {out} INPUTS (.npz, .csv, …; onnx-lrp explain --help)",
-        sep="\n",
-    )
+    ids = any("int" in dtype and len(dims) == 2 for dtype, dims, _ in specs.values())
+    then = '--text "..." --vocab words.txt (line k is the word of id k; or ids in INPUTS.npz)'
+    then = then if ids else "INPUTS (.npz, .csv, …; onnx-lrp explain --help)"
+    print(*lines, f"wrote {out}: {kept}", f"next: onnx-lrp inspect {out}", f"then: onnx-lrp explain {out} {then}", sep="\n")
 
 
 # --- the end of the check ---
@@ -308,6 +338,7 @@ def load(path, *, allow_pickle=False):
 
     import numpy as np
 
+    there(path)
     if str(path).endswith(".npz"):
         with np.load(path, allow_pickle=False) as file:
             try:
@@ -345,8 +376,8 @@ def main(arguments=None):
         arrays = load(options.weights, allow_pickle=options.allow_pickle)
         pair = load(options.pair) if options.pair else None
         model, lines = to_onnx(arrays, order=options.order, pair=pair)
-    except (Refused, OSError, ValueError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
+    except (Refused, OSError, ValueError, ImportError) as error:
+        print(f"{parser.prog}: {told(error)}", file=sys.stderr)
         return 1
     finish(model, options.out, lines, specs_of(split(arrays)[0]))
     return 0

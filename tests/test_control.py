@@ -235,6 +235,31 @@ def test_loop_that_ends_by_a_state():
         testing.assert_conserves(made, {"x": x}, precision="float64", jit=jit)
 
 
+def test_a_counter_that_becomes_a_vector_of_one():
+    """() before the first step, (1,) behind it, and () by what the file declares: Paddle writes its loops so."""
+    made = looped()
+    loop = next(n for n in made.graph.node if n.op_type == "Loop")
+    body = loop.attribute[0].g
+    rest = list(body.node)[1:]
+    del body.node[:]
+    body.node.extend([
+        node("Reshape", ["own", "one"], ["here"]),
+        node("Add", ["here", "one"], ["end"]),
+        node("Slice", ["x", "here", "end", "first_axis"], ["rows"]),
+        node("Squeeze", ["rows", "first_axis"], ["row"]),
+        *rest,
+        node("Add", ["own", "one"], ["next"]),
+    ])  # fmt: skip
+    body.input.append(info("own", INT, []))
+    body.output.insert(3, info("next", INT, []))
+    loop.input.append("first")
+    loop.output.insert(2, "counted")
+    made.graph.initializer.extend([const("one", [1], np.int64), const("first_axis", [0], np.int64), const("first", 0, np.int64)])
+    x = numbers(4, 2, 3)
+    laws(made, {"x": x})
+    np.testing.assert_allclose(relevance(made, {"x": x})["x"], relevance(looped(), {"x": x})["x"], rtol=1e-10)
+
+
 def test_loop_over_rows_from_the_end():
     """The row's number is computed in the body."""
     made = looped(row="place")

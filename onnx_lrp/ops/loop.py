@@ -45,6 +45,7 @@ def _compile(
     dims = [tuple(fresh(n) for n in v.shape) if not isinstance(v, Var) else d for v, d in zip(initial, dims, strict=True)]
     live = [isinstance(v, Var) and v.live for v in initial]
     forms = [v.parts if isinstance(v, Var) else None for v in initial]
+    varying = set[int]()  # states of one rank before a step and another one behind it, whatever the file declares: (), then (1,)
     for _ in range(3 * len(names) + ROUNDS):
         forms = [
             None if form is None else dataclasses.replace(form, table=table_of(n), known=None)
@@ -59,7 +60,10 @@ def _compile(
         merged = []
         for k, v in enumerate(after):
             other = forms[k] is None and (changed[k] is not None or (_is_none(dims[k]) and v is not None and v.rank != 1))
-            merged.append(dims[k] if v is None else _open(v) if other else joined(dims[k], v.dims))
+            old, now = dims[k], None if v is None else v.dims
+            if not other and old is not None and now is not None and len(old) != len(now):
+                varying.add(k)
+            merged.append(None if k in varying else old if v is None else _open(v) if other else joined(old, now))
         same = all(_alike(a, b) for a, b in zip(dims, merged, strict=True))
         if new_live == live and same and [f is None for f in forms] == [f is None for f in changed]:
             return compiled

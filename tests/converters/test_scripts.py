@@ -127,3 +127,32 @@ def test_specs(shared):
     assert made.shape == (3, 300)
     assert made.dtype == np.int64
     assert set(made.ravel()) == {5, 6, 7}
+
+
+def test_what_a_factory_may_do_wrong(shared, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "a_factory.py").write_text(
+        "class Net:\n    def __init__(self, size):\n        pass\n\n\ndef make():\n    return 7\n"
+    )
+    assert shared.made("a_factory:make", "nothing else") == 7
+    for text, said in {
+        "a_factory": "expected package.module:factory, or nothing else",
+        "no_factory:make": "No module named 'no_factory'; modules are looked for in this folder",
+        "a_factory:Make": "has no attribute 'Make'",
+        "a_factory:Net": r"TypeError: (.|\n)*what helps: a function without arguments",
+    }.items():
+        with pytest.raises(shared.Refused, match=said):
+            shared.made(text, "nothing else")
+
+
+def test_a_missing_file_is_named(shared, tmp_path, capsys):
+    shared.there(str(tmp_path), None)
+    with pytest.raises(shared.Refused, match=r"weights\.npz: no such file"):
+        shared.there(None, str(tmp_path / "weights.npz"))
+    assert shared.main([str(tmp_path / "weights.npz")]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_missing_package_is_named(shared):
+    assert "uv run installs" in shared.told(ImportError("No module named 'torch'"))
+    assert str(shared.told(ValueError("another"))) == "another"

@@ -90,3 +90,26 @@ def test_files(script, tmp_path, capsys, monkeypatch):
     assert abs(got - net(x).detach().numpy()).max() < 1e-5
     assert script.main([str(tmp_path / "weights.pt"), "--input", "ids:int64:B,T"]) == 1
     assert "--weights" in capsys.readouterr().err
+
+
+def test_other_files(script, tmp_path, capsys, monkeypatch):
+    """A line or two about files that are missing, hold a pickled module, other weights, or something else."""
+    monkeypatch.syspath_prepend(str(__file__).rsplit("/", 1)[0])
+    torch.save(Bidirectional(), tmp_path / "whole.pt")
+    torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "other.pt")
+    (tmp_path / "junk.pt").write_text("hello")
+    given = ["torch_nets:Bidirectional", "--input", "ids:int64:B,T", "--weights"]
+    for name, said in {
+        "whole.pt": "is no file of weights alone",
+        "junk.pt": "is no file of weights alone",
+        "other.pt": "does not fit torch_nets:Bidirectional",
+        "missing.pt": "no such file",
+    }.items():
+        assert script.main([*given, str(tmp_path / name)]) == 1
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1
+    for name in ("missing.pt2", "whole.pt2"):
+        (tmp_path / "whole.pt2").write_text("hello")
+        assert script.main([str(tmp_path / name), *given[1:3]]) == 1
+        assert name in capsys.readouterr().err
