@@ -88,6 +88,7 @@ def folder(tmp_path_factory):
     np.save(folder / "x.npy", np.ones((2, 3), np.float32))
     (folder / "x.parquet").write_bytes(b"PAR1")
     (folder / "texts.txt").write_text("a film\n")
+    (folder / "t.json").write_text('{"version": "1.0", "model": {}}')
     return folder
 
 

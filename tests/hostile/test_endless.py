@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from bases import dense
@@ -91,6 +92,18 @@ def test_a_shape_of_millions_of_axes():
     axes = b.op("Expand", b.ints(1), b.ints(10_000_000))
     model = b.case(b.op("Add", b.rows(2, 3), b.op("Expand", b.weight(1), axes)))[0]
     refused(model, "Expand '.*': a shape of 10_000_000 axes")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of a process")
+@pytest.mark.parametrize("opset", [7, 17])
+def test_a_constant_whose_size_nobody_tells(opset, tmp_path):
+    """Resize is not there in opset 7, and in 17 it has one of scales and sizes: the reference evaluator believes either."""
+    b = builder()
+    scales = b.ints(2**28, 1, 1000) if opset == 7 else b.const([2.0**28, 1, 1000], np.float32)
+    b.nodes.append(helper.make_node("Resize", [b.weight(1, 1, 1), "", scales, b.ints(2, 2, 2)], ["big"], "big"))
+    model = b.case(b.op("Add", b.rows(2, 3), "big"))[0]
+    model.opset_import[0].version = opset
+    assert "Resize 'big'" in apart(model, tmp_path)
 
 
 @pytest.mark.parametrize("where", ["node", "input", "attribute", "in a body"])
