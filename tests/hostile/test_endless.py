@@ -121,6 +121,27 @@ def test_names_that_are_no_text(where):
     refused(data.replace(old, old[:-1] + b"\xff"), "UTF-8")
 
 
+def test_onnxruntime_is_not_tried_with_thousands_of_nodes_that_functions_hide(monkeypatch):
+    """Functions of another opset than the model's are not inlined: it has three nodes, and onnxruntime makes 2,187 of one."""
+    b = builder()
+    x = b.rows(2, 3)
+    b.op("Shape", x)
+    model = b.case(b.gemm(x, 3, 2))[0]
+    imports = [helper.make_opsetid("", 18), helper.make_opsetid("deep", 1)]
+    for level in range(7):
+        op, domain = ("Shape", "") if level == 6 else (f"f{level + 1}", "deep")
+        calls = [helper.make_node(op, [a], [b], domain=domain) for a, b in itertools.pairwise(["x", "m0", "m1", "y"])]
+        model.functions.append(helper.make_function("deep", f"f{level}", ["x"], ["y"], calls, imports))
+    model.opset_import.add(domain="deep", version=1)
+    model.graph.node[0].op_type, model.graph.node[0].domain = "f0", "deep"
+    asked = []
+    monkeypatch.setattr("onnx_lrp.runtime.Runtime._session", lambda self, source: asked.append(source))
+    explainer = onnx_lrp.load(model)
+    assert explainer._graph.size > 2187
+    explainer.summary()
+    assert not asked
+
+
 def test_a_long_model_is_printed_in_part():
     model = dense()
     for level in range(8):
