@@ -16,7 +16,6 @@ from mutator import mutate
 
 import onnx_lrp
 
-
 EACH = 600 if os.environ.get("HYPOTHESIS_PROFILE") == "ci" or os.environ.get("CI") else 60  # about a minute, or a tenth of it
 
 
