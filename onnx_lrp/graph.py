@@ -102,6 +102,7 @@ class Graph:
     defaults: frozenset[str] = frozenset()
     value_info: Mapping[str, Value] = dataclasses.field(default_factory=dict)
     limits: Limits = Limits()  # noqa: RUF009  (frozen)
+    size: int = 0  # nodes of the file, functions as often as they are called
     custom_ops: tuple[str, ...] = ()  # the user's libraries for onnxruntime
     tame: bool = True  # whether onnx's shape inference can be trusted with the numbers in it: all steps of Slices are known
 
@@ -168,7 +169,7 @@ def load_graph(model: str | os.PathLike[str] | bytes | onnx.ModelProto, limits: 
             raise InvalidModel(f"{path}: can't be read: {getattr(error, 'strerror', None) or error}") from error
         limits.check("file_bytes", len(data), str(path))
         proto = _parse(data, str(path))
-    counted(proto, limits)
+    size = counted(proto, limits)
     readable(proto)
     proto = unsigned(proto)
     proto = _inline_functions(proto)
@@ -180,7 +181,7 @@ def load_graph(model: str | os.PathLike[str] | bytes | onnx.ModelProto, limits: 
     opsets.setdefault("", 1)
     reader = _Reader(opsets, path, limits)
     graph = reader.graph(proto.graph, {})
-    return dataclasses.replace(graph, model=proto, path=path, tame=reader.tame)
+    return dataclasses.replace(graph, model=proto, path=path, tame=reader.tame, size=size)
 
 
 def contradiction(model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> str:

@@ -33,6 +33,8 @@ class Limits:
         folding_seconds: constant folding altogether, in wall-clock seconds.
         trips: steps of a Loop or a Scan.
         run_bytes: what a run of one sample is estimated to keep; 0: three quarters of the memory that is free then.
+        runtime_nodes: nodes of what onnxruntime is given to load, which takes it a time that grows with their square (20 000: a
+            minute), in this process, and which nothing can interrupt.
         run_seconds: one run of onnxruntime, which computes prefixes and what the forward pass is compared with.
     """
 
@@ -46,6 +48,7 @@ class Limits:
     folding_seconds: float = 120.0
     trips: int = 100_000
     run_bytes: int = 0
+    runtime_nodes: int = 30_000
     run_seconds: float = 600.0
 
     def __post_init__(self) -> None:

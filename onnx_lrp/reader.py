@@ -317,7 +317,7 @@ class Reader:
                 bad[id(self.steps[name].node)] = self.steps[name].node, barrier
             stack.extend(self.signal_inputs(name))
         order = {id(n): i for i, n in enumerate(self.graph.nodes)}
-        return path, [bad[k] for k in sorted(bad, key=lambda k: order[k])]
+        return path, [bad[k] for k in sorted(bad, key=lambda k: order.get(k, len(order)))]  # those that were made stand last
 
     def compile(self, body: Graph, given: Mapping[str, Var]) -> Body:
         """A sub-graph of this graph, its inputs being ``given``: the steps that its outputs need.

@@ -36,9 +36,9 @@ def _as_filed(nodes: Sequence[Node], names: Sequence[str]) -> Sequence[Node]:
     return list({id(n): n for n in found}.values())
 
 
-def _count(model: onnx.ModelProto | None) -> int:
-    """Nodes of a model as onnxruntime reads it, before anything is folded; its time grows with their square."""
-    stack, count = [] if model is None else [model.graph], 0
+def _nodes(graph: onnx.GraphProto) -> int:
+    """Nodes of a graph and those inside."""
+    stack, count = [graph], 0
     while stack:
         graph = stack.pop()
         count += len(graph.node)
@@ -86,7 +86,7 @@ class Runtime:
         """Why onnxruntime can't load the model, and so verifies nothing; empty if it can, or for a model that takes long to try."""
         graph = self.graph
         size = sum(a.nbytes for a in graph.constants.values())
-        if "reference" not in vars(self) and (size > TRIED or _count(graph.model) > NODES):
+        if "reference" not in vars(self) and (size > TRIED or graph.size > min(NODES, graph.limits.runtime_nodes)):
             return ""
         try:
             return self.reference[1]
@@ -95,6 +95,9 @@ class Runtime:
 
     def forward(self, inputs: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
         """All graph outputs, or None where onnxruntime can't load the model."""
+        if "reference" not in vars(self):
+            what = "the forward pass is compared with onnxruntime's (not with verify='never'), which has to load the model"
+            self.graph.limits.check("runtime_nodes", self.graph.size, what)
         session, _ = self.reference
         if session is None:
             return None
@@ -130,6 +133,7 @@ class Runtime:
             initializers,
         )
         imports = [helper.make_opsetid(d, v) for d, v in graph.opsets.items()]
+        graph.limits.check("runtime_nodes", _nodes(subgraph), f"onnxruntime computes {', '.join(names[:3])}, and has to load it")
         model = helper.make_model(subgraph, opset_imports=imports, ir_version=max(graph.model.ir_version, 4))
         try:
             return self._session(model.SerializeToString()), tuple(v.name for v in given)

@@ -46,8 +46,8 @@ def _every(nodes: Iterable[onnx.NodeProto], limits: Limits, where: str) -> Itera
             stack += [(n, depth + 1, loops) for n in graph.node]
 
 
-def counted(model: onnx.ModelProto, limits: Limits) -> None:
-    """Refuse a model with too many nodes, once its functions are in the place of their calls.
+def counted(model: onnx.ModelProto, limits: Limits) -> int:
+    """The nodes of a model once its functions are in the place of their calls; too many are refused.
 
     Raises:
         ModelError: over ``nodes``, ``depth`` or ``loops``.
@@ -76,6 +76,7 @@ def counted(model: onnx.ModelProto, limits: Limits) -> None:
         if total > limits.nodes:
             break
     limits.check("nodes", total if total < 10**15 else math.inf, "the graph with its sub-graphs and functions")
+    return total
 
 
 def readable(model: onnx.ModelProto) -> None:

@@ -267,6 +267,27 @@ def test_onnxruntime_is_ended_after_some_time():
     names_itself(caught, "run_seconds")
 
 
+def test_nodes_that_onnxruntime_is_given_to_load():
+    """For the comparison, and for a prefix; without either they don't count."""
+    x = np.ones((2, 3), np.float32)
+    with pytest.raises(ModelError) as caught:
+        onnx_lrp.load(dense(), jit="eager", limits=Limits(runtime_nodes=2)).explain(x)
+    names_itself(caught, "runtime_nodes")
+    assert "verify='never'" in str(caught.value)
+    for options in ({"limits": Limits(runtime_nodes=3)}, {"limits": Limits(runtime_nodes=2), "verify": "never"}):
+        onnx_lrp.load(dense(), jit="eager", **options).explain(x)
+    str(onnx_lrp.load(dense(), limits=Limits(runtime_nodes=2)).summary())
+    b = builder()
+    rows = b.rows(2, 3)
+    far = b.op("Unique", b.op("Mul", rows, b.const(0, np.float32)))
+    gate = b.op("Cast", b.op("Greater", b.op("ReduceMax", far, keepdims=1), b.const(1, np.float32)), to=TensorProto.FLOAT)
+    model, feeds = b.case(b.op("Mul", b.gemm(rows, 3, 3), gate))
+    with pytest.raises(ModelError) as caught:
+        onnx_lrp.load(model, jit="eager", verify="never", limits=Limits(runtime_nodes=1)).explain(feeds)
+    names_itself(caught, "runtime_nodes")
+    onnx_lrp.load(model, jit="eager", verify="never", limits=Limits(runtime_nodes=9)).explain(feeds)
+
+
 def test_memory_of_one_sample():
     model, x = scanning(), np.ones((50, 2, 4), np.float32)
     with pytest.raises(InputError, match="50 step"):

@@ -22,9 +22,12 @@ from onnx_lrp.program import Program
 
 sys.path.insert(0, str(Path(__file__).parent / "fuzz"))
 
-from bases import branching, dense, recurrent
+from bases import branching, dense, recurrent, words
 
 THREADS = 8
+NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
+SECONDS = 300.0 if NIGHTLY else 3.0  # that threads load and explain
+IN_A_ROW = 10_000 if NIGHTLY else 500  # explanations by one process
 
 
 def equal(a, b):
@@ -80,6 +83,33 @@ def test_threads_that_take_other_branches():
         equal(found, serial.explain(own))
 
 
+def test_threads_that_load_and_explain_for_a_while(capsys):
+    """Models of four kinds, each time another batch, by an explainer of their own or by one that all share."""
+    rng = np.random.default_rng(0)
+    models = [dense(), recurrent("LSTM", 4), recurrent("GRU", 3), words()]
+    inputs = [
+        [rng.normal(size=(k + 1, 3)).astype(np.float32) for k in range(3)],
+        *[[rng.normal(size=(k + 2, 2, 3)).astype(np.float32) for k in range(3)] for _ in range(2)],
+        [rng.integers(0, 5, (2, k + 1)) for k in range(3)],
+    ]
+    expected = [[onnx_lrp.load(m, jit="eager").explain(x) for x in xs] for m, xs in zip(models, inputs, strict=True)]
+    shared = [onnx_lrp.load(m, jit="graph") for m in models]
+    end = time.monotonic() + SECONDS
+
+    def run(seed):
+        own, count = np.random.default_rng(seed), 0
+        while time.monotonic() < end or not count:
+            k, n, fresh = own.integers(len(models)), own.integers(3), own.random() < 0.5
+            explainer = onnx_lrp.load(models[k], jit="eager") if fresh else shared[k]
+            equal(explainer.explain(inputs[k][n]), expected[k][n])
+            count += 1
+        return count
+
+    counts = together([lambda seed=seed: run(seed) for seed in range(THREADS)])
+    with capsys.disabled():
+        print(f"\n{THREADS} threads, {SECONDS:g} s: {sum(counts)} explanations, none different" if NIGHTLY else "", end="")
+
+
 def in_process(data):
     model, x = data
     explanation = onnx_lrp.load(model, jit="eager").explain(x)
@@ -103,17 +133,18 @@ def resident():
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc")
-def test_many_explanations_do_not_grow_the_process():
+def test_many_explanations_do_not_grow_the_process(capsys):
     explainer = onnx_lrp.load(dense(), jit="graph")
     x = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
     for _ in range(100):
         explainer.explain(x)
     before = resident()
-    for _ in range(500):
+    for _ in range(IN_A_ROW):
         explainer.explain(x)
-    assert (
-        resident() - before < 5e6
-    )  # a leaked explanation of 200 samples is 8 kB: 500 of them would still be seen with their graph
+    grown = resident() - before
+    with capsys.disabled():
+        print(f"\n{IN_A_ROW} explanations in a row: {before / 2**20:.0f} MiB and {grown / 2**20:+.1f}" if NIGHTLY else "", end="")
+    assert grown < 5e6  # a leaked explanation of 200 samples is 8 kB: 500 of them would still be seen with their graph
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for a child there")

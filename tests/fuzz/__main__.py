@@ -114,6 +114,8 @@ class Driver:
 
     def _note(self, index: int, verdict: str) -> None:
         self.count += 1
+        if self.count % 1000 == 0:
+            print(f"{self.count} mutants, now at number {index}", flush=True)
         kind = verdict.split(": ")[0] if verdict.startswith(("bug", "open books")) else verdict
         self.verdicts[kind] += 1
         if kind in ("bug", "open books"):

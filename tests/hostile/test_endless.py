@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from bases import dense
@@ -93,6 +94,18 @@ def test_a_shape_of_millions_of_axes():
     refused(model, "Expand '.*': a shape of 10_000_000 axes")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of a process")
+@pytest.mark.parametrize("opset", [7, 17])
+def test_a_constant_whose_size_nobody_tells(opset, tmp_path):
+    """Resize is not there in opset 7, and in 17 it has one of scales and sizes: the reference evaluator believes either."""
+    b = builder()
+    scales = b.ints(2**28, 1, 1000) if opset == 7 else b.const([2.0**28, 1, 1000], np.float32)
+    b.nodes.append(helper.make_node("Resize", [b.weight(1, 1, 1), "", scales, b.ints(2, 2, 2)], ["big"], "big"))
+    model = b.case(b.op("Add", b.rows(2, 3), "big"))[0]
+    model.opset_import[0].version = opset
+    assert "Resize 'big'" in apart(model, tmp_path)
+
+
 @pytest.mark.parametrize("where", ["node", "input", "attribute", "in a body"])
 def test_names_that_are_no_text(where):
     b = builder()
@@ -106,6 +119,27 @@ def test_names_that_are_no_text(where):
     data = model.SerializeToString()
     assert old in data
     refused(data.replace(old, old[:-1] + b"\xff"), "UTF-8")
+
+
+def test_onnxruntime_is_not_tried_with_thousands_of_nodes_that_functions_hide(monkeypatch):
+    """Functions of another opset than the model's are not inlined: it has three nodes, and onnxruntime makes 2,187 of one."""
+    b = builder()
+    x = b.rows(2, 3)
+    b.op("Shape", x)
+    model = b.case(b.gemm(x, 3, 2))[0]
+    imports = [helper.make_opsetid("", 18), helper.make_opsetid("deep", 1)]
+    for level in range(7):
+        op, domain = ("Shape", "") if level == 6 else (f"f{level + 1}", "deep")
+        calls = [helper.make_node(op, [a], [b], domain=domain) for a, b in itertools.pairwise(["x", "m0", "m1", "y"])]
+        model.functions.append(helper.make_function("deep", f"f{level}", ["x"], ["y"], calls, imports))
+    model.opset_import.add(domain="deep", version=1)
+    model.graph.node[0].op_type, model.graph.node[0].domain = "f0", "deep"
+    asked = []
+    monkeypatch.setattr("onnx_lrp.runtime.Runtime._session", lambda self, source: asked.append(source))
+    explainer = onnx_lrp.load(model)
+    assert explainer._graph.size > 2187
+    explainer.summary()
+    assert not asked
 
 
 def test_a_long_model_is_printed_in_part():

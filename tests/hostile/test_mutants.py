@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import random
+import resource
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import worker
 from bases import bases, external_bytes
 from mutator import mutate
+
+import onnx_lrp
+
+EACH = 600 if os.environ.get("HYPOTHESIS_PROFILE") == "ci" or os.environ.get("CI") else 60  # about a minute, or a tenth of it
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +28,7 @@ def originals():
 def test_mutants(part, originals, tmp_path):
     (tmp_path / "weights.bin").write_bytes(external_bytes())
     path = tmp_path / "model.onnx"
-    for index in range(part * 60, part * 60 + 60):
+    for index in range(part * EACH, (part + 1) * EACH):
         rng = random.Random(f"slice/{index}")
         data, done = mutate(originals[rng.randrange(len(originals))], rng)
         path.write_bytes(data)
@@ -36,3 +45,27 @@ def test_the_mutants_are_of_every_kind(originals, tmp_path):
         verdicts.add(worker.judge(path, worker.inspect).split(":")[0])
     assert verdicts >= {"read", "refused"}
     assert worker.judge(path, lambda p: 1 // 0).startswith("bug: ZeroDivisionError")
+
+
+FOUND = sorted((Path(worker.__file__).parent / "corpus").glob("*.onnx"))
+
+
+@pytest.mark.parametrize("path", FOUND, ids=lambda p: p.stem)
+def test_what_was_found_once_stays_mended(path, tmp_path):
+    """Files that once ended the process, took memory without end or came as a bug; in a process of their own, with limits."""
+    script = "import sys, worker; from pathlib import Path; print(worker.judge(Path(sys.argv[1]), worker.inspect))"
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_AS, (6 * 2**30,) * 2)
+        resource.setrlimit(resource.RLIMIT_CPU, (30, 30))
+
+    roots = [str(Path(worker.__file__).parent), str(Path(onnx_lrp.__file__).parents[1])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(roots)}
+    command = [sys.executable, "-c", script, str(path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, preexec_fn=limit)
+    assert done.returncode == 0, done.stderr[-300:]
+    assert done.stdout.strip().split(":")[0] in ("read", "refused")
+
+
+def test_there_is_something_to_stay_mended():
+    assert len(FOUND) >= 7
