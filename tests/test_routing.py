@@ -82,6 +82,24 @@ def test_split_and_concat_is_the_identity(seed, sizes, data):
     assert_same([spelled(seed, sizes, summed(time), s) for s in spellings])
 
 
+@given(SEEDS, SIZES, st.sampled_from(["eager", "graph"]))
+def test_a_squeeze_without_axes_leaves_a_single_sample_its_axis(seed, sizes, jit):
+    """The file says which axes have one entry; that a batch has one sample is a call's own affair."""
+    batch, time, width = sizes
+
+    def spell(*axes):
+        def around(b, z):
+            wide = b.over("Unsqueeze", z, 2)
+            return b.over("Squeeze", wide, *axes) if axes else b.op("Squeeze", wide)
+
+        return around
+
+    cases = [spelled(seed, (batch, time, width), summed(time), spell(*axes)) for axes in ((2,), ())]
+    for case in cases:  # of a file that leaves the batch open
+        case[0].graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    assert_same(cases, jit=jit)
+
+
 @given(SEEDS, SIZES, st.data())
 def test_picked_steps_are_slices(seed, sizes, data):
     time = sizes[1]

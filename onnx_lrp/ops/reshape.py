@@ -199,14 +199,23 @@ def flatten(input: Any, *, axis: int = 1) -> Any:
     return Rearranged(kind="Flatten", axes=(axis,)), (input,)
 
 
+def _squeezed(data: Any, axes: tuple[int, ...] | None) -> Any:
+    if axes is None and isinstance(data, Var) and data.dims is not None:
+        # the axes that the file says have one entry; those that a call gives one, as a single sample does, have to stay
+        axes = tuple(axis for axis, dim in enumerate(data.dims) if dim.size == 1)
+        if not axes:
+            return Same(), (data,)
+    return Rearranged(kind="Squeeze", axes=axes), (data,)
+
+
 @importer("Squeeze")
 def squeeze_attribute(data: Any, *, axes: Any = None, node: Any) -> Any:
-    return Rearranged(kind="Squeeze", axes=_axes(axes, node)), (data,)
+    return _squeezed(data, _axes(axes, node))
 
 
 @importer("Squeeze", since=13)
 def squeeze(data: Any, axes: Any = None, *, node: Any) -> Any:
-    return Rearranged(kind="Squeeze", axes=_axes(axes, node)), (data,)
+    return _squeezed(data, _axes(axes, node))
 
 
 @importer("Unsqueeze")
