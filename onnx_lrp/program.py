@@ -426,7 +426,10 @@ class _Run:
             # a layer's own samples: the words of all sentences, where it reads their letters
             layer: Any = step.layer
             own = layer.evidence([self.vars(n) for n in step.inputs]).get("batch")
-            total = amount.amount if own is None else self.summed(amount.amount, split_axis((own,), self.plan.batch))
+            if own is None and self.plan.batch is not None:  # a tensor of no known rank; its samples are those of the model
+                total = amount.amount
+            else:
+                total = self.summed(amount.amount, split_axis(() if own is None else (own,), self.plan.batch))
         else:
             total = self.per_sample(amount, name)
         self.lose(f"{step.name}|{kind}", total, name)

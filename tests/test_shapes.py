@@ -258,3 +258,20 @@ def test_axes_are_found_behind(idiom):
         feeds = {"x": b.numbers(*shape)}
         for name, array in zip([score, y], session.run([score, y], feeds), strict=True):
             np.testing.assert_allclose(explainer.predict(feeds)[name], array, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("jit", ["eager", "graph"])
+def test_the_books_close_where_the_file_tells_no_rank(jit):
+    """Then all samples are one, whose absorbed relevance is that of all, in recurrent layers too."""
+    rng = np.random.default_rng(0)
+    b = Builder(rng, 17)
+    ids = b.input("ids", rng.integers(0, 20, (3, 5)), ["batch", "time"])
+    x = b.op("Transpose", b.op("Gather", b.weight(20, 6), ids), perm=[1, 0, 2])
+    weights = [b.const(rng.normal(size=shape).astype(np.float32)) for shape in ((1, 32, 6), (1, 32, 8), (1, 64))]
+    last = b.op("Squeeze", b.ops("LSTM", x, *weights, outputs=2, hidden_size=8)[1], b.const([0], np.int64))
+    model, feeds = b.case(b.gemm(last, 8, 3))
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+    explanation = onnx_lrp.load(model, precision="float64", jit=jit, verify="never").explain(feeds)
+    assert {len(a) for a in explanation.absorbed.values()} == {1}
+    assert np.abs(explanation.absorbed["bias"]).sum() > 0
+    np.testing.assert_allclose(explanation.residual, 0, atol=1e-10)
