@@ -7,6 +7,7 @@ follows from its readers alone, and is decided here once for the whole graph.
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,6 +56,11 @@ class Scope:
     roles: Mapping[str, Role]
     selections: Mapping[str, Mixture]
     inner: Mapping[str, Scope]
+
+    @functools.cached_property
+    def made(self) -> Mapping[str, Step]:
+        """The step that makes each tensor."""
+        return {o: s for s in self.steps for o in s.outputs}
 
 
 def analyse(steps: Sequence[Step], vars: Mapping[str, Var], path: Iterable[str], ends: Iterable[str], explained: str) -> Scope:

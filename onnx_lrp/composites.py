@@ -205,8 +205,8 @@ def _used_first(step: Step, scope: Scope) -> int:
 
 def _reached(chain: Sequence[Scope], name: str) -> set[str]:
     """The tensors that a tensor is made of by routing alone."""
-    made = {o: s for s in chain[-1].steps for o in s.outputs}
-    found, stack = set(), [name]
+    made = chain[-1].made
+    found, stack, seen = set(), [name], {name}
     while stack:
         at = stack.pop()
         step = made.get(at)
@@ -215,38 +215,41 @@ def _reached(chain: Sequence[Scope], name: str) -> set[str]:
         elif at in chain[-1].ends or step is None or not isinstance(step.layer, Routing):
             found.add(at)
         else:
-            stack += [n for n in step.inputs if n in chain[-1].path]
+            more = [n for n in step.inputs if n in chain[-1].path and n not in seen]
+            seen.update(more)
+            stack += more
     return found
 
 
 def _walk(chain: Sequence[Scope], root: str) -> tuple[list[Step], set[str]]:
     """The steps of a block, and the tensors where its branches end."""
     scope = chain[-1]
-    made = {o: s for s in scope.steps for o in s.outputs}
-    inside: list[Step] = []
+    made = scope.made
+    inside: dict[str, Step] = {}  # by key
     ends: set[str] = set()
-    stack = [root]
+    stack, seen = [root], {root}  # a tensor that is read twice is one branch
     while stack:
         name = stack.pop()
         step = made.get(name)
         if step is None or not isinstance(step.layer, Affine | Routing):
             ends.add(name)
             continue
-        if step not in inside:
-            inside.append(step)
+        inside.setdefault(step.key, step)
         operands = step.layer.operands if isinstance(step.layer, Affine) else ()
         for index, source in enumerate(step.inputs):
             if source not in scope.path:
                 continue
             if source in scope.leaves and index not in operands and len(chain) > 1:
                 steps, more = _outside(chain[:-1], scope.leaves[source])
-                inside += [s for s in steps if s not in inside]
+                for other in steps:
+                    inside.setdefault(other.key, other)
                 ends |= more
             elif index in operands or scope.roles.get(source) not in (Role.INLINE, Role.ROUTE):
                 ends |= _reached(chain, source)
-            else:
+            elif source not in seen:
+                seen.add(source)
                 stack.append(source)
-    return inside, ends
+    return list(inside.values()), ends
 
 
 def _outside(chain: Sequence[Scope], name: str) -> tuple[list[Step], set[str]]:

@@ -157,3 +157,13 @@ def test_a_long_model_is_printed_in_part():
     assert out.getvalue().rstrip().endswith(f"… and {more} more (--json)")
     assert out.getvalue().count("Tanh") < MOST_ROWS + 10
     assert len(summary.to_dict()["rows"]) == len(summary.rows)
+
+
+def test_a_sum_of_itself_again_and_again_is_one_branch(tmp_path):
+    """x + x, 300 times: as many paths as 2 to the 300, and one block of 300 layers."""
+    b = builder()
+    x = b.op("MatMul", b.rows(2, 3), b.weight(3, 3))
+    for _ in range(300):
+        x = b.op("Mul", b.op("Add", x, x), b.const(np.float32(0.5)))
+    model, _ = b.case(b.op("MatMul", b.op("Tanh", x), b.weight(3, 2)))
+    assert apart(model, tmp_path) == "603"
