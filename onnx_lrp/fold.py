@@ -127,6 +127,14 @@ def _cast(x: np.ndarray, *, to: int = 1, saturate: int = 1) -> np.ndarray:
     return x.astype(helper.tensor_dtype_to_np_dtype(to))
 
 
+def _tile(x: np.ndarray, repeats: Any) -> np.ndarray:
+    """As ``np.tile``, which holds the result twice while it makes it."""
+    counts = [int(n) for n in repeats]
+    pairs = list(zip(counts, x.shape, strict=True))
+    wide = np.broadcast_to(x.reshape([m for n in x.shape for m in (1, n)]), [m for pair in pairs for m in pair])
+    return wide.reshape([count * n for count, n in pairs])
+
+
 def _expand(x: np.ndarray, shape: Any) -> np.ndarray:
     return np.array(np.broadcast_to(x, np.broadcast_shapes(x.shape, tuple(int(s) for s in shape))))
 
@@ -232,7 +240,7 @@ SYMBOLIC: dict[str, Kernel] = {
     "Min": _folded(_smaller, np.minimum),
     "Where": _where,
     "Expand": _expand,
-    "Tile": lambda x, repeats: np.tile(x, [int(n) for n in repeats]),
+    "Tile": _tile,
 }
 
 NUMERIC: dict[str, Kernel] = {

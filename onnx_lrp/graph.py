@@ -30,6 +30,8 @@ from .untangle import appended, renamed, untangled
 __all__ = ["Graph", "Node", "Rebuilder", "Value", "contradiction", "load_graph"]
 
 NAMELESS = {"", "?", "*", "-1", "None"}  # what some exporters write for any size, one name for all of them
+INTEGERS = (onnx.TensorProto.INT32, onnx.TensorProto.INT64)
+LONGEST = 2**20  # entries of a list of integers whose values onnx's shape inference may hold, one by one
 WIDEST = (
     2**30
 )  # a step of a Slice; onnx's shape inference counts in 32 bits, and takes memory without end (or dies) behind larger ones
@@ -142,6 +144,25 @@ class Graph:
         return seen
 
 
+def _many(dims: Sequence[Any]) -> bool:
+    """Whether a shape is that of a list too long to be a shape itself."""
+    return len(dims) == 1 and float(dims[0]) > LONGEST
+
+
+def _lists(model: onnx.ModelProto) -> bool:
+    """Whether a list of integers is declared that is too long to be a shape, in any graph."""
+    graphs = [model.graph]
+    while graphs:
+        graph = graphs.pop()
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            kind = value.type.tensor_type
+            if kind.elem_type in INTEGERS and _many([d.dim_value for d in kind.shape.dim]):
+                return True
+        for node in graph.node:
+            graphs += [g for a in node.attribute for g in (*([a.g] if a.HasField("g") else []), *a.graphs)]
+    return False
+
+
 def load_graph(model: str | os.PathLike[str] | bytes | onnx.ModelProto, limits: Limits | None = None) -> Graph:
     """Read a model.
 
@@ -181,7 +202,7 @@ def load_graph(model: str | os.PathLike[str] | bytes | onnx.ModelProto, limits: 
     opsets.setdefault("", 1)
     reader = _Reader(opsets, path, limits)
     graph = reader.graph(proto.graph, {})
-    return dataclasses.replace(graph, model=proto, path=path, tame=reader.tame, size=size)
+    return dataclasses.replace(graph, model=proto, path=path, tame=reader.tame and not _lists(proto), size=size)
 
 
 def contradiction(model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> str:
@@ -325,6 +346,8 @@ class _Reader:
         if proto.op_type == "Slice" and not domain and len(proto.input) > 4 and proto.input[4]:
             steps = scope.get(proto.input[4])
             self.tame &= steps is not None and steps.dtype.kind == "i" and bool(np.all(np.abs(steps.astype(float)) < WIDEST))
+        if proto.op_type == "Reshape" and not domain and len(proto.input) > 1 and (target := scope.get(proto.input[1])) is not None:
+            self.tame &= not _many(target.reshape(-1))
         inside = proto.op_type in ("Loop", "Scan")
         self.loops += inside
         attributes = {a.name: self.attribute(a, scope) for a in proto.attribute}

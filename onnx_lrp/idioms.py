@@ -51,13 +51,18 @@ def listed(nodes: Sequence[Node], constants: Mapping[str, np.ndarray], outputs: 
         elif many is not None and node.op == "SequenceAt" and (at := _number(node.inputs[1], constants)) is not None:
             one = graph.make("Identity", many[int(at)], to=node.outputs[0])
             out.append(dataclasses.replace(one, name=node.name, origin=None))
-        elif many is not None and node.op == "ConcatFromSequence" and not node.attributes.get("new_axis", 0):
+        elif many is not None and node.op == "ConcatFromSequence" and _along(node):
             whole = graph.make("Concat", *many, to=node.outputs[0], axis=node.attributes["axis"])
             out.append(dataclasses.replace(whole, name=node.name, origin=None))
         else:
             out.append(node)
     read = {*outputs, *(name for node in out for name in node.reads())}
     return [node for node in out if all(makers.get(name) is not node or name in read for name in node.outputs)]
+
+
+def _along(node: Node) -> bool:
+    """Whether the parts are joined along an axis that they have; a node without one is refused later, by its schema."""
+    return "axis" in node.attributes and not node.attributes.get("new_axis", 0)
 
 
 def _unequal(node: Node, constants: Mapping[str, np.ndarray]) -> np.ndarray | None:

@@ -19,6 +19,7 @@ from .gather import code_after
 __all__ = ["Cast", "Reshape", "Same"]
 
 Tensor = Any
+MOST_AXES = 64  # numpy's; a shape of more is none
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -38,7 +39,7 @@ class Reshape(Routing):
             value = xs[1].value
             length = xs[1].shape[0] if xs[1].shape else None
             wanted = list(value) if value is not None else None
-            if wanted is None and length is not None and x.dims is not None:
+            if wanted is None and length is not None and length <= MOST_AXES and x.dims is not None:
                 return [Var("", x.dtype, tuple(_unknown() for _ in range(length)), interval=x.interval, mask=x.mask)]
         if wanted is None or x.dims is None:
             return [Var("", x.dtype, None, interval=x.interval, mask=x.mask)]

@@ -159,6 +159,28 @@ def test_a_long_model_is_printed_in_part():
     assert len(summary.to_dict()["rows"]) == len(summary.rows)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of a process")
+@pytest.mark.parametrize("how", ["target", "axes"])
+def test_a_list_of_integers_that_is_no_shape(how, tmp_path):
+    """onnx's shape inference holds the values of such lists one by one: 2,147,483,647 of them took 8 GiB."""
+    b = builder()
+    x = b.rows(2, 3)
+    many = b.op("Cast", b.op("Reshape", b.op("ArgMax", x, axis=1), b.ints(2**31 - 1)), to=onnx.TensorProto.INT32)
+    y = b.op("MatMul", b.op("Tanh", x), b.weight(3, 2))
+    if how == "axes":
+        y = b.op(
+            "MatMul",
+            b.op(
+                "Reshape", b.op("Tanh", x), b.op("Shape", b.op("Expand", b.weight(1), b.op("Expand", b.op("Shape", x), b.ints(2))))
+            ),
+            b.weight(3, 2),
+        )
+    model, _ = b.case(y)
+    if how != "axes":
+        model.graph.output.append(onnx.helper.make_tensor_value_info(many, onnx.TensorProto.INT32, None))
+    apart(model, tmp_path)
+
+
 def test_a_sum_of_itself_again_and_again_is_one_branch(tmp_path):
     """x + x, 300 times: as many paths as 2 to the 300, and one block of 300 layers."""
     b = builder()
