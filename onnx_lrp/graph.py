@@ -144,7 +144,7 @@ class Graph:
         return seen
 
 
-def _many(dims: Sequence[Any]) -> bool:
+def _many(dims: Any) -> bool:
     """Whether a shape is that of a list too long to be a shape itself."""
     return len(dims) == 1 and float(dims[0]) > LONGEST
 

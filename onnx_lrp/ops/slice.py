@@ -145,11 +145,12 @@ class OpenSlice(Routing):
         return [dataclasses.replace(x, dims=dims, value=None, origin=frozenset())]
 
     def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
-        x, starts, ends, *more = fill(self.slots, xs, p)
+        x, *given = fill(self.slots, xs, p)
         rank = x.shape.rank
-        starts, ends = tf.cast(starts, tf.int64), tf.cast(ends, tf.int64)
-        axes = tf.cast(more.pop(0), tf.int64) if self.listed[0] else tf.range(tf.size(starts, out_type=tf.int64))
-        steps = tf.cast(more.pop(0), tf.int64) if self.listed[1] else tf.ones_like(starts)
+        # lists; TensorFlow's scatter ends the process where one of them has another rank than the rest
+        starts, ends, *more = (tf.ensure_shape(tf.cast(t, tf.int64), [None]) for t in given)
+        axes = more.pop(0) if self.listed[0] else tf.range(tf.size(starts, out_type=tf.int64))
+        steps = more.pop(0) if self.listed[1] else tf.ones_like(starts)
         axes = tf.where(axes < 0, axes + rank, axes)[:, None]
         shape = tf.shape(x, out_type=tf.int64)
         size = tf.gather(shape, axes[:, 0])
