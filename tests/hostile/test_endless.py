@@ -189,24 +189,3 @@ def test_a_sum_of_itself_again_and_again_is_one_branch(tmp_path):
         x = b.op("Mul", b.op("Add", x, x), b.const(np.float32(0.5)))
     model, _ = b.case(b.op("MatMul", b.op("Tanh", x), b.weight(3, 2)))
     assert apart(model, tmp_path) == "603"
-
-
-@pytest.mark.parametrize("computed", ["starts", "axes", "steps"])
-def test_a_slice_whose_lists_have_another_rank(computed, tmp_path):
-    """TensorFlow's scatter ends the process on them; here it is a process of its own that would end."""
-    b = builder()
-    x = b.rows(2, 3)
-    lists = {name: b.op("Slice", b.op("Shape", x), b.ints(0), b.ints(1), b.ints(0)) for name in ("starts", "ends", "axes", "steps")}
-    lists[computed] = b.over("Unsqueeze", lists[computed], 1)
-    model, feeds = b.case(b.op("Slice", b.op("Tanh", b.op("MatMul", x, b.weight(3, 2))), *lists.values()))
-    onnx.save(model, tmp_path / "model.onnx")
-    np.savez(tmp_path / "x.npz", **feeds)
-    script = (
-        "import sys, numpy as np, onnx_lrp\n"
-        "try: onnx_lrp.load(sys.argv[1], jit='eager', verify='never').explain(dict(np.load(sys.argv[2])))\n"
-        "except onnx_lrp.OnnxLrpError as error: print(type(error).__name__)\n"
-    )
-    root = str(Path(onnx_lrp.__file__).parents[1])
-    command = [sys.executable, "-c", script, str(tmp_path / "model.onnx"), str(tmp_path / "x.npz")]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-1500:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import random
 import resource
@@ -53,18 +54,23 @@ FOUND = sorted((Path(worker.__file__).parent / "corpus").glob("*.onnx"))
 @pytest.mark.parametrize("path", FOUND, ids=lambda p: p.stem)
 def test_what_was_found_once_stays_mended(path, tmp_path):
     """Files that once ended the process, took memory without end or came as a bug; in a process of their own, with limits."""
-    script = "import sys, worker; from pathlib import Path; print(worker.judge(Path(sys.argv[1]), worker.inspect))"
+    script = (
+        "import sys, worker; from pathlib import Path\n"
+        "print([worker.judge(Path(sys.argv[1]), task) for task in (worker.inspect, worker.explain)])"
+    )
 
     def limit():
         resource.setrlimit(resource.RLIMIT_AS, (6 * 2**30,) * 2)
-        resource.setrlimit(resource.RLIMIT_CPU, (30, 30))
+        resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
 
     roots = [str(Path(worker.__file__).parent), str(Path(onnx_lrp.__file__).parents[1])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(roots)}
     command = [sys.executable, "-c", script, str(path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, preexec_fn=limit)
     assert done.returncode == 0, done.stderr[-300:]
-    assert done.stdout.strip().split(":")[0] in ("read", "refused")
+    read, explained = (verdict.split(":")[0] for verdict in ast.literal_eval(done.stdout))
+    assert read in ("read", "refused")
+    assert explained in ("explained", "refused")
 
 
 def test_there_is_something_to_stay_mended():
