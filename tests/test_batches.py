@@ -214,3 +214,15 @@ def test_how_a_product_is_cut_changes_nothing(monkeypatch, op, gates, options):
             blocks = [p["blocks"] for p in explainer._program.parameters if "blocks" in p]
             assert [len(w) for w in blocks] == ([2 * gates * pieces] if pieces else [])
             assert_equal(want, explainer.explain(feeds), 1e-9)
+
+
+@pytest.mark.parametrize(("verify", "times"), [("first", 1), ("always", 3), ("never", 0)])
+def test_how_often_a_forward_pass_is_held_against_onnxruntimes(monkeypatch, verify, times):
+    calls = []
+    monkeypatch.setattr("onnx_lrp.verifying.Verifier.check", lambda self, *given: calls.append(given))
+    b = Builder(np.random.default_rng(0), 17)
+    model, feeds = b.case(b.gemm(b.rows(2, 3), 3, 2))
+    explainer = onnx_lrp.load(model, jit="eager", verify=verify)
+    for _ in range(3):
+        explainer.explain(feeds)
+    assert len(calls) == times
