@@ -18,24 +18,19 @@ from .recurrence import Recurrent
 
 __all__ = [
     "BUDGET",
-    "NARROW",
     "Schedule",
     "checked",
     "exhausted",
-    "is_light",
     "kept_bytes",
     "parts",
     "schedule",
     "sizes_of",
     "splits",
-    "within",
 ]
 
 BUDGET = 512 * 2**20  # bytes; more gains no speed, as a batch of that size fills the cores already
 FEW = 32  # samples: splitting below that costs more than running segments twice
 SMALL = 32 * 2**20  # bytes that need no look at what is free
-NARROW = 128  # samples, and
-LIGHT = 3e6  # multiplications of a step, up to which a loop's overhead rules
 
 
 def sizes_of(plan: Plan, feeds: Mapping[str, np.ndarray]) -> dict[Label, int]:
@@ -113,12 +108,46 @@ def checked(max_bytes: int | None, checkpoint: str | int) -> None:
 def schedule(
     plan: Plan, feeds: Mapping[str, np.ndarray], batch: int, *, itemsize: int, max_bytes: int | None, checkpoint: str | int
 ) -> Schedule:
-    """How a batch of B samples is run: whole if it fits, else in micro-batches, else in segments of its steps too."""
+    """How a batch of B samples is run: whole if it fits, else in micro-batches, else in segments of its steps too.
+
+    A model exported for one sample is run sample by sample.
+
+    Raises:
+        InputError: over ``Limits.run_bytes``; the smallest part is estimated to take more memory than it may.
+    """
     sizes = sizes_of(plan, feeds)
     total = kept_bytes(plan, sizes, itemsize)
-    if total <= SMALL and max_bytes is None and isinstance(checkpoint, str):
+    limit = plan.graph.limits.run_bytes
+    if total <= SMALL and max_bytes is None and isinstance(checkpoint, str) and not limit and plan.fixed_batch != 1:
         return Schedule(batch)
-    budget = min(BUDGET, free_bytes() // 4) if max_bytes is None else int(max_bytes)
+    free = free_bytes()
+    if plan.fixed_batch == 1:
+        how = Schedule(1)
+    else:
+        how = _divided(plan, sizes, batch, total, itemsize=itemsize, max_bytes=max_bytes, checkpoint=checkpoint, free=free)
+    allowed = limit or free * 3 // 4
+    whole = total if how.segment is None else kept_bytes(plan, sizes, itemsize, recurrent=False)
+    needs = whole * (min(how.size, batch) / batch if splits(plan) else 1)
+    if needs > allowed:
+        steps = max([sizes.get(t.root, 1) for t in plan.times], default=1)
+        what = f"{min(how.size, batch)} sample(s) of {steps} step(s) would keep"
+        raise over("run_bytes", allowed, needs, what, error=InputError)
+    return how
+
+
+def _divided(
+    plan: Plan,
+    sizes: Mapping[Label, int],
+    batch: int,
+    total: int,
+    *,
+    itemsize: int,
+    max_bytes: int | None,
+    checkpoint: str | int,
+    free: int,
+) -> Schedule:
+    """In parts, of which each keeps at most a budget of the ``total`` that the whole would."""
+    budget = min(BUDGET, free // 4) if max_bytes is None else int(max_bytes)
     segment = None if isinstance(checkpoint, str) else int(checkpoint)
     fits = max(1, int(batch * budget // max(total, 1)))
     if segment is None and checkpoint == "auto" and fits < min(batch, FEW):
@@ -134,23 +163,6 @@ def schedule(
     if fits >= batch or not splits(plan):
         return Schedule(batch, segment)
     return Schedule(-(-batch // -(-batch // fits)), segment)  # equal parts
-
-
-def within(plan: Plan, feeds: Mapping[str, np.ndarray], batch: int, how: Schedule, *, itemsize: int) -> None:
-    """Refuse a run whose smallest part is estimated to take more memory than it may.
-
-    Raises:
-        InputError: over ``Limits.run_bytes``.
-    """
-    limits = plan.graph.limits
-    allowed = limits.run_bytes or free_bytes() * 3 // 4
-    sizes = sizes_of(plan, feeds)
-    share = min(how.size, batch) / batch if splits(plan) else 1.0
-    needs = kept_bytes(plan, sizes, itemsize, recurrent=None if how.segment is None else False) * share
-    if needs > allowed:
-        steps = max([sizes.get(t.root, 1) for t in plan.times], default=1)
-        what = f"{min(how.size, batch)} sample(s) of {steps} step(s) would keep"
-        raise over("run_bytes", allowed, needs, what, error=InputError)
 
 
 def exhausted(error: BaseException) -> bool:
@@ -171,11 +183,3 @@ def splits(plan: Plan) -> bool:
 def parts(batch: int, size: int) -> list[range]:
     """The samples of every micro-batch."""
     return [range(start, min(start + size, batch)) for start in range(0, batch, size)]
-
-
-def is_light(plan: Plan, feeds: Mapping[str, np.ndarray]) -> bool:
-    """Whether the steps of the recurrent layers, if there are any, are so small that compiled loops pay."""
-    sizes = sizes_of(plan, feeds)
-    batch = 1 if plan.batch is None else sizes.get(plan.batch.root, 1)
-    layers = [step.layer for step in plan.steps if isinstance(step.layer, Recurrent)]
-    return bool(layers) and batch <= NARROW and batch * max(layer.work for layer in layers) <= LIGHT

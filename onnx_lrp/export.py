@@ -20,11 +20,12 @@ import numpy as np
 
 from . import __version__
 from ._lazy import tf
+from .asked import Asked, answer
 from .errors import InputError, OnnxLrpError, UnsupportedModel
 from .inputs import prepare_inputs
 from .ops.quantize import limits
 from .plan import Plan
-from .program import Asked, Program
+from .program import Program
 from .registry import Var, is_float
 from .seeds import Target, prepare, scores_of
 
@@ -222,7 +223,8 @@ class Export:
             var: Var = self.plan.vars[name]
             return tf.cast(tensor, program.dtype) if var.is_float or tensor.dtype.is_floating else tensor
 
-        return program.forward({n: read(n, t) for n, t in feeds.items()}, segment=segment).result(asked, given)
+        run = program.forward({n: read(n, t) for n, t in feeds.items()}, segment=segment)
+        return answer(run, asked, given)
 
     def _function(
         self, target: Target | None, outputs: Sequence[str], ledger: bool, segment: int | None

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from ._lazy import tf
+from .asked import Asked, explained_at, reported
 from .errors import InputError, RuleError, UnsupportedModel
 from .plan import Plan
-from .program import Asked, Program
+from .program import Program
 from .progress import track
 from .seeds import Target, classes, scores_of
 from .seeds import start as make_seed
@@ -239,17 +240,17 @@ def _start(
         run = program.forward({**feeds, **points})
         scores = run.env[plan.explained]
         index = classes(asked.mode, given, asked.count, scores, like)
-        mask = run.positions(scores, given.get("steps"), like.time)
+        mask = explained_at(run, given.get("steps"))
         # the explained score is linear in the scores
         weights = make_seed(asked.mode, given, index, tf.ones_like(scores), like)
         weights = weights if mask is None else weights * tf.cast(mask, scores.dtype)
-        seed = run.per_sample(weights * scores, plan.explained)
+        seed = run.absorbed.per_sample(weights * scores, plan.explained)
     result = {
         "outputs": {n: run.env[n] for n in plan.outputs if n in run.env},
         "points": points,
         "weights": weights,
         "seed": seed,
-        "index": run.reported(asked, index, mask),
+        "index": reported(run, asked, index, mask),
         "shape": tf.shape(scores),
     }
     if gradient:
@@ -273,7 +274,7 @@ def _again(program: Program, feeds: Mapping[str, Tensor], weights: Tensor, only:
         if gradient:
             tape.watch(list(points.values()))
         run = program.forward(feeds, only)
-        seed = run.per_sample(weights * run.env[plan.explained], plan.explained)
+        seed = run.absorbed.per_sample(weights * run.env[plan.explained], plan.explained)
     result: dict[str, Any] = {"seed": seed}
     if gradient:
         result["gradient"] = _slopes(tape, seed, points)

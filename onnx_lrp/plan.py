@@ -67,6 +67,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     signs: tuple[int, int] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    _batch_axes: dict[str, int | None] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def roles(self) -> Mapping[str, Role]:
@@ -75,6 +76,11 @@ class Plan:
 
     def batch_axis(self, name: str) -> int | None:
         """Axis of a tensor that carries the batch (possibly merged with others), None if there is none."""
+        if name not in self._batch_axes:  # asked at every call
+            self._batch_axes[name] = self._batch_axis(name)
+        return self._batch_axes[name]
+
+    def _batch_axis(self, name: str) -> int | None:
         dims = self.vars[name].dims
         if dims is None or self.batch is None:
             return None

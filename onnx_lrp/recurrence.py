@@ -33,6 +33,9 @@ CONSUMES = {
     "ScaledTanh": ("alpha", "beta"),
     "ThresholdedRelu": ("alpha",),
 }
+SMALL = 5e6  # weights of a direction, up to which some are held twice for few samples
+AHEAD = 9  # the most samples for which x W of all steps is computed at once,
+AHEAD_COMPILED = 1  # and in a program compiled as a whole
 NAMES = ("Relu", "Tanh", "Sigmoid", "Softsign", "Softplus", *CONSUMES)
 
 
@@ -107,16 +110,13 @@ def check_shapes(node: Any, count: int, rows: int, size: int, **weights: Any) ->
             raise node.refuse(f"{name} has shape {weights[name].shape}, expected {shape} at the front")
 
 
-def _blocks(matrices: np.ndarray, width: int) -> np.ndarray:
-    """(D, rows, columns) cut into blocks of columns, (D · columns / width, rows, width): each lies in one piece."""
-    rows = matrices.shape[1]
-    cut = matrices.reshape(len(matrices), rows, -1, width)
-    return np.ascontiguousarray(np.moveaxis(cut, 2, 1)).reshape(-1, rows, width)
+def _each(matrices: np.ndarray) -> list[np.ndarray]:
+    return [np.ascontiguousarray(m) for m in matrices]
 
 
-def _of_direction(blocks: Tensor, d: int, directions: int) -> list[Tensor]:
-    each = blocks.shape[0] // directions
-    return [blocks[k] for k in range(d * each, (d + 1) * each)]
+def _blocks(matrices: np.ndarray, width: int) -> list[list[np.ndarray]]:
+    """(D, rows, columns) cut into blocks of columns, a list a direction, (rows, width) each."""
+    return [_each(np.moveaxis(m.reshape(len(m), -1, width), 1, 0)) for m in matrices]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -132,6 +132,7 @@ class Recurrent(Opaque):
         slots: where x, lens and the initial states come from: an input's index, a parameter's name, or None.
         segment: keep the states before every so many steps only, and run these again on the way back; None: keep every step.
         silent: nobody reads Y, which is not made then (an empty tensor).
+        apart: every direction's loops are compiled, as programs of their own.
     """
 
     hidden: int
@@ -142,6 +143,7 @@ class Recurrent(Opaque):
     slots: tuple[int | str | None, ...]
     segment: int | None = None
     silent: bool = False
+    apart: bool = False
 
     @property
     @abc.abstractmethod
@@ -170,21 +172,24 @@ class Recurrent(Opaque):
         left at the initial states, and what was absorbed by kind, (B,).
         """
 
-    def tensors(self) -> Mapping[str, np.ndarray]:
-        """Also W (D, I + H, G·H), W_x above W_h, and where a product of all gates is better cut into pieces the same as "blocks"
-        (D·G·H / n, I + H, n); of the candidate the transposes back_x (D, H, I) and back_h, blocks (D·H / n, H, n) of (D, H, H).
+    def tensors(self) -> Mapping[str, Any]:
+        """Matrices are lists, one a direction, so that no call has to cut them: W (I + H, G·H), W_x above W_h, and where a product
+        of all gates is better cut into pieces the same as "blocks" (I + H, n); of the candidate the transposes back_x (H, I) and
+        back_h, blocks (H, n) of (H, H). Of small layers also W_h (H, G·H) alone, for few samples.
         """
         both = np.concatenate([self.parameters["W_x"], self.parameters["W_h"]], 1)
         back = both[:, :, self._columns(self.candidate)].swapaxes(1, 2)
         features, width = both.shape[1] - self.hidden, block_width(both.shape[1], self.hidden)
-        found = {name: array for name, array in self.parameters.items() if name not in ("W_x", "W_h")}
-        found |= {"W": both, "back_x": np.ascontiguousarray(back[:, :, :features])}
+        found: dict[str, Any] = {name: array for name, array in self.parameters.items() if name not in ("W_x", "W_h")}
+        found |= {"W": _each(both), "back_x": _each(back[:, :, :features])}
         found["back_h"] = _blocks(back[:, :, features:], block_width(self.hidden, self.hidden) or self.hidden)
+        if self.work <= SMALL:
+            found["W_h"] = _each(self.parameters["W_h"])
         return found | ({"blocks": _blocks(both, width)} if width else {})
 
     @property
     def matrices(self) -> Sequence[str]:
-        return ("W", "blocks", "back_x", "back_h")
+        return ("W", "W_h", "blocks", "back_x", "back_h")
 
     @property
     def work(self) -> int:
@@ -196,23 +201,23 @@ class Recurrent(Opaque):
 
     def sum(self, d: int, x: Tensor, p: Mapping[str, Tensor], first: int, count: int) -> Sum:
         """The pre-activations of ``count`` gates from the ``first`` on."""
-        features, columns, blocks = p["W"].shape[1] - self.hidden, self._columns(first, count), []
+        features, columns, blocks = p["W"][d].shape[0] - self.hidden, self._columns(first, count), []
         if "blocks" in p:
-            each = self.hidden // p["blocks"].shape[2]
-            blocks = _of_direction(p["blocks"], d, len(self.backwards))[first * each : (first + count) * each]
-        return Sum(x, p["W"][d][:, columns], blocks, p["b"][d][columns] if "b" in p else None, features, count)
+            each = self.hidden // p["blocks"][d][0].shape[1]
+            blocks = p["blocks"][d][first * each : (first + count) * each]
+        bias = p["b"][d][columns] if "b" in p else None
+        few = AHEAD if self.apart or tf.executing_eagerly() else AHEAD_COMPILED
+        ahead = x.shape[1] is not None and x.shape[1] <= few
+        w_h = p["W_h"][d][:, columns] if ahead and "W_h" in p else None
+        return Sum(x, p["W"][d][:, columns], w_h, blocks, bias, features, count, ahead=ahead)
 
     def lower(self, d: int, rule: Any, p: Mapping[str, Tensor], gate: int) -> Lower:
         """The sum behind a gate's or the candidate's pre-activations, on the way back."""
-        features, columns = p["W"].shape[1] - self.hidden, self._columns(gate)
+        features, columns = p["W"][d].shape[0] - self.hidden, self._columns(gate)
         w = p["W"][d][:, columns]
         w_x, w_h = w[:features], w[features:]
         own = gate == self.candidate
-        back_x, back_h = (
-            (p["back_x"][d], _of_direction(p["back_h"], d, len(self.backwards)))
-            if own
-            else (tf.transpose(w_x), [tf.transpose(w_h)])
-        )
+        back_x, back_h = (p["back_x"][d], p["back_h"][d]) if own else (tf.transpose(w_x), [tf.transpose(w_h)])
         return Lower(rule.rule, w_x, w_h, p["b"][d][columns] if "b" in p else None, back_x, back_h)
 
     def _names(self) -> Sequence[str]:
@@ -311,7 +316,7 @@ class Recurrent(Opaque):
 
         def part(x: Tensor, valid: Tensor | None, start: Sequence[Tensor], keep: bool = True) -> Any:
             cell = self.cell(d, x, p)
-            return forth(cell, x, start, down=down, valid=valid, parameters=p, saves=self.saves, keep=keep)
+            return forth(cell, x, start, down=down, valid=valid, parameters=p, saves=self.saves, keep=keep, apart=self.apart)
 
         if self.segment is None:
             final, run = part(x, valid, start)

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from .batches import Schedule, exhausted, parts, schedule, splits, within
+from .asked import Asked
+from .batches import exhausted, parts, schedule, splits
 from .errors import InputError, OnnxLrpError, ParityError
 from .graph import Value
 from .hidden import Kept
+from .joining import joined
 from .locate import place, refusal
 from .methods import Method, attribute
 from .ops.quantize import limits
@@ -96,11 +98,7 @@ class Runs:
     ) -> Any:
         """Run, in micro-batches where the whole is too large; a model exported for a batch of one is run sample by sample."""
         batch, size = self.batch(feeds), PRECISIONS[self._precision].dtype.itemsize
-        if self._plan.fixed_batch == 1:
-            how = Schedule(1)
-        else:
-            how = schedule(self._plan, feeds, batch, itemsize=size, max_bytes=self._max_bytes, checkpoint=self._checkpoint)
-        within(self._plan, feeds, batch, how, itemsize=size)
+        how = schedule(self._plan, feeds, batch, itemsize=size, max_bytes=self._max_bytes, checkpoint=self._checkpoint)
         axes = {n: self._plan.batch_axis(n) for n in feeds}
 
         fits = how.size
@@ -132,29 +130,7 @@ class Runs:
         done = [made for rows in track(parts(batch, how.size)) for made in parted(rows)]
         if len(done) == 1:
             return done[0]
-        return self._joined(done, target.several, keep)
-
-    def _joined(self, parts: Sequence[Mapping[str, Any]], several: bool, keep: Sequence[Kept]) -> dict[str, Any]:
-        lead = int(several)
-
-        def along(axis: int | None, arrays: Sequence[Any], lead: int) -> Any:
-            return np.concatenate(arrays, axis + lead) if axis is not None else np.stack(arrays, lead)
-
-        def join(name: str, arrays: Sequence[Any], lead: int = 0) -> Any:
-            if name in self._plan.vars:
-                return along(self._plan.batch_axis(name), arrays, lead)
-            return np.concatenate([np.asarray(a) for a in arrays], 0)
-
-        if "outputs" not in parts[0]:
-            return {n: join(n, [p[n] for p in parts]) for n in parts[0]}
-        return {
-            "outputs": {n: join(n, [p["outputs"][n] for p in parts]) for n in parts[0]["outputs"]},
-            "relevance": {n: join(n, [p["relevance"][n] for p in parts], lead) for n in parts[0]["relevance"]},
-            "hidden": {k.key: along(k.batch_axis(self._plan), [p["hidden"][k.key] for p in parts], lead) for k in keep},
-            "absorbed": {n: np.concatenate([p["absorbed"][n] for p in parts], lead) for n in parts[0]["absorbed"]},
-            **{n: np.concatenate([p[n] for p in parts], lead) for n in ("seed", "residual") if n in parts[0]},
-            "index": np.concatenate([np.atleast_1d(p["index"]) for p in parts], lead),
-        }
+        return joined(self._plan, done, Asked.of(target, keep))
 
     def run(
         self,

@@ -15,7 +15,7 @@ from .targets import AllClasses, Contrast, Seed, Step, TopK
 if TYPE_CHECKING:
     from .plan import Plan
 
-__all__ = ["Scores", "Target", "at_own_step", "classes", "prepare", "scores_of", "start"]
+__all__ = ["SEVERAL", "Scores", "Target", "at_own_step", "classes", "prepare", "scores_of", "start"]
 
 Tensor = Any
 SEVERAL = ("all", "top", "bottom")
@@ -74,10 +74,8 @@ class Target:
 
     def part(self, rows: range, scores: Scores) -> Target:
         """Of some samples of a batch."""
-        axis = scores.batch_axis
-        assert axis is not None
-        if self.mode != "seed" and scores.class_axis is not None and axis > scores.class_axis:
-            axis -= 1  # an index has no axis of classes
+        assert scores.batch_axis is not None
+        axis = scores.batch_axis if self.mode == "seed" else scores.sample_axis()
 
         def part(array: np.ndarray | None) -> np.ndarray | None:
             if array is None or array.ndim <= axis or array.shape[axis] == 1:
@@ -109,6 +107,12 @@ class Scores:
         """How many classes there are, None if unknown."""
         return 2 if self.signs else 1 if self.class_axis is None else self.shape[self.class_axis]
 
+    def sample_axis(self, *, single: bool = False) -> int:
+        """Axis of the samples in an index, which has no axis of classes, and of a ``single`` step none of time."""
+        axis = self.batch_axis or 0
+        gone = (self.class_axis, self.time if single else None)
+        return axis - sum(a is not None and a < axis for a in gone)
+
     def index(self, given: Any) -> np.ndarray:
         """One class a position, broadcastable to the positions."""
         array = np.asarray(given)
@@ -120,7 +124,7 @@ class Scores:
         if array.ndim == 1 and len(positions) != 1:
             if self.batch_axis is None:
                 raise InputError(f"target of shape {array.shape}: one sample takes one index or shape {tuple(positions)}")
-            at = self.batch_axis - (self.class_axis is not None and self.batch_axis > self.class_axis)
+            at = self.sample_axis()
             array = array.reshape([-1 if i == at else 1 for i in range(len(positions))])
         elif array.ndim not in (0, len(positions)):
             raise InputError(f"target has shape {array.shape}, expected one index, (B,), or {tuple(positions)}")

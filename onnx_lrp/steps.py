@@ -281,7 +281,7 @@ def walk(
         whole = {key: tensor for key, tensor in arrived.items() if key[1] not in rows}
         single = {key: _single(rows[key[1]], run, tensor) for key, tensor in arrived.items() if key[1] in rows}
         places = {key: loop.place(rows[key[1]], run, t) for key in single}
-        return new, whole, single, places, dict(run.absorbed), dict(run.seen)
+        return new, whole, single, places, dict(run.absorbed.amounts), dict(run.seen)
 
     start = [tf.zeros_like(loop.final[k]) if rs[k] is None else rs[k] for k, _, _ in carried]
     left, whole, single, absorbed, seen = (_eagerly if tf.executing_eagerly() else _in_graph)(loop, turn, start, rows, zero)

@@ -17,7 +17,6 @@ from .rules import mapped
 __all__ = ["Lower", "Pass", "Sum", "back", "block_width", "flip", "forth", "project", "taken"]
 
 Tensor = Any
-NARROW = 8  # samples below which one product of all steps with x is faster than one a step
 CACHE = 896 * 1024  # bytes of weights that leave room for samples in a core's second-level cache of 1 MiB
 MOST_PARTS = 2  # blocks a gate; more of them are slower than one product that the cores share
 
@@ -58,21 +57,33 @@ class Sum:
     Args:
         x: (T, B, I).
         w: (I + H, C), W_x above W_h.
+        w_h: W_h alone, if it is held as well.
         blocks: the same as matrices (I + H, n) of equal width, so small that each product stays on one core; none: one product.
         b: (C,) or None.
         features: I.
         count: number of gates, each of C / count columns.
+        ahead: all x_t W_x are computed before the loop.
     """
 
-    def __init__(self, x: Tensor, w: Tensor, blocks: Sequence[Tensor], b: Tensor | None, features: int, count: int) -> None:
-        narrow = x.shape[1] is not None and x.shape[1] < NARROW
+    def __init__(
+        self,
+        x: Tensor,
+        w: Tensor,
+        w_h: Tensor | None,
+        blocks: Sequence[Tensor],
+        b: Tensor | None,
+        features: int,
+        count: int,
+        *,
+        ahead: bool,
+    ) -> None:
         self.x, self.b, self.count = x, b, count
         # a static number of samples: compiled, where one product is best
         self.blocks = () if x.shape[1] is not None else tuple(blocks)
         self.biases = None if b is None else tf.split(b, len(self.blocks) or 1)
         self.w = None if self.blocks else w
-        self.w_x, self.w_h = w[:features], w[features:]
-        self.ahead = self._biased(project(x, self.w_x)) if narrow else None
+        self.w_x, self.w_h = w[:features], w[features:] if w_h is None else w_h
+        self.ahead = self._biased(project(x, self.w_x)) if ahead else None
 
     def _biased(self, z: Tensor) -> Tensor:
         return z if self.b is None else tf.nn.bias_add(z, self.b)
@@ -104,6 +115,19 @@ class Sum:
         return product(h, self.w_h)
 
 
+class _Steps:
+    """A tensor (T, …), read as a TensorArray is."""
+
+    def __init__(self, whole: Tensor) -> None:
+        self.whole = whole
+
+    def read(self, t: Tensor) -> Tensor:
+        return tf.gather(self.whole, t)
+
+    def stack(self) -> Tensor:
+        return self.whole
+
+
 @dataclass(frozen=True, eq=False)
 class Pass:
     """One direction's run forward over some steps: what its way back needs.
@@ -117,6 +141,7 @@ class Pass:
         valid: (T, B, 1), 1 where a step is no padding; None: everywhere.
         parameters: of the layer.
         met: where the relevance of the states at every step is put, (T, B, H) each; None: nowhere.
+        apart: the loop is a compiled program of its own, so is the one back.
     """
 
     x: Tensor
@@ -127,6 +152,7 @@ class Pass:
     valid: Tensor | None
     parameters: Mapping[str, Tensor]
     met: list[list[Tensor]] | None = None
+    apart: bool = False
 
     def stacked(self, state: int) -> Tensor:
         """A state after every step, (T, B, H)."""
@@ -146,6 +172,11 @@ def _loop(body: Callable[..., Any], start: Any, count: Any) -> Any:
     return tf.while_loop(lambda k, *_: k < count, body, (tf.constant(0), *start), maximum_iterations=bound)[1:]
 
 
+def _compiled(loop: Callable[[], Any]) -> Any:
+    """A loop as a program of its own inside a graph, where it runs beside others; no TensorArray leaves it."""
+    return tf.function(loop, jit_compile=True, autograph=False)()
+
+
 def forth(
     cell: Callable[..., Any],
     x: Tensor,
@@ -156,6 +187,7 @@ def forth(
     parameters: Mapping[str, Tensor],
     saves: int,
     keep: bool = True,
+    apart: bool = False,
 ) -> tuple[Sequence[Tensor], Pass | None]:
     """Run ``cell(t, states) → (new states, what is kept)`` over time, from the last step to the first if ``down``.
 
@@ -163,9 +195,6 @@ def forth(
     """
     count = x.shape[0] if x.shape[0] is not None else tf.shape(x)[0]
     width = start[0].shape[1]
-    arrays = _arrays(start[0], count + 1, [width] * len(start)) if keep else ()
-    arrays = tuple(a.write(count if down else 0, s) for a, s in zip(arrays, start, strict=False))
-    kept = _arrays(start[0], count, [width] * saves) if keep else ()
 
     def body(k: Tensor, states: Any, arrays: Any, kept: Any) -> Any:
         t = count - 1 - k if down else k
@@ -176,8 +205,21 @@ def forth(
         arrays = tuple(a.write(t if down else t + 1, s) for a, s in zip(arrays, new, strict=False))
         return k + 1, tuple(new), arrays, tuple(a.write(t, s) for a, s in zip(kept, more, strict=False))
 
-    states, arrays, kept = _loop(body, (tuple(start), arrays, kept), count)
-    return states, Pass(x, count, down, arrays, kept, valid, parameters) if keep else None
+    def loop() -> Any:
+        arrays = _arrays(start[0], count + 1, [width] * len(start)) if keep else ()
+        arrays = tuple(a.write(count if down else 0, s) for a, s in zip(arrays, start, strict=False))
+        return _loop(body, (tuple(start), arrays, _arrays(start[0], count, [width] * saves) if keep else ()), count)
+
+    def stacked() -> Any:
+        states, arrays, kept = loop()
+        return states, [a.stack() for a in arrays], [a.stack() for a in kept]
+
+    if apart:
+        states, arrays, kept = _compiled(stacked)
+        arrays, kept = [_Steps(a) for a in arrays], [_Steps(a) for a in kept]
+    else:
+        states, arrays, kept = loop()
+    return states, Pass(x, count, down, arrays, kept, valid, parameters, apart=apart) if keep else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,7 +245,6 @@ def back(
     """
     names = len(run.states) if run.met is not None else 0
     width = rs[0].shape[1]
-    written = _arrays(rs[0], run.count, [*[width] * (writes + names), *([1] if shares else [])])
 
     def body(k: Tensor, carry: Any, written: Any) -> Any:
         t = k if run.down else run.count - 1 - k
@@ -219,8 +260,12 @@ def back(
             rows = [tf.where(real, w, tf.zeros_like(w)) for w in rows]
         return k + 1, tuple(after), tuple(a.write(t, w) for a, w in zip(written, rows, strict=True))
 
-    (*left, absorbed), written = _loop(body, ((*rs, tf.zeros_like(rs[0])), written), run.count)
-    stacked = [a.stack() for a in written]
+    def loop() -> Any:
+        written = _arrays(rs[0], run.count, [*[width] * (writes + names), *([1] if shares else [])])
+        left, written = _loop(body, ((*rs, tf.zeros_like(rs[0])), written), run.count)
+        return left, [a.stack() for a in written]
+
+    (*left, absorbed), stacked = _compiled(loop) if run.apart else loop()
     if run.met is not None:
         run.met.append(stacked[writes : writes + names])
     return stacked[:writes], stacked[-1] if shares else None, left, tf.reduce_sum(absorbed, 1)

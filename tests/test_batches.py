@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from test_laws import BIASES, assert_equal, every_recurrence, relevance
 
 import onnx_lrp
-from onnx_lrp import batches, targets, testing, timeloop
-from onnx_lrp.program import OFTEN, PROGRAMS, Program
+from onnx_lrp import targets, testing, timeloop
+from onnx_lrp.program import Program
 from onnx_lrp.rules import GATE_RULES
 from onnx_lrp.testing.build import Builder
+from onnx_lrp.ways import OFTEN, PROGRAMS, Habits, Way
 
 HALF = settings.get_profile(settings.get_current_profile_name()).max_examples // 2
 
@@ -136,27 +137,20 @@ def test_few_samples_are_compiled_at_the_third_call():
     first = explainer.explain(feeds)
     for _ in range(OFTEN):
         last = explainer.explain(feeds)
-    assert len(explainer._program._compiled) == 1
+    assert explainer._program._habits.compiled == 1
     assert_equal(first, last, 1e-5)
     again = explainer.explain(feeds)
     np.testing.assert_array_equal(again.relevance["x"], last.relevance["x"])
 
 
 def test_many_shapes_stay_with_the_graph():
-    program = onnx_lrp.load(bilstm(batch=2)[0])._program
+    habits = Habits()
     for length in range(1, PROGRAMS + 4):
         for _ in range(OFTEN):
-            program._pays("key", {"x": np.zeros((length, 2, 3))}, {})
-    assert len(program._compiled) == PROGRAMS
-    assert not program._pays("key", {"x": np.zeros((99, 2, 3))}, {})
-
-
-@pytest.mark.parametrize(("size", "batch", "light"), [(4, batches.NARROW, True), (4, batches.NARROW + 1, False), (300, 16, False)])
-def test_only_light_steps_are_compiled(size, batch, light):
-    """From 16 · 303 · 1200 multiplications a step on, a graph that runs gates side by side is as fast."""
-    program = onnx_lrp.load(bilstm(size=size)[0])._program
-    pays = [program._pays("key", {"x": np.zeros((5, batch, 3))}, {}) for _ in range(OFTEN)]
-    assert pays == [False, False, light]
+            habits.way(length, lambda: Way.WHOLE)
+    assert habits.compiled == PROGRAMS
+    assert habits.way(PROGRAMS, lambda: Way.GRAPH) is Way.WHOLE
+    assert habits.way(PROGRAMS + 1, lambda: Way.WHOLE) is Way.GRAPH
 
 
 def test_many_compiled_shapes_warn_of_nothing(caplog):
@@ -176,10 +170,10 @@ def test_what_can_not_be_compiled_stays_a_graph(monkeypatch):
     explainer = onnx_lrp.load(model)
     original = Program._function
 
-    def refused(self, *args, xla):
-        if xla:
+    def refused(self, *args):
+        if args[-1] is not Way.GRAPH:
             raise tf.errors.UnimplementedError(None, None, "no such kernel")
-        return original(self, *args, xla=xla)
+        return original(self, *args)
 
     monkeypatch.setattr(Program, "_function", refused)
     results = [explainer.explain(feeds).relevance["x"] for _ in range(OFTEN + 1)]
@@ -212,7 +206,7 @@ def test_how_a_product_is_cut_changes_nothing(monkeypatch, op, gates, options):
             monkeypatch.setattr(timeloop, "CACHE", cache)
             explainer = onnx_lrp.load(model, jit="graph", precision="float64", **rule)
             blocks = [p["blocks"] for p in explainer._program.parameters if "blocks" in p]
-            assert [len(w) for w in blocks] == ([2 * gates * pieces] if pieces else [])
+            assert [[len(d) for d in w] for w in blocks] == ([2 * [gates * pieces]] if pieces else [])
             assert_equal(want, explainer.explain(feeds), 1e-9)
 
 

@@ -23,8 +23,8 @@ import onnx_lrp
 import onnx_lrp.recurrence as recurrence
 from onnx_lrp import InputError, cli, demo, testing
 from onnx_lrp.ops import lstm as lstm_op
-from onnx_lrp.program import Program
 from onnx_lrp.testing.build import Builder
+from onnx_lrp.ways import Habits
 
 MODEL = Path(demo.__file__).with_name("sentiment.onnx")
 FEW = settings(max_examples=15)
@@ -416,7 +416,7 @@ def test_one_program_answers_all_examples(monkeypatch, tmp_path):
     def pays(*args):
         raise AssertionError("asked whether to compile")
 
-    monkeypatch.setattr(Program, "_pays", pays)
+    monkeypatch.setattr(Habits, "way", pays)
     small(tmp_path / "small.onnx")
     assert testing.check(tmp_path / "small.onnx", max_examples=5).ok
 

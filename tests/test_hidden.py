@@ -12,7 +12,7 @@ from test_targets import EAGER, tagger
 import onnx_lrp
 from onnx_lrp import targets, testing
 from onnx_lrp.nested import Nested, sources
-from onnx_lrp.program import _Run
+from onnx_lrp.propagation import Propagation
 from onnx_lrp.recurrence import Recurrent
 
 
@@ -67,7 +67,7 @@ def test_what_passes_a_cut_is_the_seed(family, data, bias_factor):
 @pytest.mark.parametrize("part", ["s", "q"])
 def test_a_forgotten_part_is_noticed(part, monkeypatch):
     """Without the cotangents, or the shares on their way, the law no longer holds inside a block."""
-    original = _Run.look
+    original = Propagation.look
 
     def look(self, names):
         kept = getattr(self, part)
@@ -77,7 +77,7 @@ def test_a_forgotten_part_is_noticed(part, monkeypatch):
 
     case = tagger()
     assert_cuts_pass_the_seed(*case, 0.5)
-    monkeypatch.setattr(_Run, "look", look)
+    monkeypatch.setattr(Propagation, "look", look)
     with pytest.raises(AssertionError):
         assert_cuts_pass_the_seed(*case, 0.5)
 

@@ -72,7 +72,7 @@ class GRU(Recurrent):
         lower = self.lower(d, rule, p, self.candidate)
         rows = lower.hoisted(run.x)
         inner = p["b_h"][d] if "b_h" in p else None
-        fan_in = float(p["W"].shape[1])
+        fan_in = float(p["W"][d].shape[0])
 
         def step(now: Step, carry: Sequence[Tensor]) -> Any:
             (new, old, r, zn), (before,) = now.kept, now.before

@@ -76,7 +76,7 @@ class LSTM(Recurrent):
         p, delta = run.parameters, rule.bias_factor
         lower = self.lower(d, rule, p, self.candidate)
         rows = lower.hoisted(run.x)
-        fan_in = float(p["W"].shape[1])
+        fan_in = float(p["W"][d].shape[0])
 
         def step(now: Step, carry: Sequence[Tensor]) -> Any:
             r_h, r_c, absorbed = carry

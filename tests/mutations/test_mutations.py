@@ -20,7 +20,7 @@ from onnx_lrp import testing
 from onnx_lrp._lazy import tf
 from onnx_lrp.layer import Share
 from onnx_lrp.ops import concat, conv, gather, gemm, gru, lstm, normalization, pooling, reduce, select, softmax, transpose
-from onnx_lrp.program import _Run
+from onnx_lrp.propagation import Propagation
 from onnx_lrp.testing.build import Builder
 
 OPTIONS = {"direction": "bidirectional", "lens": True, "states": ("h0", "c0"), "mean": True}
@@ -362,13 +362,13 @@ def axes_not_turned_back(patch):
 
 
 def relevance_scaled_on_its_way(patch):
-    original = _Run.passed
+    original = Propagation.passed
 
     def passed(self, step, r):
         share = original(self, step, r)
         return Share([None if p is None else 1.001 * p for p in share.inputs], share.absorbed)
 
-    patch.setattr(_Run, "passed", passed)
+    patch.setattr(Propagation, "passed", passed)
 
 
 def mean_pulled_as_a_sum(patch):

@@ -1,0 +1,109 @@
+"""How a call is run: by a graph of TensorFlow's, or compiled with XLA where the overhead of loops rules.
+
+A compiled loop has next to no overhead a step, but it runs on about one core: so it is the samples, or else the two directions of a
+layer, that are run side by side.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import threading
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
+from ._lazy import tf
+from .batches import parts, sizes_of, splits
+from .nested import Nested
+from .plan import Plan
+from .recurrence import Recurrent
+
+__all__ = ["Habits", "Way", "choose", "cores", "divisible", "shares"]
+
+OFTEN = 3  # calls of one shape after which it is worth seconds of compilation
+PROGRAMS = 12  # compiled programs of one plan; a text reader's many lengths stay with the graph
+MANY = 512  # samples, beyond which a graph is as fast
+LIGHT = 3e6  # multiplications of a step, up to which one compiled program is faster than a graph
+HEAVY = 6.5e7  # and up to which several of them side by side are
+BRIEF = 1e7  # multiplications of a call, below which starting several programs takes longer than it saves
+FEWEST = 5  # samples in a part
+SHARED = 1e6  # weights of a direction, beyond which no core should have to read those of both
+
+
+class Way(enum.Enum):
+    """GRAPH: as TensorFlow runs it, traced once for all shapes. The others are made for one shape: WHOLE is one compiled program;
+    PARTS runs equal parts of the samples side by side, each by that program; DIRECTIONS is a graph in which every direction's loop
+    is a program of its own.
+    """
+
+    GRAPH = "graph"
+    WHOLE = "whole"
+    PARTS = "parts"
+    DIRECTIONS = "directions"
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    given = tf.config.threading.get_intra_op_parallelism_threads()
+    return given or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def shares(batch: int, cores: int) -> list[range]:
+    """The samples of every part."""
+    count = max(1, min(cores, batch // FEWEST))
+    return parts(batch, -(-batch // count))
+
+
+def divisible(plan: Plan) -> bool:
+    """Whether samples can be run apart from each other, as far as the file tells."""
+    return plan.fixed_batch is None and splits(plan)
+
+
+def choose(plan: Plan, feeds: Mapping[str, Any], cores: int) -> Way:
+    """What is fastest, as measured (docs/performance.md). ``cores``: that may be used, 1 on a GPU."""
+    sizes = sizes_of(plan, feeds)
+    batch = 1 if plan.batch is None else sizes.get(plan.batch.root, 1)
+    layers = [step.layer for step in plan.steps if isinstance(step.layer, Recurrent)]
+    if not layers or batch > MANY:
+        return Way.GRAPH
+    steps = max([sizes.get(t.root, 1) for t in plan.times], default=1)
+    work = max(layer.work for layer in layers)
+    total = steps * batch * sum(layer.work * len(layer.backwards) for layer in layers)
+    if cores > 1 and total > BRIEF and batch * work <= HEAVY:
+        if batch >= 2 * FEWEST and work <= SHARED and divisible(plan):
+            return Way.PARTS
+        nested = any(isinstance(step.layer, Nested) for step in plan.steps)
+        if any(len(layer.backwards) > 1 for layer in layers) and not nested:
+            return Way.DIRECTIONS
+    return Way.WHOLE if batch * work <= LIGHT else Way.GRAPH
+
+
+class Habits:
+    """Which shapes a program is called with often: a call pays for its compilation from the third of one shape on."""
+
+    def __init__(self) -> None:
+        self._calls: dict[Hashable, int] = {}
+        self._ways: dict[Hashable, Way] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def compiled(self) -> int:
+        """How many shapes are compiled."""
+        return len(self._ways)
+
+    def way(self, call: Hashable, choose: Callable[[], Way]) -> Way:
+        """The way a call is run; ``choose`` is asked when its shape has come often enough, and not too many others have."""
+        with self._lock:
+            if call in self._ways:
+                return self._ways[call]
+            self._calls[call] = self._calls.get(call, 0) + 1
+            if self._calls[call] < OFTEN or len(self._ways) >= PROGRAMS:
+                return Way.GRAPH
+            if (way := choose()) is not Way.GRAPH:
+                self._ways[call] = way
+            return way
+
+    def settle(self, call: Hashable, way: Way) -> None:
+        """Run a shape another way from now on."""
+        with self._lock:
+            self._ways[call] = way
