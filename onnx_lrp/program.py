@@ -25,7 +25,7 @@ from .recurrence import Recurrent
 from .registry import is_float
 from .rules import Policy
 from .seeds import Target, scores_of
-from .ways import Habits, Way, choose, cores, shares
+from .ways import Habits, Way, choose, cores, programs, shares
 
 __all__ = ["Program"]
 
@@ -177,7 +177,7 @@ class Program:
         if self._jit != "auto" or segment is not None or not self._static:
             return self.call(key, body, feeds, given)
         call = (key, *((name, array.shape) for name, array in (*feeds.items(), *given.items())))
-        way = self._habits.way(call, lambda: choose(self.plan, feeds, self._cores()))
+        way = self._habits.way(call, lambda: self._choice(feeds))
         if way is Way.GRAPH:
             return self.call(key, body, feeds, given)
         bodies: dict[Way, Body] = {Way.WHOLE: body, Way.DIRECTIONS: directions, Way.PARTS: in_parts}
@@ -196,6 +196,11 @@ class Program:
                 return whole
             self._proven.add(call)
         return together
+
+    def _choice(self, feeds: Mapping[str, np.ndarray]) -> tuple[Way, int]:
+        way, axes = choose(self.plan, feeds, self._cores()), {name: self.plan.batch_axis(name) for name in feeds}
+        batch = max([feeds[n].shape[axis] for n, axis in axes.items() if axis is not None], default=1)
+        return way, programs(way, batch, self._cores())
 
     def _cores(self) -> int:
         """Those that programs can share; a GPU's programs run one after the other."""

@@ -18,10 +18,10 @@ from .nested import Nested
 from .plan import Plan
 from .recurrence import Recurrent
 
-__all__ = ["Habits", "Way", "choose", "cores", "divisible", "shares"]
+__all__ = ["Habits", "Way", "choose", "cores", "divisible", "programs", "shares"]
 
 OFTEN = 3  # calls of one shape after which it is worth seconds of compilation
-PROGRAMS = 12  # compiled programs of one plan; a text reader's many lengths stay with the graph
+PROGRAMS = 11  # compiled programs of one plan beside its graph; a text reader's many lengths stay with that
 MANY = 512  # samples, beyond which a graph is as fast
 LIGHT = 3e6  # multiplications of a step, up to which one compiled program is faster than a graph
 HEAVY = 6.5e7  # and up to which several of them side by side are
@@ -78,32 +78,45 @@ def choose(plan: Plan, feeds: Mapping[str, Any], cores: int) -> Way:
     return Way.WHOLE if batch * work <= LIGHT else Way.GRAPH
 
 
+def programs(way: Way, batch: int, cores: int) -> int:
+    """How many programs of different shapes a call of so many samples asks for."""
+    return len({len(rows) for rows in shares(batch, cores)}) if way is Way.PARTS else 1
+
+
 class Habits:
-    """Which shapes a program is called with often: a call pays for its compilation from the third of one shape on."""
+    """Which shapes a program is called with often: a call pays for its compilation from the third of one shape on.
+
+    Attributes:
+        programs: how many are compiled, or are to be.
+    """
 
     def __init__(self) -> None:
+        self.programs = 0
         self._calls: dict[Hashable, int] = {}
         self._ways: dict[Hashable, Way] = {}
         self._lock = threading.Lock()
 
-    @property
-    def compiled(self) -> int:
-        """How many shapes are compiled."""
-        return len(self._ways)
+    def way(self, call: Hashable, choose: Callable[[], tuple[Way, int]]) -> Way:
+        """The way a call is run.
 
-    def way(self, call: Hashable, choose: Callable[[], Way]) -> Way:
-        """The way a call is run; ``choose`` is asked when its shape has come often enough, and not too many others have."""
+        Args:
+            call: its shapes, and what else a program is traced for.
+            choose: tells the way and how many programs it takes; is asked when the call has come often enough.
+        """
         with self._lock:
             if call in self._ways:
                 return self._ways[call]
             self._calls[call] = self._calls.get(call, 0) + 1
-            if self._calls[call] < OFTEN or len(self._ways) >= PROGRAMS:
+            if self._calls[call] < OFTEN:
                 return Way.GRAPH
-            if (way := choose()) is not Way.GRAPH:
-                self._ways[call] = way
+            way, count = choose()
+            if way is Way.GRAPH or self.programs + count > PROGRAMS:
+                return Way.GRAPH
+            self.programs += count
+            self._ways[call] = way
             return way
 
     def settle(self, call: Hashable, way: Way) -> None:
-        """Run a shape another way from now on."""
+        """Run a call another way from now on."""
         with self._lock:
             self._ways[call] = way

@@ -14,7 +14,7 @@ from onnx_lrp import targets, testing, timeloop
 from onnx_lrp.program import Program
 from onnx_lrp.rules import GATE_RULES
 from onnx_lrp.testing.build import Builder
-from onnx_lrp.ways import OFTEN, PROGRAMS, Habits, Way
+from onnx_lrp.ways import OFTEN, PROGRAMS, Habits, Way, programs
 
 HALF = settings.get_profile(settings.get_current_profile_name()).max_examples // 2
 
@@ -137,7 +137,7 @@ def test_few_samples_are_compiled_at_the_third_call():
     first = explainer.explain(feeds)
     for _ in range(OFTEN):
         last = explainer.explain(feeds)
-    assert explainer._program._habits.compiled == 1
+    assert explainer._program._habits.programs == 1
     assert_equal(first, last, 1e-5)
     again = explainer.explain(feeds)
     np.testing.assert_array_equal(again.relevance["x"], last.relevance["x"])
@@ -147,10 +147,19 @@ def test_many_shapes_stay_with_the_graph():
     habits = Habits()
     for length in range(1, PROGRAMS + 4):
         for _ in range(OFTEN):
-            habits.way(length, lambda: Way.WHOLE)
-    assert habits.compiled == PROGRAMS
-    assert habits.way(PROGRAMS, lambda: Way.GRAPH) is Way.WHOLE
-    assert habits.way(PROGRAMS + 1, lambda: Way.WHOLE) is Way.GRAPH
+            habits.way(length, lambda: (Way.WHOLE, 1))
+    assert habits.programs == PROGRAMS
+    assert habits.way(PROGRAMS, lambda: (Way.GRAPH, 1)) is Way.WHOLE
+    assert habits.way(PROGRAMS + 1, lambda: (Way.WHOLE, 1)) is Way.GRAPH
+
+
+def test_parts_of_two_sizes_are_two_programs():
+    habits = Habits()
+    for length in range(PROGRAMS):
+        for _ in range(OFTEN):
+            habits.way(length, lambda: (Way.PARTS, 2))
+    assert habits.programs == PROGRAMS - PROGRAMS % 2
+    assert (programs(Way.PARTS, 51, 2), programs(Way.PARTS, 52, 2), programs(Way.DIRECTIONS, 51, 2)) == (2, 1, 1)
 
 
 def test_many_compiled_shapes_warn_of_nothing(caplog):
