@@ -22,7 +22,7 @@ from .errors import InvalidModel
 from .fold import RANDOM, evaluate
 from .limits import Limits, Meter
 from .printable import short, visible
-from .sanity import counted, declared, distinct, readable, unsigned
+from .sanity import counted, declared, distinct, readable, spelled, unsigned
 from .schemas import fits
 from .tensors import Tensors, dtype_of
 from .untangle import appended, renamed, untangled
@@ -192,6 +192,7 @@ def load_graph(model: str | os.PathLike[str] | bytes | onnx.ModelProto, limits: 
         proto = _parse(data, str(path))
     size = counted(proto, limits)
     readable(proto)
+    spelled(proto)
     proto = unsigned(proto)
     proto = _inline_functions(proto)
     opsets: dict[str, int] = {}
@@ -243,6 +244,7 @@ def _inline_functions(proto: onnx.ModelProto) -> onnx.ModelProto:
         proto = inliner.inline_local_functions(proto) if proto.functions else proto
     except Exception as error:
         raise InvalidModel(f"local functions can't be inlined: {error}") from error
+    spelled(proto)  # a call may have told an equation
     with contextlib.suppress(Exception):  # it needs the types of what is mapped; without them the node stays, which nothing reads
         proto = inliner.inline_selected_functions(proto, [("", "SequenceMap")], inline_schema_functions=True) if maps else proto
     return proto

@@ -6,6 +6,7 @@ Nothing here recurses as deep as the file says, and nothing is expanded before i
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 import onnx
@@ -14,11 +15,13 @@ from .errors import InvalidModel
 from .limits import Limits, over
 from .printable import short
 
-__all__ = ["counted", "declared", "distinct", "inner", "readable", "unsigned"]
+__all__ = ["counted", "declared", "distinct", "inner", "readable", "spelled", "unsigned"]
 
 Key = tuple[str, str, str]
 LONGEST = 2**24  # entries of a list
 LOOPS = ("Loop", "Scan")
+TERM = rb"[A-Za-z]*(?:\.\.\.)?[A-Za-z]*"
+EQUATION = re.compile(rb"%b(?:,%b)*(?:->%b)?" % (TERM, TERM, TERM))
 
 
 def inner(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
@@ -93,6 +96,29 @@ def readable(model: onnx.ModelProto) -> None:
             _texts("a node", _names_of(node))
             _texts(f"an input, output or attribute of {node.op_type} {short(node.name)!r}", _names_in(node))
             stack += inner(node)
+
+
+def spelled(model: onnx.ModelProto) -> None:
+    """Refuse equations of Einsum that are none, wherever they stand: shape inference, onnxruntime's included, never returns from
+    some of them.
+
+    Raises:
+        InvalidModel: with the node.
+    """
+    stack: list[onnx.GraphProto | onnx.FunctionProto] = [model.graph, *model.functions]
+    while stack:
+        for node in stack.pop().node:
+            stack += inner(node)
+            if node.op_type != "Einsum" or node.domain not in ("", "ai.onnx"):
+                continue
+            for attribute in node.attribute:
+                if attribute.name != "equation" or attribute.ref_attr_name:  # a call tells it
+                    continue
+                if not EQUATION.fullmatch(attribute.s.replace(b" ", b"")):
+                    text = short(repr(attribute.s.decode("utf-8", "replace")))
+                    raise InvalidModel(
+                        f"Einsum {short(node.name)!r}: {text} is no equation: terms of letters and '...', as in 'ij,jk->ik'"
+                    )
 
 
 def _names_around(owner: onnx.GraphProto | onnx.FunctionProto) -> Iterator[object]:

@@ -18,6 +18,7 @@ from onnx import helper, numpy_helper
 
 from .errors import InvalidModel
 from .limits import Meter
+from .printable import short
 
 __all__ = ["Tensors", "dtype_of"]
 
@@ -90,6 +91,8 @@ class Tensors:
         """The tensor with its external data inside."""
         entries = {e.key: e.value for e in proto.external_data}
         location = entries.get("location", "")
+        if not isinstance(location, str):  # protobuf hands over what is no UTF-8 text as bytes
+            raise InvalidModel(f"tensor {name!r}: the name {short(repr(location))} of its external file is no UTF-8 text")
         if self._path is None:
             raise InvalidModel(f"tensor {name!r} lies in the external file {location!r}: load the model by its path")
         file = self._place(location, name)

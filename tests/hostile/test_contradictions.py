@@ -10,7 +10,7 @@ from harm import builder, refused
 from onnx import TensorProto, helper, numpy_helper
 
 import onnx_lrp
-from onnx_lrp import InvalidModel, ModelError
+from onnx_lrp import InvalidModel, ModelError, sanity
 
 
 def renamed(kind):
@@ -120,6 +120,72 @@ def test_names_that_are_no_text():
     data = dense().SerializeToString()
     assert data.count(b"Tanh1") == 1
     refused(data.replace(b"Tanh1", b"Tanh\xff"), "UTF-8")
+
+
+def einsum(equation):
+    """x (3, 3) → an Einsum of its name → a sum."""
+    b = builder()
+    x = b.rows(3, 3)
+    model, _ = b.case(b.over("ReduceSum", b.op("Einsum", x, equation="ij->ij"), 1, keepdims=0))
+    node = next(n for n in model.graph.node if n.op_type == "Einsum")
+    node.attribute[0].s = equation
+    return model
+
+
+WRONG = [
+    b"\xc3\xa4\xc3\xa4",
+    b"i1",
+    b"i.",
+    b"..i",
+    b"-",
+    b"ij>i",
+    b"i\nj",
+    b"\0\0",
+    b"ij->i->i",
+    b"ij->i,j",
+    b"......",
+    b"\xff",
+    b"i....j",
+]
+
+
+@pytest.mark.parametrize("equation", WRONG)
+def test_equations_that_nothing_reads(equation):
+    """From some of them shape inference never returns, neither onnx's nor onnxruntime's."""
+    model = einsum(equation)
+    with pytest.raises(InvalidModel, match="is no equation"):
+        sanity.spelled(model)
+    body = onnx.ModelProto()
+    body.graph.node.append(helper.make_node("If", ["c"], ["y"], then_branch=model.graph))
+    with pytest.raises(InvalidModel, match="is no equation"):
+        sanity.spelled(body)
+    refused(model, "is no equation")
+
+
+@pytest.mark.parametrize("equation", ["ij", "ij->ji", " i j -> j i ", "...j->j...", "iJ->", "...", ""])
+def test_equations_that_are_read(equation):
+    sanity.spelled(einsum(equation.encode()))
+
+
+@pytest.mark.parametrize("told", ["by the call", "by the function"])
+def test_equations_of_functions(told):
+    model = einsum(b"ij->ij")
+    node = next(n for n in model.graph.node if n.op_type == "Einsum")
+    inside = helper.make_node("Einsum", ["a"], ["b"])
+    if told == "by the call":
+        inside.attribute.add(name="equation", ref_attr_name="equation", type=onnx.AttributeProto.STRING)
+    else:
+        inside.attribute.append(helper.make_attribute("equation", "i1"))
+    names = ["equation"] if told == "by the call" else []
+    model.functions.append(helper.make_function("own", "Sums", ["a"], ["b"], [inside], model.opset_import, names))
+    model.opset_import.add(domain="own", version=1)
+    node.op_type, node.domain = "Sums", "own"
+    if told == "by the call":
+        onnx_lrp.load(model, verify="never")  # sound
+        node.attribute[0].s = b"i1"
+    else:
+        del node.attribute[:]
+    refused(model, "is no equation")
 
 
 def test_many_nodes_in_the_way_are_listed_quickly():

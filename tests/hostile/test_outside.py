@@ -41,6 +41,19 @@ def test_external_data_that_are_no_file_of_the_folder(kind, tmp_path):
     refused(folder / "model.onnx", "outside the model's folder|no regular file")
 
 
+def test_an_external_file_whose_name_is_no_text(tmp_path):
+    (tmp_path / "weights.bin").write_bytes(external_bytes())
+    model = dense()
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="weights.bin")
+    data = model.SerializeToString()
+    assert data.count(b"weights.bin") == 1
+    (tmp_path / "model.onnx").write_bytes(data.replace(b"weights.bin", b"wei\xa6hts.bin"))
+    refused(tmp_path / "model.onnx", "no UTF-8 text")
+
+
 @pytest.mark.parametrize("where", ["sparse values", "sparse indices", "sparse attribute", "tensor attribute"])
 def test_external_data_are_refused_wherever_a_tensor_may_stand(where, tmp_path):
     b = builder()
