@@ -70,7 +70,7 @@ def load(
             bfloat16 (7 bits), all else in float32. The last two are for many samples at a few digits; see docs/performance.md.
         device: TensorFlow device such as "/GPU:0"; default: TensorFlow's own placement.
         jit: "graph" (a TensorFlow graph for all sizes), "xla" (compiled anew for every shape), "eager", or "auto": a graph, and
-            from the third call on with one shape of few samples compiled, where that is faster; the two differ by rounding.
+            from the third call on with one shape compiled, where that is faster; the two differ by rounding.
         verify: compare the forward pass with onnxruntime's on the "first" batch, "always" or "never".
         max_bytes: what a run may keep in memory for its way back, estimated; a larger batch is run in parts. Default: 512 MiB, or a
             quarter of what is free.

@@ -142,6 +142,9 @@ class Runs:
     ) -> dict[str, Any]:
         plan = self._plan
         entered = any(n in plan.prefix for n in feeds)  # the caller computed the cut himself
+        verified = not entered and (self._verify == "always" or (self._verify == "first" and not self.verified))
+        if verified:
+            self._runtime.admit()
         before = self._runtime.prefix(plan.prefix, feeds) if plan.prefix and not entered else {}
         given = {n: before[n] if n in before else feeds[n] for n in plan.feeds}
         program = self.program
@@ -162,7 +165,7 @@ class Runs:
         if "shape" in result:  # what the file left open is known now
             target.check(dataclasses.replace(scores_of(plan), shape=tuple(int(n) for n in result["shape"])))
         result["outputs"].update({n: before[n] for n in plan.outputs if n in before})
-        if not entered and (self._verify == "always" or (self._verify == "first" and not self.verified)):
+        if verified:
             self._verifier.check(program, feeds, given, result["outputs"])
             self.verified = True
         self._verifier.finite(program, result["outputs"], given)

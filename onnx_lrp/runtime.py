@@ -93,11 +93,19 @@ class Runtime:
         except MissingExtra:
             return "it is not installed"
 
-    def forward(self, inputs: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
-        """All graph outputs, or None where onnxruntime can't load the model."""
+    def admit(self) -> None:
+        """Refuse to load a model that would take too long, before anything else takes its time.
+
+        Raises:
+            ModelError: over ``Limits.runtime_nodes``.
+        """
         if "reference" not in vars(self):
             what = "the forward pass is compared with onnxruntime's (not with verify='never'), which has to load the model"
             self.graph.limits.check("runtime_nodes", self.graph.size, what)
+
+    def forward(self, inputs: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
+        """All graph outputs, or None where onnxruntime can't load the model."""
+        self.admit()
         session, _ = self.reference
         if session is None:
             return None

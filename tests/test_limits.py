@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import onnx_lrp
 from onnx_lrp import InputError, Limits, ModelError, cli
+from onnx_lrp.program import Program
 from onnx_lrp.runs import Runs
 from onnx_lrp.testing.build import Builder
 
@@ -267,13 +268,17 @@ def test_onnxruntime_is_ended_after_some_time():
     names_itself(caught, "run_seconds")
 
 
-def test_nodes_that_onnxruntime_is_given_to_load():
+def test_nodes_that_onnxruntime_is_given_to_load(monkeypatch):
     """For the comparison, and for a prefix; without either they don't count."""
     x = np.ones((2, 3), np.float32)
     with pytest.raises(ModelError) as caught:
         onnx_lrp.load(dense(), jit="eager", limits=Limits(runtime_nodes=2)).explain(x)
     names_itself(caught, "runtime_nodes")
     assert "verify='never'" in str(caught.value)
+    monkeypatch.setattr(Program, "__call__", None)  # refused before anything is run
+    with pytest.raises(ModelError, match="runtime_nodes"):
+        onnx_lrp.load(dense(), jit="eager", limits=Limits(runtime_nodes=2)).explain(x)
+    monkeypatch.undo()
     for options in ({"limits": Limits(runtime_nodes=3)}, {"limits": Limits(runtime_nodes=2), "verify": "never"}):
         onnx_lrp.load(dense(), jit="eager", **options).explain(x)
     str(onnx_lrp.load(dense(), limits=Limits(runtime_nodes=2)).summary())
