@@ -54,7 +54,7 @@ def load(
     Args:
         model: path of a ``.onnx`` file, its bytes, or a ``ModelProto``.
         rule: of every layer with weights: "epsilon" (Bach et al. 2015, eq. 58), "gamma", "alpha-beta", "zplus", "flat", "wsquare",
-            "zbox", or a :class:`Rule` with its parameters.
+            "zbox", with numbers behind a colon as in "gamma:0.5", "alpha-beta:3,2", "zbox:0,1", or a :class:`Rule`.
         epsilon: stabilizer ε ≥ 0.
         bias_factor: share δ in [0, 1] of bias and stabilizer that goes evenly to the lower units (Arras et al. 2017).
         gates: "all": the signal of a gated product takes all its relevance (Arras et al. 2017); "half", "prop", "abs": the gate

@@ -339,14 +339,25 @@ NAMES: dict[str, type[Rule]] = {
 def make_rule(rule: str | Rule, epsilon: float) -> Rule:
     """A rule by its name, with the stabilizer asked for; a rule as it is.
 
+    Behind a colon a name takes the rule's other numbers in their order: "gamma:0.5", "alpha-beta:3,2", "zbox:0,1".
+
     Raises:
-        RuleError: no such rule.
+        RuleError: no such rule, or not its numbers.
     """
     if isinstance(rule, Rule):
         return rule
-    if rule not in NAMES:
+    name, colon, rest = str(rule).partition(":")
+    if name not in NAMES:
         raise RuleError(f"rule {rule!r} does not exist; there is: {', '.join(NAMES)}")
-    return NAMES[rule](epsilon)
+    wanted = [f.name for f in dataclasses.fields(NAMES[name]) if f.name != "epsilon"]
+    try:
+        numbers = [float(number) for number in rest.split(",")] if colon else []
+    except ValueError:
+        numbers = []
+    if colon and len(numbers) != len(wanted):
+        example = f"{name}:{','.join(wanted)}"
+        raise RuleError(f"rule {rule!r}: " + (f"expected {example}, as numbers" if wanted else f"{name} takes no numbers"))
+    return NAMES[name](epsilon, *numbers)
 
 
 @dataclass(frozen=True)

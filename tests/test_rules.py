@@ -233,6 +233,13 @@ def test_first_is_found_by_the_graph():
     ("options", "message"),
     [
         ({"rule": "gama"}, "gamma"),
+        ({"rule": "gama:1"}, "gamma"),
+        ({"rule": "gamma:"}, "expected gamma:gamma, as numbers"),
+        ({"rule": "gamma:one"}, "expected gamma:gamma"),
+        ({"rule": "alpha-beta:2"}, "expected alpha-beta:alpha,beta"),
+        ({"rule": "alpha-beta:2,2"}, "alpha - beta must be 1"),
+        ({"rule": "flat:1"}, "flat takes no numbers"),
+        ({"rule": "zbox:1,0"}, "low must be below high"),
         ({"rule": Epsilon, "epsilon": 0.1}, "rule"),
         ({"gates": "some"}, "half"),
         ({"composite": "zennit"}, "epsilon-plus"),
@@ -246,6 +253,20 @@ def test_first_is_found_by_the_graph():
 def test_bad_rules(options, message):
     with pytest.raises(RuleError, match=message):
         onnx_lrp.load(two_layers()[0], **options)
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("gamma:0.5", Gamma(0.01, 0.5)),
+        ("alpha-beta:3,2", AlphaBeta(0.01, 3.0, 2.0)),
+        ("zbox:-1, 2.5", ZBox(0.01, -1.0, 2.5)),
+        ("zplus", ZPlus(0.01)),
+    ],
+)
+def test_rules_as_text(text, rule):
+    rows = onnx_lrp.load(two_layers()[0], rule=text, epsilon=0.01).plan().rows
+    assert [made for _, made in rows] == [rule] * len(rows)
 
 
 @pytest.mark.parametrize(

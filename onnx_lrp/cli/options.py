@@ -39,7 +39,13 @@ Steps = Annotated[int | None, typer.Option(help="Of integrated_gradients: points
 Baseline = Annotated[
     float | None, typer.Option(help="Of integrated_gradients and occlusion: what stands for nothing there. Default: 0.")
 ]
-RuleName = Annotated[str, typer.Option(help="Of layers with weights: epsilon, gamma, alpha-beta, zplus, flat, wsquare, zbox.")]
+RuleName = Annotated[
+    str,
+    typer.Option(
+        help="Of layers with weights: epsilon, gamma, alpha-beta, zplus, flat, wsquare, zbox; with numbers: gamma:0.5, "
+        "alpha-beta:3,2, zbox:0,1."
+    ),
+]
 CompositeName = Annotated[
     str | None, typer.Option(help="Rules by layer, instead of --rule: epsilon-plus, epsilon-plus-flat, epsilon-gamma-box, …")
 ]
