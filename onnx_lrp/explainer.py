@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from . import ragged
 from .branches import Branches, is_open
-from .composites import Assignment, Composite, assign
+from .composites import Assignment
 from .errors import InputError, RuleError
 from .explanation import Explanation
 from .export import Export
@@ -23,18 +22,17 @@ from .inputs import prepare_inputs
 from .labels import Labelled
 from .locate import check_weights
 from .methods import LRP, prepare_method
+from .options import Options
 from .parity import QUANTIZED, is_quantized
 from .plan import Plan, make_plan
 from .program import Program
 from .progress import Progress, track, watched
-from .rules import Policy
 from .runs import Runs
 from .runtime import Runtime
 from .scaling import scaled
 from .seeds import Target, prepare, scores_of
 from .summary import Summary, canonical_weights, summarize
 from .targets import Output, Seed, Spec, seed
-from .verifying import Verifier
 
 __all__ = ["Explainer", "plan_of"]
 
@@ -51,41 +49,18 @@ def plan_of(graph: Graph, choose: Mapping[str, Any]) -> Plan:
     return plan
 
 
-def _program(plan: Plan, rules: Callable[[], Assignment], how: Mapping[str, Any]) -> Program:
-    return Program(plan, rules=rules(), **how)
-
-
 class Explainer:
     """A model made ready to be explained; made by :func:`onnx_lrp.load`."""
 
     def __init__(
-        self, graph: Graph, plan: Plan, *, choose: Mapping[str, Any], run: Mapping[str, Any], runtime: Runtime | None = None
+        self, graph: Graph, plan: Plan, *, choose: Mapping[str, Any], options: Options, runtime: Runtime | None = None
     ) -> None:
         self._graph = graph
         self._plan = plan
         self._choose = choose
-        self._options = run
-        self._policy: Policy = run["policy"]
-        self._composite: Composite = run["composite"]
-        self._precision: str = run["precision"]
-        self._device: str | None = run["device"]
-        self._jit: str = run["jit"]
-        self._verify: str = run["verify"]
-        self._max_bytes: int | None = run["max_bytes"]
-        self._checkpoint: str | int = run["checkpoint"]
+        self._options = options
         self._runtime = runtime or Runtime(plan.graph)
-        verifier = Verifier(plan, self._runtime, precision=self._precision, epsilon=self._policy.epsilon)
-        self._runs = Runs(
-            plan,
-            self._making(),
-            self._runtime,
-            verifier,
-            filed=graph.outputs,
-            precision=self._precision,
-            verify=self._verify,
-            max_bytes=self._max_bytes,
-            checkpoint=self._checkpoint,
-        )
+        self._runs = Runs(plan, options, self._runtime, filed=graph.outputs)
         self._branches = Branches(graph) if is_open(graph) else None
         self._variants: dict[Any, Explainer] = {}
 
@@ -98,14 +73,8 @@ class Explainer:
             return self
         choices, graph = self._branches.take(feeds)
         if choices not in self._variants:
-            self._variants[choices] = Explainer(graph, plan_of(graph, self._choose), choose=self._choose, run=self._options)
+            self._variants[choices] = Explainer(graph, plan_of(graph, self._choose), choose=self._choose, options=self._options)
         return self._variants[choices]
-
-    def _making(self) -> Callable[[], Program]:
-        """What makes the program, without a reference to this object, which would keep large weights alive in a circle."""
-        rules = functools.partial(assign, self._plan, self._composite)
-        how = {"policy": self._policy, "precision": self._precision, "jit": self._jit, "device": self._device}
-        return functools.partial(_program, self._plan, rules, how)
 
     @property
     def _program(self) -> Program:
@@ -113,7 +82,7 @@ class Explainer:
 
     def plan(self) -> Assignment:
         """Which rule each affine block and recurrent layer gets; prints as text. Needs no TensorFlow."""
-        return assign(self._plan, self._composite)
+        return self._options.rules(self._plan)
 
     @property
     def inputs(self) -> tuple[Value, ...]:
@@ -122,7 +91,7 @@ class Explainer:
 
     def summary(self) -> Summary:
         """What was read: layers, shapes, axes, attribution points, decisions. Needs no TensorFlow."""
-        found = summarize(self._plan, self._policy, str(self._composite), self._precision, self.plan())
+        found = summarize(self._plan, self._options.policy, str(self._options.composite), self._options.precision, self.plan())
         reason = self._runtime.unable()
         return dataclasses.replace(found, notes=(*found.notes, f"{UNVERIFIED}: {reason}")) if reason else found
 
@@ -266,7 +235,7 @@ class Explainer:
             explained=plan.output,
             settings={
                 **(self._settings() if other is None else other.settings),
-                "precision": self._precision,
+                "precision": self._options.precision,
                 "from_probabilities": bool(plan.options.get("from_probabilities")),
                 **({"target": str(target)} if isinstance(target, Spec) else {}),
             },
@@ -315,11 +284,11 @@ class Explainer:
             program=self._program,
             cut=(at,) if isinstance(at, str) else tuple(at or ()),
             branches=self._branches is not None,
-            xla=self._jit == "xla",
-            segment=None if isinstance(self._checkpoint, str) else int(self._checkpoint),
+            xla=self._options.jit == "xla",
+            segment=self._options.segment,
             settings={
                 **self._settings(),
-                "precision": self._precision,
+                "precision": self._options.precision,
                 "from_probabilities": bool(self._plan.options.get("from_probabilities")),
                 "target": "predicted class" if target is None else str(target),
             },
@@ -334,7 +303,7 @@ class Explainer:
             return rows, self.explain(given.inputs(rows), ragged.part_of_target(target, rows, count), **options)
 
         # groups are narrow: side by side they fill the cores. A function of the caller's, or a budget, is for one at a time
-        alone = isinstance(target, Seed) or self._max_bytes is not None
+        alone = isinstance(target, Seed) or self._options.max_bytes is not None
         groups = list(given.groups())
         done: list[tuple[np.ndarray, Explanation]] = []
         with ThreadPoolExecutor(1 if alone else AT_ONCE) as pool:
@@ -355,10 +324,10 @@ class Explainer:
     def _settings(self) -> dict[str, Any]:
         return {
             "method": LRP,
-            "rule": str(self._composite),
-            "epsilon": self._policy.epsilon,
-            "bias_factor": self._policy.bias_factor,
-            "gates": self._policy.gates,
+            "rule": str(self._options.composite),
+            "epsilon": self._options.policy.epsilon,
+            "bias_factor": self._options.policy.bias_factor,
+            "gates": self._options.policy.gates,
         }
 
     def _samples_of_target(self) -> int | None:
@@ -383,7 +352,7 @@ class Explainer:
         if ("output", name) not in self._variants:
             choose = {**self._choose, "output": name}
             plan = plan_of(self._graph, choose)
-            other = Explainer(self._graph, plan, choose=choose, run=self._options, runtime=self._runtime)
+            other = Explainer(self._graph, plan, choose=choose, options=self._options, runtime=self._runtime)
             self._variants["output", name] = other
         return self._variants["output", name]
 

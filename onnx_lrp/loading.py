@@ -16,6 +16,7 @@ from .explanation import Explanation
 from .graph import Graph, contradiction, load_graph
 from .limits import Limits
 from .methods import OPTIONS
+from .options import Options
 from .plan import Plan
 from .precision import PRECISIONS
 from .rules import Policy, Rule, make_rule
@@ -95,11 +96,10 @@ def load(
     libraries = _libraries(custom_ops)
     choose: dict[str, Any] = {"at": at, "output": output, "from_probabilities": from_probabilities, "batch_axis": batch_axis}
     choose["gates"] = gates
-    run = {"policy": policy, "composite": which, "precision": precision, "device": device, "jit": jit, "verify": verify}
-    run |= {"max_bytes": max_bytes, "checkpoint": checkpoint}
+    options = Options(policy, which, precision, device, jit, verify, max_bytes, checkpoint)
     try:
         graph = dataclasses.replace(load_graph(model, limits), custom_ops=libraries)
-        return Explainer(graph, _first_plan(graph, choose), choose=choose, run=run)
+        return Explainer(graph, _first_plan(graph, choose), choose=choose, options=options)
     except (OnnxLrpError, MemoryError):
         raise
     except Exception as error:  # a model that contradicts itself where nothing here looked, or a bug

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from .joining import joined
 from .locate import place, refusal
 from .methods import Method, attribute
 from .ops.quantize import limits
+from .options import Options
 from .plan import Plan
 from .precision import PRECISIONS
 from .program import Program
@@ -42,47 +43,26 @@ class Runs:
 
     Args:
         plan: what is run.
-        make: makes the program that runs it, at the first run.
+        options: how.
         runtime: onnxruntime on the same model.
-        verifier: what results are held against.
         filed: the model's outputs, as the file declares them.
-        precision: of the program.
-        verify: "first", "always", "never".
-        max_bytes: what a run may keep in memory, None: a share of what is free.
-        checkpoint: "auto", "never", or the steps of a segment.
 
     Attributes:
         verified: whether a forward pass was compared with onnxruntime's.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        make: Callable[[], Program],
-        runtime: Runtime,
-        verifier: Verifier,
-        *,
-        filed: Sequence[Value],
-        precision: str,
-        verify: str,
-        max_bytes: int | None,
-        checkpoint: str | int,
-    ) -> None:
+    def __init__(self, plan: Plan, options: Options, runtime: Runtime, *, filed: Sequence[Value]) -> None:
         self._plan = plan
-        self._make = make
+        self._options = options
         self._runtime = runtime
-        self._verifier = verifier
+        self._verifier = Verifier(plan, runtime, precision=options.precision, epsilon=options.policy.epsilon)
         self._filed = filed
-        self._precision = precision
-        self._verify = verify
-        self._max_bytes = max_bytes
-        self._checkpoint = checkpoint
         self.verified = False
 
     @functools.cached_property
     def program(self) -> Program:
         """What runs the plan; TensorFlow is imported for it."""
-        return self._make()
+        return self._options.program(self._plan)
 
     def batch(self, feeds: Mapping[str, np.ndarray]) -> int:
         """Number of samples, 1 where no input tells."""
@@ -97,8 +77,10 @@ class Runs:
         self, feeds: dict[str, np.ndarray], target: Target, finish: Any, keep: tuple[Kept, ...] = (), method: Method | None = None
     ) -> Any:
         """Run, in micro-batches where the whole is too large; a model exported for a batch of one is run sample by sample."""
-        batch, size = self.batch(feeds), PRECISIONS[self._precision].dtype.itemsize
-        how = schedule(self._plan, feeds, batch, itemsize=size, max_bytes=self._max_bytes, checkpoint=self._checkpoint)
+        batch, size = self.batch(feeds), PRECISIONS[self._options.precision].dtype.itemsize
+        how = schedule(
+            self._plan, feeds, batch, itemsize=size, max_bytes=self._options.max_bytes, checkpoint=self._options.checkpoint
+        )
         axes = {n: self._plan.batch_axis(n) for n in feeds}
 
         fits = how.size
@@ -142,7 +124,7 @@ class Runs:
     ) -> dict[str, Any]:
         plan = self._plan
         entered = any(n in plan.prefix for n in feeds)  # the caller computed the cut himself
-        verified = not entered and (self._verify == "always" or (self._verify == "first" and not self.verified))
+        verified = not entered and (self._options.verify == "always" or (self._options.verify == "first" and not self.verified))
         if verified:
             self._runtime.admit()
         before = self._runtime.prefix(plan.prefix, feeds) if plan.prefix and not entered else {}

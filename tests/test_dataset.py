@@ -205,8 +205,8 @@ def test_a_dataset_is_not_compiled_unless_it_is_asked_for(model, given_):
 
     options = {} if given_ is None else {"jit": given_}
     how = {"target": None, "method": "lrp", "per_step": False, "max_length": None}
-    assert make_engine(model, **how, options=options).explainer._jit == "graph"
-    assert make_engine(model, **how, options={"jit": "xla"}).explainer._jit == "xla"
+    assert make_engine(model, **how, options=options).explainer._options.jit == "graph"
+    assert make_engine(model, **how, options={"jit": "xla"}).explainer._options.jit == "xla"
 
 
 def test_workers_share_the_rows(tmp_path, model):

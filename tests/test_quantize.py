@@ -84,7 +84,7 @@ def test_another_function_is_noticed(folder):
     layers = {s.node.op: s.layer for s in explainer._plan.steps}
     layers["DequantizeLinear"].parameters["scale"] = np.float32(1 / 10)
     with pytest.raises(onnx_lrp.ParityError):
-        explainer.__class__(explainer._graph, explainer._plan, choose=explainer._choose, run=explainer._options).explain(feeds)
+        explainer.__class__(explainer._graph, explainer._plan, choose=explainer._choose, options=explainer._options).explain(feeds)
 
 
 @given(data=st.data())

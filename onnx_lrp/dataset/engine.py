@@ -167,8 +167,8 @@ class Engine:
         so is a group that takes more than its share of the memory that one explanation may.
         """
         explainer = self.explainer
-        alone = isinstance(self.target, Seed) or explainer._max_bytes is not None
-        size = PRECISIONS[explainer._precision].dtype.itemsize
+        alone = isinstance(self.target, Seed) or explainer._options.max_bytes is not None
+        size = PRECISIONS[explainer._options.precision].dtype.itemsize
         coming: deque[Future[Any]] = deque()
         with ThreadPoolExecutor(AT_ONCE) as pool:
             for which, feeds in groups:
@@ -321,7 +321,7 @@ class Engine:
 
     def _differs(self, feeds: Mapping[str, np.ndarray]) -> bool:
         """Whether it is the model whose forward pass is not onnxruntime's: then no row is to be trusted."""
-        if self.explainer._verify == "always":
+        if self.explainer._options.verify == "always":
             return False  # every row has its own verdict
         self.explainer._runs.verified = True
         try:

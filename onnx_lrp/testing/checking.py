@@ -178,7 +178,7 @@ class _Bench:
     def __init__(self, explainer: Explainer) -> None:
         self.explainer = explainer
         self.single, self.double = (
-            explainer if explainer._precision == precision else _in(explainer, precision) for precision in CLOSED
+            explainer if explainer._options.precision == precision else _in(explainer, precision) for precision in CLOSED
         )
 
     def skips(self, law: str) -> str:
@@ -230,14 +230,14 @@ class _Bench:
         given = {n: before[n] if n in before else feeds[n] for n in plan.feeds}
 
         def figures(absolute: Mapping[str, float]) -> list[Figure]:
-            listed = differences(expected, found.outputs, tolerance(plan, self.explainer._precision), absolute)
+            listed = differences(expected, found.outputs, tolerance(plan, self.explainer._options.precision), absolute)
             return [
                 Figure(error, bound, f"output {name!r} is off, relative to onnxruntime's largest value")
                 for name, error, bound in listed
             ]
 
         try:
-            absolute = rounding(plan, given, found.outputs, self.explainer._precision)
+            absolute = rounding(plan, given, found.outputs, self.explainer._options.precision)
             first = figures(absolute)
             if not first:
                 return None
@@ -249,7 +249,7 @@ class _Bench:
             return Figure(float("inf"), 0, str(error))
 
     def _conservation(self, feeds: Feeds, found: Explanation, expected: Any) -> Figure:
-        return worst(measures.conservation(found, CLOSED[self.explainer._precision]))
+        return worst(measures.conservation(found, CLOSED[self.explainer._options.precision]))
 
     def _equivariance(self, feeds: Feeds, found: Explanation, expected: Any) -> Figure | None:
         if self.explainer._plan.fixed_batch is not None and not self._interchangeable(feeds):
@@ -286,8 +286,8 @@ class _Bench:
 
 def _in(explainer: Explainer, precision: str) -> Explainer:
     """The same model, read already, in another precision."""
-    run = {**explainer._options, "precision": precision}
-    return Explainer(explainer._graph, explainer._plan, choose=explainer._choose, run=run)
+    options = replace(explainer._options, precision=precision)
+    return Explainer(explainer._graph, explainer._plan, choose=explainer._choose, options=options)
 
 
 def _apart(one: Any, two: Any) -> float:
