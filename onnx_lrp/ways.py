@@ -27,6 +27,7 @@ LIGHT = 3e6  # multiplications of a step, up to which one compiled program is fa
 HEAVY = 6.5e7  # and up to which several of them side by side are
 BRIEF = 1e7  # multiplications of a call, below which starting several programs takes longer than it saves
 FEWEST = 5  # samples in a part
+MOST = 8  # parts; each reads all weights, and more than two have not been measured
 SHARED = 1e6  # weights of a direction, beyond which no core should have to read those of both
 
 
@@ -50,7 +51,7 @@ def cores() -> int:
 
 def shares(batch: int, cores: int) -> list[range]:
     """The samples of every part."""
-    count = max(1, min(cores, batch // FEWEST))
+    count = max(1, min(cores, MOST, batch // FEWEST))
     return parts(batch, -(-batch // count))
 
 

@@ -215,8 +215,8 @@ def test_parts_cover_the_samples():
         for cores in (1, 2, 3, 16):
             parts = ways.shares(batch, cores)
             assert [k for rows in parts for k in rows] == list(range(batch))
-            assert len(parts) <= cores
-            assert len(parts) == 1 or min(map(len, parts)) >= 1
+            assert 1 <= len(parts) <= max(1, min(cores, ways.MOST, batch // ways.FEWEST))
+            assert len({len(rows) for rows in parts}) <= 2
 
 
 def test_a_batch_that_the_file_fixes_is_not_parted(monkeypatch):
