@@ -209,6 +209,13 @@ class Explainer:
             absorbed[kind] = absorbed.get(kind, 0) + np.asarray(amount)
             ledger.setdefault(layer, {})[kind] = np.asarray(amount)
         start = raw["seed"]
+        samples = self._runs.samples(feeds)
+        if samples not in (None, start.shape[-1]):
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in feeds.items())
+            raise InputError(
+                f"{samples} samples were given and {start.shape[-1]} came out ({shapes}): the file reshapes to sizes that these "
+                "inputs don't have; it may have been exported for sequences of one length"
+            )
         arrived = {p: self._sums(p, r, start.shape) for p, r in raw["relevance"].items()}
         if other is None:
             residual = start.astype(np.float64) - sum(arrived.values()) - sum(np.asarray(a, np.float64) for a in absorbed.values())

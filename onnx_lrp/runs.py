@@ -64,14 +64,18 @@ class Runs:
         """What runs the plan; TensorFlow is imported for it."""
         return self._options.program(self._plan)
 
-    def batch(self, feeds: Mapping[str, np.ndarray]) -> int:
-        """Number of samples, 1 where no input tells."""
+    def samples(self, feeds: Mapping[str, np.ndarray]) -> int | None:
+        """Number of samples, None where no input tells."""
         for name, array in feeds.items():
             dims = self._plan.vars[name].dims or ()
             for axis, dim in enumerate(dims):
                 if self._plan.batch is not None and tuple(dim.roots) == (self._plan.batch.root,):
                     return int(array.shape[axis])
-        return 1
+        return None
+
+    def batch(self, feeds: Mapping[str, np.ndarray]) -> int:
+        """Number of samples, 1 where no input tells."""
+        return self.samples(feeds) or 1
 
     def chunks(
         self, feeds: dict[str, np.ndarray], target: Target, finish: Any, keep: tuple[Kept, ...] = (), method: Method | None = None

@@ -188,6 +188,19 @@ def test_equations_of_functions(told):
     refused(model, "is no equation")
 
 
+def test_a_reshape_that_makes_other_samples():
+    """It fits one length; at another, samples and steps are mixed and onnxruntime runs all the same."""
+    b = builder()
+    x = b.input("x", b.numbers(6, 2, 3), ["T", "B", 3])
+    y = b.op("LSTM", x, b.weight(1, 16, 3), b.weight(1, 16, 4), hidden_size=4)
+    last = b.op("Gather", b.op("Reshape", b.op("Transpose", y, perm=[0, 2, 1, 3]), b.ints(6, -1, 4)), b.const(5, np.int64), axis=0)
+    model, feeds = b.case(b.gemm(last, 4, 2))
+    explainer = onnx_lrp.load(model, jit="eager")
+    assert explainer.explain(feeds).seed.shape == (2,)
+    with pytest.raises(onnx_lrp.InputError, match="3 samples were given and 1 came out"):
+        explainer.explain(np.ones((2, 3, 3), np.float32))
+
+
 def test_many_nodes_in_the_way_are_listed_quickly():
     b = builder()
     x = b.rows(2, 3)
