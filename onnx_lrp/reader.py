@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from .dims import Dim, Label
-from .errors import InputError, ModelError, UnsupportedModel
+from .errors import InputError, InvalidModel, ModelError, UnsupportedModel
 from .fold import plumbing, sized
 from .graph import Graph, Node, Value
+from .inference import infer
 from .layer import Layer, Plain
 from .limits import Meter
 from .nested import Body, Nested, Step, sources
@@ -369,13 +370,13 @@ def _among(dim: Dim, vars: Iterable[Var]) -> bool:
 
 def _inferred(graph: Graph) -> dict[str, Value]:
     """Shapes by onnx's inference; an empty dict where it can't."""
-    import onnx
-
     from .graph import _Reader as Proto
 
     try:
         assert graph.model is not None
-        model = onnx.shape_inference.infer_shapes(graph.model, data_prop=graph.tame)
+        model = infer(graph.model, data_prop=graph.tame)
+    except InvalidModel:
+        raise
     except Exception:  # inference is a help, never a reason to refuse a model
         return {}
     reader = Proto(graph.opsets, graph.path, graph.limits)

@@ -13,6 +13,7 @@ from onnx import helper, numpy_helper
 
 from .errors import InputError, MissingExtra, UnsupportedModel
 from .graph import Graph, Node
+from .inference import hold
 from .limits import over, terminated
 from .sanity import inner
 
@@ -72,10 +73,11 @@ class Runtime:
         """(session of the whole model or None, why there is none)."""
         _onnxruntime("checking the forward pass against onnxruntime (or pass verify='never')")
         graph = self.graph
+        assert graph.model is not None
+        hold(graph.model, data_prop=graph.tame)
         try:
             if graph.path is not None:
                 return self._session(str(graph.path)), ""
-            assert graph.model is not None
             return self._session(graph.model.SerializeToString()), ""
         except (MissingExtra, InputError):
             raise
@@ -132,6 +134,7 @@ class Runtime:
         given = [v for v in graph.inputs if v.name in needed]
         initializers = [numpy_helper.from_array(graph.constants[n], n) for n in sorted(needed) if n in graph.constants]
         assert graph.model is not None
+        hold(graph.model, data_prop=graph.tame)
         protos = {v.name: v for v in graph.model.graph.input}
         subgraph = helper.make_graph(
             [n.proto for n in nodes],
