@@ -36,6 +36,8 @@ def joined(plan: Plan, parts: Sequence[Mapping[str, Any]], asked: Asked) -> dict
     if "outputs" not in first:
         return {n: join(n, [p[n] for p in parts]) for n in first}
     found: dict[str, Any] = {"outputs": {n: join(n, [p["outputs"][n] for p in parts]) for n in first["outputs"]}}
+    if "scores" in first:
+        found["scores"] = join(plan.explained, [p["scores"] for p in parts])
     if "relevance" not in first:
         return found
     like = scores_of(plan)

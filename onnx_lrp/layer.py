@@ -102,6 +102,13 @@ class Layer(abc.ABC):
         """Names of all that it makes, given the outputs of its node: those, unless it makes tensors beside them."""
         return outputs
 
+    def within(self, trace: Trace) -> Tensor | None:
+        """Whether all computed indices and lengths exist, a bool tensor; None: there are none.
+
+        A compiled program reads another entry in place of one that does not exist, while a graph refuses it.
+        """
+        return None
+
     def decision(self, xs: Sequence[Var]) -> str:
         """What was decided about its operands, for ``summary()``: who is the gate, the mask, the normalizer."""
         return ""

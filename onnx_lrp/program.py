@@ -25,14 +25,15 @@ from .recurrence import Recurrent
 from .registry import is_float
 from .rules import Policy
 from .seeds import Target, scores_of
-from .ways import Habits, Way, choose, cores, programs, shares
+from .ways import Habits, Way, choose, cores, fixed, programs, shares, within
 
 __all__ = ["Program"]
 
 Tensor = Any
 Body = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Any]
 ALIGNED = 64  # bytes: an address that TensorFlow reads at is a multiple of it
-ALIKE = 1e-3  # of an output's largest value: what rounding may change in it, and far less than another sample would
+WITHIN = "within"  # beside a compiled program's results: whether its indices exist
+ROUNDS = 1e3  # units of rounding by which ways may differ, of an output's largest value; another sample changes more
 
 
 def _tensor(array: np.ndarray) -> Tensor:
@@ -64,7 +65,7 @@ def _apart(step: Step) -> Step:
 
 
 def _alike(expected: Mapping[str, Any], found: Mapping[str, Any], relative: float) -> bool:
-    """Whether outputs differ by rounding at most, relative to the largest value of each."""
+    """Whether results differ by rounding at most, relative to the largest value of each; integers not at all."""
     for name, want in expected.items():
         got = found[name]
         if not isinstance(want, np.ndarray) or want.shape != got.shape:
@@ -73,7 +74,14 @@ def _alike(expected: Mapping[str, Any], found: Mapping[str, Any], relative: floa
             bound = relative * float(np.abs(want, where=np.isfinite(want), out=np.zeros_like(want)).max())
             if not np.allclose(got, want, rtol=0, atol=bound, equal_nan=True):
                 return False
+        elif not np.array_equal(got, want):
+            return False
     return True
+
+
+def _scored(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a result comes of the forward pass: the outputs, and the scores, which may be none of them."""
+    return {**result["outputs"], **{("", n): result[n] for n in ("seed", "scores") if n in result}}
 
 
 class Program:
@@ -109,6 +117,7 @@ class Program:
         self._habits = Habits()
         self._lock = threading.RLock()  # one trace at a time: threads that share a program ask for the same ones
         self._proven: set[Any] = set()  # what runs in parts with the results of the whole
+        self._mixes = False  # parts were found to have other results than the whole
 
     @property
     def static(self) -> bool:
@@ -168,34 +177,61 @@ class Program:
         def body(tensors: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, Any]:
             return answer(self.forward(tensors, segment=segment), asked, given)
 
+        def checked(run: Propagation, given: Mapping[str, Tensor]) -> dict[str, Any]:
+            if not fixed(run):
+                raise ValueError("sizes depend on values")
+            return {**answer(run, asked, given), WITHIN: within(run)}
+
+        def compiled(tensors: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, Any]:
+            return checked(self.forward(tensors), given)
+
         def directions(tensors: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, Any]:
-            return answer(self.forward(tensors, apart=True), asked, given)
+            return checked(self.forward(tensors, apart=True), given)
 
         def in_parts(tensors: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[dict[str, Any]]:
-            return self._in_parts(body, target, tensors, given)
+            return self._in_parts(compiled, target, tensors, given)
 
         if self._jit != "auto" or segment is not None or not self._static:
             return self.call(key, body, feeds, given)
         call = (key, *((name, array.shape) for name, array in (*feeds.items(), *given.items())))
         way = self._habits.way(call, lambda: self._choice(feeds))
+        if way is Way.PARTS and (self._mixes or (call not in self._proven and not self._telling(feeds))):
+            way = Way.GRAPH
         if way is Way.GRAPH:
             return self.call(key, body, feeds, given)
-        bodies: dict[Way, Body] = {Way.WHOLE: body, Way.DIRECTIONS: directions, Way.PARTS: in_parts}
+        bodies: dict[Way, Body] = {Way.WHOLE: compiled, Way.DIRECTIONS: directions, Way.PARTS: in_parts}
         try:
             result = self._run(key, bodies[way], feeds, given, way)
+            inside = all(part.pop(WITHIN) for part in (result if way is Way.PARTS else [result]))
+            together = joined(self.plan, result, asked) if way is Way.PARTS else result
         except (tf.errors.OpError, ValueError, TypeError):
+            result = self.call(key, body, feeds, given)  # what is wrong with the inputs fails here, too
             self._static = False  # something of this model can't be compiled, and nobody asked for it
-            return self.call(key, body, feeds, given)
-        if way is not Way.PARTS:
             return result
-        together = joined(self.plan, result, asked)
-        if call not in self._proven:
+        if not inside:
+            return self.call(key, body, feeds, given)  # which refuses it in words
+        if way is Way.PARTS and call not in self._proven:
             whole = self.call(key, body, feeds, given)
-            if not _alike(whole["outputs"], together["outputs"], max(ALIKE, self.precision.rounds)):
-                self._habits.settle(call, Way.GRAPH)  # its samples see each other
+            rounding = max(ROUNDS * float(np.finfo(self.dtype).eps), self.precision.rounds)
+            if not _alike(_scored(whole), _scored(together), rounding):
+                self._mixes = True  # its samples see each other
+                self._habits.settle(call, Way.GRAPH)
                 return whole
             self._proven.add(call)
         return together
+
+    def _telling(self, feeds: Mapping[str, np.ndarray]) -> bool:
+        """Whether parts of these samples differ: a mean of equal samples is that of any part."""
+        axes = {name: self.plan.batch_axis(name) for name in feeds}
+        for name, axis in axes.items():
+            if axis is None or feeds[name].shape[axis] == 1:
+                continue
+            rows = shares(feeds[name].shape[axis], self._cores())
+            few = min(map(len, rows))
+            first, *others = (np.take(feeds[name], range(r.start, r.start + few), axis) for r in rows)
+            if any(not np.array_equal(first, other) for other in others):
+                return True
+        return False
 
     def _choice(self, feeds: Mapping[str, np.ndarray]) -> tuple[Way, int]:
         way, axes = choose(self.plan, feeds, self._cores()), {name: self.plan.batch_axis(name) for name in feeds}

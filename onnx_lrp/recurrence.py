@@ -310,6 +310,10 @@ class Recurrent(Opaque):
         outputs = [y, *(tf.stack(state, axis) for state in zip(*finals, strict=True))]
         return Trace(xs, outputs, p, {"x": x, "lens": lens, "valid": valid, "runs": runs})
 
+    def within(self, trace: Trace) -> Tensor | None:
+        lens = trace.saved["lens"]
+        return None if lens is None else tf.reduce_all((lens >= 0) & (lens <= tf.shape(trace.saved["x"])[0]))
+
     def _forth(self, d: int, x: Tensor, start: Sequence[Tensor], valid: Tensor | None, p: Mapping[str, Tensor]) -> Any:
         """(last states, what the way back needs, Y of this direction or None where nobody reads it)."""
         down = self.backwards[d] and valid is None

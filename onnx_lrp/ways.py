@@ -16,9 +16,10 @@ from ._lazy import tf
 from .batches import parts, sizes_of, splits
 from .nested import Nested
 from .plan import Plan
+from .propagation import Propagation
 from .recurrence import Recurrent
 
-__all__ = ["Habits", "Way", "choose", "cores", "divisible", "programs", "shares"]
+__all__ = ["Habits", "Way", "choose", "cores", "divisible", "fixed", "programs", "shares", "within"]
 
 OFTEN = 3  # calls of one shape after which it is worth seconds of compilation
 PROGRAMS = 11  # compiled programs of one plan beside its graph; a text reader's many lengths stay with that
@@ -46,7 +47,7 @@ class Way(enum.Enum):
 def cores() -> int:
     """Cores that this process may use."""
     given = tf.config.threading.get_intra_op_parallelism_threads()
-    return given or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return given or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def shares(batch: int, cores: int) -> list[range]:
@@ -82,6 +83,20 @@ def choose(plan: Plan, feeds: Mapping[str, Any], cores: int) -> Way:
 def programs(way: Way, batch: int, cores: int) -> int:
     """How many programs of different shapes a call of so many samples asks for."""
     return len({len(rows) for rows in shares(batch, cores)}) if way is Way.PARTS else 1
+
+
+def fixed(run: Propagation) -> bool:
+    """Whether every tensor's size is known when its inputs' are. Where values decide, as the longest of some lengths does, XLA
+    would compile a program for each of these values, and parts of a batch would come out in different sizes.
+    """
+    return all(t.shape.is_fully_defined() for t in run.env.values() if hasattr(t, "shape"))
+
+
+def within(run: Propagation) -> Any:
+    """Whether all computed indices lie within what they index, a bool tensor."""
+    steps = zip(run.steps, run.traces, strict=True)
+    found = [step.layer.within(trace) for step, trace in steps if not isinstance(step.layer, Nested)]
+    return tf.reduce_all([tf.constant(True), *(f for f in found if f is not None)])
 
 
 class Habits:

@@ -67,6 +67,7 @@ TARGETS = {
     "all": targets.all_classes(),
     "top": targets.top_k(2),
     "seed": targets.seed(np.arange(10.0).reshape(5, 2)),
+    "function": targets.seed(np.sign),
 }
 
 
@@ -79,7 +80,8 @@ def test_targets_go_with_their_samples(monkeypatch, way, target):
     keep = [name for layer in explainer.weights() for name in (f"{layer}:h", f"{layer}:c") if "lstm" in layer.lower()]
     graph, compiled = by(monkeypatch, way, explainer, feeds, TARGETS[target], keep=keep)
     same(graph, compiled)
-    assert [*explainer._program._habits._ways.values()] == [way]
+    assert {*explainer._program._habits._ways.values()} == {way}
+    assert explainer._program._static
 
 
 def tagger(*, batch=5, time=4):
@@ -143,21 +145,95 @@ def test_products_ahead_of_a_loop_change_nothing(monkeypatch, op, samples):
             same(*by(monkeypatch, Way.DIRECTIONS, explainer, feeds))
 
 
-def mixing():
-    """Every sample's scores hold the mean over the batch."""
+def mixing(*, share=1.0, labels=False, op="ReduceMean"):
+    """Every sample's scores hold ``share`` of a mean or maximum over the batch."""
     b = Builder(np.random.default_rng(5), 17)
     x = b.input("x", b.numbers(6, 3), ["B", 3])
-    mean = b.over("ReduceMean", x, 0, keepdims=1)
-    return b.case(b.op("MatMul", b.op("Add", x, mean), b.weight(3, 2)))
+    mean = b.op("Mul", b.over(op, x, 0, keepdims=1), b.const(np.float32(share)))
+    scores = b.op("MatMul", b.op("Add", x, mean), b.weight(3, 2))
+    return b.case(b.op("ArgMax", scores, axis=1, keepdims=0) if labels else scores)
 
 
-def test_samples_that_see_each_other_stay_together(monkeypatch):
-    model, feeds = mixing()
-    explainer = onnx_lrp.load(model, precision="float64")
+@pytest.mark.parametrize("options", [{}, {"share": 1e-5}, {"labels": True, "share": 0.1}, {"op": "ReduceMax"}], ids=str)
+def test_samples_that_see_each_other_stay_together(monkeypatch, options):
+    """Also where they change little, and where no output but the class chosen tells of it."""
+    model, feeds = mixing(**options)
+    explainer = onnx_lrp.load(model, precision="float64", verify="never")
     graph, last = by(monkeypatch, Way.PARTS, explainer, feeds)
     np.testing.assert_array_equal(graph.relevance["x"], last.relevance["x"])
     assert [*explainer._program._habits._ways.values()] == [Way.GRAPH]
     np.testing.assert_array_equal(graph.relevance["x"], explainer.explain(feeds).relevance["x"])
+
+
+def test_equal_samples_prove_nothing(monkeypatch):
+    """The mean of equal samples is that of every part: a first call with zeros says nothing of the next."""
+    model, feeds = mixing()
+    want = onnx_lrp.explain(model, feeds, precision="float64")
+    explainer = onnx_lrp.load(model, precision="float64")
+    by(monkeypatch, Way.PARTS, explainer, {"x": np.zeros((6, 3), np.float32)})
+    same(want, explainer.explain(feeds))
+
+
+def cut_to_longest():
+    """Y (T, 1, B, H) of sequences with lengths, cut to the longest of them as PyTorch's ``pad_packed_sequence`` does."""
+    b = Builder(np.random.default_rng(0), 17)
+    x = b.input("x", b.numbers(6, 5, 3), ["T", "B", 3])
+    lens = b.input("lens", np.array([6, 5, 4, 3, 2], np.int32), ["B"])
+    y, _ = b.ops("LSTM", x, b.weight(1, 16, 3), b.weight(1, 16, 4), b.weight(1, 32), lens, outputs=2, hidden_size=4)
+    longest = b.op("Cast", b.over("ReduceMax", lens, 0, keepdims=1), to=7)
+    rows = b.op("Squeeze", b.op("Slice", y, b.ints(0), longest, b.ints(0)), b.ints(1))
+    return b.case(b.op("MatMul", rows, b.weight(4, 2)))
+
+
+@pytest.mark.parametrize("way", COMPILED)
+def test_sizes_that_depend_on_values_stay_with_the_graph(monkeypatch, way):
+    """XLA would compile one program for every value, and parts would come out in different sizes."""
+    model, feeds = cut_to_longest()
+    explainer = onnx_lrp.load(model, precision="float64", verify="never")
+    same(*by(monkeypatch, way, explainer, feeds))
+    assert not explainer._program._static
+
+
+def by_computed_index(kind):
+    """x (T, B, I) → LSTM → two classes, with an index that is computed; and feeds in which it does not exist."""
+    b = Builder(np.random.default_rng(0), 17)
+    weights = [b.weight(1, 16, 3), b.weight(1, 16, 4), b.weight(1, 32)]
+    if kind == "Gather":
+        ids = b.input("ids", np.arange(30).reshape(6, 5) % 9, ["T", "B"])
+        x = b.op("Gather", b.weight(10, 3), b.op("Add", ids, b.const(np.array(1, np.int64))))
+    else:
+        x = b.input("x", b.numbers(6, 5, 3), ["T", "B", 3])
+        dtype = np.int32 if kind == "LSTM" else np.int64
+        lens = b.input("lens", np.array([6, 5, 4, 3, 2], dtype), ["B"])
+    if kind == "ReverseSequence":
+        x = b.op(kind, x, lens, time_axis=0, batch_axis=1)
+    options = {"hidden_size": 4, "direction": "reverse" if kind == "LSTM" else "forward"}
+    y, last = b.ops("LSTM", x, *weights, *([lens] if kind == "LSTM" else []), outputs=2, **options)
+    rows = b.op("Squeeze", last, b.ints(0))
+    if kind in ("GatherElements", "GatherND"):
+        steps = b.op("Sub", lens, b.const(np.array(1, np.int64)))
+        y = b.op("Transpose", b.op("Squeeze", y, b.ints(1)), perm=[1, 0, 2])
+        if kind == "GatherND":
+            rows = b.op(kind, y, b.op("Unsqueeze", steps, b.ints(1)), batch_dims=1)
+        else:
+            at = b.op("Expand", b.op("Unsqueeze", steps, b.ints(1, 2)), b.ints(1, 1, 4))
+            rows = b.op("Squeeze", b.op(kind, y, at, axis=1), b.ints(1))
+    model, feeds = b.case(b.op("MatMul", rows, b.weight(4, 2)))
+    return model, feeds, {"ids": np.full((6, 5), 9)} if kind == "Gather" else {**feeds, "lens": np.array([6, 5, 4, 3, 9])}
+
+
+@pytest.mark.parametrize("way", COMPILED)
+@pytest.mark.parametrize("kind", ["Gather", "GatherElements", "GatherND", "LSTM", "ReverseSequence"])
+def test_an_index_that_does_not_exist_is_refused_in_every_way(monkeypatch, way, kind):
+    """XLA reads the nearest entry instead; and what is wrong with the inputs does not end compiling for the next ones."""
+    model, feeds, wrong = by_computed_index(kind)
+    explainer = onnx_lrp.load(model, precision="float64", verify="never")
+    graph, compiled = by(monkeypatch, way, explainer, feeds)
+    same(graph, compiled)
+    with pytest.raises(onnx_lrp.InputError):
+        explainer.explain(wrong)
+    assert explainer._program._static
+    same(graph, explainer.explain(feeds))
 
 
 def measured(features, hidden, time, samples, *, directions=2, cores=2):

@@ -15,7 +15,7 @@ from ..layer import Affine, Routing, Trace, constant_dims, fill, known, mixed
 from ..linear import LinearMap
 from ..registry import ANY, Var, importer
 
-__all__ = ["Gather", "Lookup", "OneHot", "Picked"]
+__all__ = ["Gather", "Lookup", "OneHot", "Picked", "inside"]
 
 Tensor = Any
 CODE = "one-hot code of "
@@ -37,6 +37,12 @@ def put_back(r: Tensor, indices: Tensor, axis: int, x: Tensor) -> Tensor:
     rows = tf.reshape(rows, tf.concat([[tf.size(indices)], tf.gather(shape, rest)], 0) if rest else [-1])
     summed = tf.math.unsorted_segment_sum(rows, tf.reshape(indices, [-1]), shape[axis])
     return tf.transpose(summed, [int(a) for a in np.argsort([axis, *rest])])
+
+
+def inside(indices: Tensor, size: Tensor) -> Tensor:
+    """Whether indices lie within axes of ``size``, negative ones counted from the end."""
+    size = tf.cast(size, indices.dtype)
+    return tf.reduce_all((indices >= -size) & (indices < size))
 
 
 def from_start(indices: Tensor, size: Tensor) -> Tensor:
@@ -75,6 +81,10 @@ class Gather(Routing):
         data, indices = fill(self.slots, xs, p)
         indices = from_start(indices, tf.shape(data)[self.axis])
         return Trace(xs, [tf.gather(data, indices, axis=self.axis)], p, {"indices": indices})
+
+    def within(self, trace: Trace) -> Tensor | None:
+        data, indices = fill(self.slots, trace.inputs, trace.parameters)
+        return None if isinstance(self.slots[1], str) else inside(indices, tf.shape(data)[self.axis])
 
     def route(self, trace: Trace, rs: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
         back = put_back(rs[0], trace.saved["indices"], self.axis, trace.inputs[0])

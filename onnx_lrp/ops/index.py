@@ -16,7 +16,7 @@ from .._lazy import tf
 from ..dims import Dim, fresh, unify
 from ..layer import Plain, Routing, Trace, constant_dims, fill, mixed
 from ..registry import Var, importer
-from .gather import bounds, from_start, put_back
+from .gather import bounds, from_start, inside, put_back
 
 __all__ = ["Compress", "GatherElements", "GatherND"]
 
@@ -98,6 +98,10 @@ class GatherElements(Routing):
         places = places_of_elements(indices, self.axis, tf.shape(data))
         return Trace(xs, [tf.gather(tf.reshape(data, [-1]), places)], p, {"places": places})
 
+    def within(self, trace: Trace) -> Tensor | None:
+        data, indices = fill(self.slots, trace.inputs, trace.parameters)
+        return None if isinstance(self.slots[1], str) else inside(indices, tf.shape(data)[self.axis])
+
     def route(self, trace: Trace, rs: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
         x: Tensor = trace.inputs[0]
         flat = tf.math.unsorted_segment_sum(rs[0], trace.saved["places"], tf.size(x))
@@ -137,6 +141,11 @@ class GatherND(Routing):
         places = places_of_tuples(indices, self.width, shape, self.batch_dims)
         rows = tf.reshape(data, tf.concat([[tf.reduce_prod(shape[:lead])], shape[lead:]], 0))
         return Trace(xs, [tf.gather(rows, places)], p, {"places": places, "rows": tf.shape(rows)[0]})
+
+    def within(self, trace: Trace) -> Tensor | None:
+        data, indices = fill(self.slots, trace.inputs, trace.parameters)
+        sizes = tf.shape(data)[self.batch_dims : self.batch_dims + self.width]
+        return None if isinstance(self.slots[1], str) else inside(indices, sizes)
 
     def route(self, trace: Trace, rs: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
         x: Tensor = trace.inputs[0]

@@ -42,6 +42,11 @@ class ReverseSequence(Routing):
         x, lengths = fill(self.slots, xs, p)
         return Trace(xs, [self._turn(x, lengths)], p)
 
+    def within(self, trace: Trace) -> Tensor | None:
+        x, lengths = fill(self.slots, trace.inputs, trace.parameters)
+        most = tf.cast(tf.shape(x)[self.time_axis], lengths.dtype)
+        return None if isinstance(self.slots[1], str) else tf.reduce_all((lengths >= 0) & (lengths <= most))
+
     def route(self, trace: Trace, rs: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
         lengths = fill(self.slots, trace.inputs, trace.parameters)[1]
         return [self._turn(rs[0], lengths), *[None] * (len(trace.inputs) - 1)]
