@@ -74,7 +74,7 @@ def inferred(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> tuple[int,
     small = [numpy_helper.from_array(v, n) for n, v in feeds.items() if v.size <= SMALL and v.dtype.kind in "iufb"]
     known.graph.initializer.extend(small)
     try:
-        found = onnx.shape_inference.infer_shapes(known, data_prop=known.graph.node[0].op_type != "Slice")  # see graph.WIDEST
+        found = onnx.shape_inference.infer_shapes(known, data_prop=known.graph.node[0].op_type != "Slice")  # see reading.WIDEST
     except Exception:  # it is a help, never a reason to refuse
         return 0, 1
     types = [v.type.tensor_type.elem_type for v in found.graph.output if v.type.tensor_type.elem_type]

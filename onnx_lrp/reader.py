@@ -19,6 +19,7 @@ from .graph import Graph, Node, Value
 from .layer import Layer, Plain
 from .limits import Meter
 from .nested import Body, Nested, Step, sources
+from .reading import value_of
 from .registry import NodeContext, Var, find, is_float
 
 __all__ = ["Reader"]
@@ -371,13 +372,10 @@ def _inferred(graph: Graph) -> dict[str, Value]:
     """Shapes by onnx's inference; an empty dict where it can't."""
     import onnx
 
-    from .graph import _Reader as Proto
-
     try:
         assert graph.model is not None
         model = onnx.shape_inference.infer_shapes(graph.model, data_prop=graph.tame)
     except Exception:  # inference is a help, never a reason to refuse a model
         return {}
-    reader = Proto(graph.opsets, graph.path, graph.limits)
     values = [*model.graph.value_info, *model.graph.output]
-    return {v.name: reader.value(v) for v in values}
+    return {v.name: value_of(v) for v in values}
