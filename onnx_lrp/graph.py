@@ -37,7 +37,8 @@ class Value:
 class Node:
     """One ONNX node; attributes are Python values, ndarrays or :class:`Graph`; ``version`` is its domain's opset.
 
-    ``origin``: the file's node that this one was made of by :mod:`onnx_lrp.rewrite`. ``refused``: why it could not be rewritten.
+    ``origin``: the file's node that this one was made of by :mod:`onnx_lrp.rewrite`. ``refused``: why what it stands for can't be
+    told: it could not be rewritten, or is a function that was not inlined.
     """
 
     name: str

@@ -10,6 +10,7 @@ import heapq
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from .errors import InvalidModel
 from .fold import RANDOM, evaluate
 from .graph import Graph, Node, Value, needs
 from .idioms import read_idioms, unrounded
-from .inlining import inlined
+from .inlining import Key, inlined, opaque
 from .limits import Limits, Meter
 from .printable import short
 from .rewrite import rewrite
@@ -95,7 +96,7 @@ def load_graph(model: str | os.PathLike[str] | bytes | onnx.ModelProto, limits: 
         if opsets.setdefault(domain, o.version) != o.version:
             raise InvalidModel(f"opset {domain or 'ai.onnx'!r} is imported in versions {opsets[domain]} and {o.version}")
     opsets.setdefault("", 1)
-    reader = _Reader(opsets, path, limits)
+    reader = _Reader(opsets, path, limits, opaque(proto))
     graph = reader.graph(proto.graph, {})
     return dataclasses.replace(graph, model=proto, path=path, tame=reader.tame and not _lists(proto), size=size)
 
@@ -151,9 +152,12 @@ def value_of(proto: onnx.ValueInfoProto) -> Value:
 class _Reader:
     """Turns GraphProtos into Graphs; one per model."""
 
-    def __init__(self, opsets: Mapping[str, int], path: Path | None, limits: Limits) -> None:
+    def __init__(
+        self, opsets: Mapping[str, int], path: Path | None, limits: Limits, opaque: Mapping[Key, str] = MappingProxyType({})
+    ) -> None:
         self.opsets = opsets
         self.limits = limits
+        self.opaque = opaque  # functions that were not written out
         self.meter = Meter(limits)
         self.tensors = Tensors(path, self.meter)
         self.loops = 0  # how deep in bodies of loops
@@ -238,6 +242,7 @@ class _Reader:
             outputs=tuple(proto.output),
             attributes=attributes,
             proto=proto,
+            refused=self.opaque.get((proto.domain, proto.op_type, proto.overload), ""),
         )
         self._place(node, scope, constants, kept)
         for name, stack in lists:
@@ -347,7 +352,12 @@ class Rebuilder:
 
 def _foldable(node: Node) -> bool:
     # Sub-graphs may capture constants that a one-node model would lack; sequences and optionals are no arrays.
-    return not node.graphs and node.op not in {"SequenceConstruct", "SequenceEmpty", "SplitToSequence", "Optional"}
+    # What was refused is known to the file alone.
+    return (
+        not node.graphs
+        and not node.refused
+        and node.op not in {"SequenceConstruct", "SequenceEmpty", "SplitToSequence", "Optional"}
+    )
 
 
 def _renamed(node: Node, rename: Mapping[str, str]) -> Node:
