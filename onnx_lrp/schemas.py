@@ -79,9 +79,15 @@ def fits(node: onnx.NodeProto, version: int) -> None:
             expected = str(low) if low == high else f"{low} to {high}" if high < 2**31 - 1 else f"{low} or more"
             raise InvalidModel(f"{what}: {len(names)} {kind_of}s, opset {version} expects {expected}")
     if node.op_type == "Split" and "num_outputs" in given:  # on which onnx's shape inference ends the process
-        count = next(a.i for a in node.attribute if a.name == "num_outputs")
+        count = _number(node, "num_outputs")
         if count != len(node.output):
             raise InvalidModel(f"{what}: {len(node.output)} outputs, its attribute num_outputs says {count}")
+    if node.op_type == "GatherND" and _number(node, "batch_dims") < 0:  # on which onnxruntime ends the process
+        raise InvalidModel(f"{what}: its attribute batch_dims is {_number(node, 'batch_dims')}; expected 0 or more")
+
+
+def _number(node: onnx.NodeProto, name: str) -> int:
+    return next((a.i for a in node.attribute if a.name == name), 0)
 
 
 @functools.lru_cache(maxsize=4096)
