@@ -347,7 +347,10 @@ def _evaluated(
     size, width = inferred(model, feeds)
     limits.check("tensor_elements", size, what)
     meter.fold(size * width, what)
-    limits.check("folding_seconds", work(feeds, size) / SPEED, f"folding {node.label}")
+    between, amount = (0, 0.0) if node.domain else work(node.op, values, node.attributes, size)
+    limits.check("tensor_elements", between, f"a tensor inside {node.label} on constants")
+    meter.fold(between * 4, f"a tensor inside {node.label} on constants")
+    limits.check("folding_seconds", amount / SPEED, f"folding {node.label}")
     reasons = []
     # the reference evaluator has loops in Python and believes any size: it gets little, and what inference knows
     told = size > 0 or node.op in SHRINKING
