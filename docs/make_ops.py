@@ -171,8 +171,8 @@ def drawn(note: Callable[[Iterable[Any]], None]) -> None:
     from hypothesis import HealthCheck, Phase, given, settings
 
     from onnx_lrp import testing
-    from onnx_lrp.graph import load_graph
     from onnx_lrp.reader import Reader
+    from onnx_lrp.reading import load_graph
 
     @settings(
         max_examples=1500,

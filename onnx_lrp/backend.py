@@ -17,12 +17,13 @@ from onnx.backend.base import Backend, BackendRep
 from .composites import Assignment
 from .dims import fresh
 from .errors import InputError, UnsupportedModel
-from .graph import Graph, load_graph
+from .graph import Graph
 from .held import MOST_AXES, table_of
 from .nested import Step
 from .plan import Plan
 from .program import Program
 from .reader import Reader
+from .reading import load_graph
 from .registry import Parts, Var
 from .rules import Policy
 from .seeds import Target

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from .graph import Graph, Node, Rebuilder
+from .graph import Graph, Node
 from .reader import Reader
+from .reading import Rebuilder
 from .runtime import Runtime
 
 __all__ = ["Branches", "guesses", "is_open"]

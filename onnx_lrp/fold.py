@@ -45,7 +45,7 @@ def _axes(axes: Any, rank: int) -> tuple[int, ...]:
 
 def _squeeze(x: np.ndarray, axes: Any = None, **attributes: Any) -> np.ndarray:
     axes = attributes.get("axes", axes)
-    return np.squeeze(x, None if axes is None else _axes(axes, x.ndim))
+    return np.squeeze(x, None if axes is None or not np.size(axes) else _axes(axes, x.ndim))  # none: all, as onnxruntime has it
 
 
 def _unsqueeze(x: np.ndarray, axes: Any = None, **attributes: Any) -> np.ndarray:
@@ -71,10 +71,11 @@ def _slice(x: np.ndarray, starts: Any = None, ends: Any = None, axes: Any = None
     rows = slices(x.ndim, at.get("starts", starts), at.get("ends", ends), at.get("axes", axes), steps)
     fixed = []
     for row, size in zip(rows, x.shape, strict=True):
-        stop = row.stop
-        if row.step is not None and row.step < 0 and stop is not None and stop < -size:
-            stop = None
-        fixed.append(slice(row.start, stop, row.step))
+        start, stop = row.start, row.stop
+        if row.step is not None and row.step < 0:
+            start = max(start, -size)  # a start before the first entry is that entry, where Python has it before
+            stop = None if stop is not None and stop < -size else stop
+        fixed.append(slice(start, stop, row.step))
     return x[tuple(fixed)]
 
 
@@ -96,7 +97,12 @@ def _split(x: np.ndarray, split: Any = None, *, axis: int = 0, outputs: int = 0,
         count = at.get("num_outputs", outputs)
         size = -(-x.shape[axis] // count)
         split = [size] * (count - 1) + [x.shape[axis] - size * (count - 1)]
-    return tuple(np.split(x, np.cumsum(np.asarray(split, np.int64))[:-1], axis=axis))
+        if "num_outputs" not in at and len(set(split)) > 1:
+            raise ValueError("no equal parts")
+    sizes = [int(n) for n in split]
+    if min(sizes, default=0) < 0 or sum(sizes) != x.shape[axis]:  # numpy would take any
+        raise ValueError("the parts are not the whole")
+    return tuple(np.split(x, np.cumsum(sizes)[:-1], axis=axis))
 
 
 def _transpose(x: np.ndarray, *, perm: Any = None) -> np.ndarray:
@@ -122,9 +128,17 @@ def _constant_of_shape(shape: Any, *, value: Any = None) -> np.ndarray:
 
 
 def _cast(x: np.ndarray, *, to: int = 1, saturate: int = 1) -> np.ndarray:
-    if x.dtype == object:
+    dtype = np.dtype(helper.tensor_dtype_to_np_dtype(to))
+    if x.dtype == object and dtype.kind in "iuf" and not any(isinstance(e, str | bytes) for e in x.reshape(-1)):
         return x
-    return x.astype(helper.tensor_dtype_to_np_dtype(to))
+    if object in (x.dtype, dtype):
+        raise TypeError("strings and numbers are spelled as onnxruntime does")
+    if dtype.name.startswith("float8") and saturate:
+        import ml_dtypes
+
+        most = float(ml_dtypes.finfo(dtype).max)
+        x = np.clip(x.astype(np.float32), -most, most)
+    return x.astype(dtype)
 
 
 def _tile(x: np.ndarray, repeats: Any) -> np.ndarray:
@@ -166,6 +180,8 @@ def _ordered(x: Any, y: Any) -> int:
         x, y, sign = y, x, -1
     if isinstance(x, Dim) and isinstance(y, Dim) and x.same(y):
         return 0
+    if isinstance(y, str):
+        raise _Unknown
     a, b = (v.size if isinstance(v, Dim) else int(v) for v in (x, y))
     if a is not None and b is not None:
         return sign * ((a > b) - (a < b))
@@ -211,7 +227,11 @@ def _range(start: np.ndarray, limit: np.ndarray, delta: np.ndarray, *, stash_typ
 
 def _reduce_prod(x: np.ndarray, axes: Any = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0, **at: Any) -> np.ndarray:
     axes = at.get("axes", axes)
-    return np.asarray(np.prod(x, axis=None if axes is None else _axes(axes, x.ndim), keepdims=bool(keepdims)))
+    if axes is None or not np.size(axes):
+        if noop_with_empty_axes:
+            return x
+        axes = range(x.ndim)
+    return np.asarray(np.prod(x, axis=_axes(axes, x.ndim), keepdims=bool(keepdims), dtype=x.dtype))
 
 
 # Safe on object arrays of Dims as well: they only move, multiply, add or divide entries.
@@ -327,7 +347,10 @@ def _evaluated(
     size, width = inferred(model, feeds)
     limits.check("tensor_elements", size, what)
     meter.fold(size * width, what)
-    limits.check("folding_seconds", work(feeds, size) / SPEED, f"folding {node.label}")
+    between, amount = (0, 0.0) if node.domain else work(node.op, values, node.attributes, size)
+    limits.check("tensor_elements", between, f"a tensor inside {node.label} on constants")
+    meter.fold(between * 4, f"a tensor inside {node.label} on constants")
+    limits.check("folding_seconds", amount / SPEED, f"folding {node.label}")
     reasons = []
     # the reference evaluator has loops in Python and believes any size: it gets little, and what inference knows
     told = size > 0 or node.op in SHRINKING

@@ -1,40 +1,23 @@
-""".onnx → :class:`Graph`: loaded safely, functions inlined, nodes sorted, constants folded.
+"""What was read of a .onnx file: a :class:`Graph` of sorted nodes, in which everything that is constant is an ndarray.
 
-Nothing here knows about relevance; everything that is constant is an ndarray afterwards, whatever ops it was spelled with.
+Nothing here knows about relevance, nor how the file spelled it; :mod:`onnx_lrp.reading` makes it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
-import heapq
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper
 
-from .errors import InvalidModel
-from .fold import RANDOM, evaluate
-from .limits import Limits, Meter
+from .limits import Limits
 from .printable import short, visible
-from .sanity import counted, declared, distinct, readable, spelled, unsigned
-from .schemas import fits
-from .tensors import Tensors, dtype_of
-from .untangle import appended, renamed, untangled
 
-__all__ = ["Graph", "Node", "Rebuilder", "Value", "contradiction", "load_graph"]
-
-NAMELESS = {"", "?", "*", "-1", "None"}  # what some exporters write for any size, one name for all of them
-INTEGERS = (onnx.TensorProto.INT32, onnx.TensorProto.INT64)
-LONGEST = 2**20  # entries of a list of integers whose values onnx's shape inference may hold, one by one
-WIDEST = (
-    2**30
-)  # a step of a Slice; onnx's shape inference counts in 32 bits, and takes memory without end (or dies) behind larger ones
+__all__ = ["Graph", "Node", "Value", "needs"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,7 +37,8 @@ class Value:
 class Node:
     """One ONNX node; attributes are Python values, ndarrays or :class:`Graph`; ``version`` is its domain's opset.
 
-    ``origin``: the file's node that this one was made of by :mod:`onnx_lrp.rewrite`. ``refused``: why it could not be rewritten.
+    ``origin``: the file's node that this one was made of by :mod:`onnx_lrp.rewrite`. ``refused``: why what it stands for can't be
+    told: it could not be rewritten, or is a function that was not inlined.
     """
 
     name: str
@@ -87,7 +71,7 @@ class Node:
 
     def reads_as_filed(self) -> set[str]:
         """The same, constants included that folding has put into its sub-graphs."""
-        return _needs(self.proto)
+        return needs(self.proto)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -144,421 +128,13 @@ class Graph:
         return seen
 
 
-def _many(dims: Any) -> bool:
-    """Whether a shape is that of a list too long to be a shape itself."""
-    return len(dims) == 1 and float(dims[0]) > LONGEST
-
-
-def _lists(model: onnx.ModelProto) -> bool:
-    """Whether a list of integers is declared that is too long to be a shape, in any graph."""
-    graphs = [model.graph]
-    while graphs:
-        graph = graphs.pop()
-        for value in (*graph.input, *graph.output, *graph.value_info):
-            kind = value.type.tensor_type
-            if kind.elem_type in INTEGERS and _many([d.dim_value for d in kind.shape.dim]):
-                return True
-        for node in graph.node:
-            graphs += [g for a in node.attribute for g in (*([a.g] if a.HasField("g") else []), *a.graphs)]
-    return False
-
-
-def load_graph(model: str | os.PathLike[str] | bytes | onnx.ModelProto, limits: Limits | None = None) -> Graph:
-    """Read a model.
-
-    Args:
-        model: path to a ``.onnx`` file, its bytes, or a ``ModelProto``.
-        limits: what it may ask for.
-
-    Raises:
-        InvalidModel: missing, not ONNX, truncated, external data missing, cycles, doubled or undefined names.
-        ModelError: over a limit.
-    """
-    limits = limits or Limits()
-    path: Path | None = None
-    if isinstance(model, onnx.ModelProto):
-        proto = model
-    elif isinstance(model, bytes | bytearray | memoryview):
-        limits.check("file_bytes", len(model), "the bytes given")
-        proto = _parse(bytes(model), "the bytes given")
-    else:
-        path = Path(model)
-        try:
-            with path.open("rb") as stream:
-                data = stream.read(limits.file_bytes + 1)  # of what has no end, too
-        except (OSError, ValueError) as error:
-            raise InvalidModel(f"{path}: can't be read: {getattr(error, 'strerror', None) or error}") from error
-        limits.check("file_bytes", len(data), str(path))
-        proto = _parse(data, str(path))
-    size = counted(proto, limits)
-    readable(proto)
-    spelled(proto)
-    proto = unsigned(proto)
-    proto = _inline_functions(proto)
-    opsets: dict[str, int] = {}
-    for o in proto.opset_import:
-        domain = o.domain if o.domain != "ai.onnx" else ""
-        if opsets.setdefault(domain, o.version) != o.version:
-            raise InvalidModel(f"opset {domain or 'ai.onnx'!r} is imported in versions {opsets[domain]} and {o.version}")
-    opsets.setdefault("", 1)
-    reader = _Reader(opsets, path, limits)
-    graph = reader.graph(proto.graph, {})
-    return dataclasses.replace(graph, model=proto, path=path, tame=reader.tame and not _lists(proto), size=size)
-
-
-def contradiction(model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> str:
-    """What onnx's own checker finds wrong with a model, in one line; empty if nothing."""
-    try:
-        if not isinstance(model, onnx.ModelProto):
-            data = bytes(model) if isinstance(model, bytes | bytearray | memoryview) else Path(model).read_bytes()
-            model = onnx.load_model_from_string(data)
-        try:
-            onnx.checker.check_model(model)
-        except onnx.checker.ValidationError as error:
-            if "'shape' of 'type' is required" not in str(error):  # exporters leave the shapes of outputs out
-                raise
-        onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
-    except Exception as error:
-        return short(" ".join(str(error).split()) or type(error).__name__)
-    return ""
-
-
-def _parse(data: bytes, where: str) -> onnx.ModelProto:
-    try:
-        proto = onnx.load_model_from_string(data)
-    except Exception as error:
-        raise InvalidModel(f"{where}: not an ONNX model, or a damaged one ({len(data)} bytes can't be parsed)") from error
-    if not proto.ir_version or not proto.HasField("graph") or not (proto.graph.node or proto.graph.output):
-        raise InvalidModel(f"{where}: not an ONNX model ({len(data)} bytes without a graph)")
-    return proto
-
-
-def _inline_functions(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with its own functions, and the standard's whose body is a loop over their sub-graph, written out."""
-    maps = _has(proto.graph, "SequenceMap") or any(n.op_type == "SequenceMap" for f in proto.functions for n in f.node)
-    if not proto.functions and not maps:
-        return proto
-    from onnx import inliner
-
-    try:
-        proto = inliner.inline_local_functions(proto) if proto.functions else proto
-    except Exception as error:
-        raise InvalidModel(f"local functions can't be inlined: {error}") from error
-    spelled(proto)  # a call may have told an equation
-    with contextlib.suppress(Exception):  # it needs the types of what is mapped; without them the node stays, which nothing reads
-        proto = inliner.inline_selected_functions(proto, [("", "SequenceMap")], inline_schema_functions=True) if maps else proto
-    return proto
-
-
-def _has(graph: onnx.GraphProto, op: str) -> bool:
-    """Whether a graph or one inside it has such a node."""
-    inner = (a.g for n in graph.node for a in n.attribute if a.type == onnx.AttributeProto.GRAPH)
-    return any(n.op_type == op for n in graph.node) or any(_has(g, op) for g in inner)
-
-
-class _Reader:
-    """Turns GraphProtos into Graphs; one per model."""
-
-    def __init__(self, opsets: Mapping[str, int], path: Path | None, limits: Limits) -> None:
-        self.opsets = opsets
-        self.limits = limits
-        self.meter = Meter(limits)
-        self.tensors = Tensors(path, self.meter)
-        self.loops = 0  # how deep in bodies of loops
-        self.empty: set[str] = set()  # sequences without an element
-        self.tame = True
-
-    def value(self, proto: onnx.ValueInfoProto) -> Value:
-        if not proto.type.HasField("tensor_type"):
-            return Value(proto.name, None, None)
-        tensor = proto.type.tensor_type
-        dtype = dtype_of(tensor.elem_type, f"tensor {proto.name!r}") if tensor.elem_type else None
-        if any(not isinstance(d.dim_param, str) for d in tensor.shape.dim):
-            raise InvalidModel(f"tensor {proto.name!r}: the name of an axis is no UTF-8 text")
-        if not tensor.HasField("shape"):
-            return Value(proto.name, dtype, None)
-        shape = tuple(
-            d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else (None if d.dim_param in NAMELESS else d.dim_param)
-            for d in tensor.shape.dim
-        )
-        return Value(proto.name, dtype, shape)
-
-    def attribute(self, proto: onnx.AttributeProto, constants: Mapping[str, np.ndarray]) -> Any:
-        kind = onnx.AttributeProto
-        if proto.type == kind.TENSOR:
-            return self.tensors.dense(proto.t)
-        if proto.type == kind.GRAPH:
-            return self.graph(proto.g, constants, nested=True)
-        if proto.type == kind.SPARSE_TENSOR:
-            return self.tensors.sparse(proto.sparse_tensor)
-        value = helper.get_attribute_value(proto)
-        if isinstance(value, bytes):
-            return value.decode("utf-8", "replace")
-        if proto.type == kind.STRINGS:
-            return [v.decode("utf-8", "replace") for v in value]
-        if proto.type in (kind.INTS, kind.FLOATS):
-            return list(value)
-        return value
-
-    def graph(self, proto: onnx.GraphProto, outer: Mapping[str, np.ndarray], *, nested: bool = False) -> Graph:
-        distinct(proto, nested=nested)
-        for value in (*proto.input, *proto.output, *proto.value_info):
-            declared(value, self.limits)
-        constants: dict[str, np.ndarray] = {}
-        for tensor in proto.initializer:
-            constants[tensor.name] = self.tensors.dense(tensor)
-        for sparse in proto.sparse_initializer:
-            constants[sparse.values.name] = self.tensors.sparse(sparse)
-        defaults = frozenset(v.name for v in proto.input if v.name in constants)
-        inputs = tuple(self.value(v) for v in proto.input if v.name not in constants)
-        nodes = _sorted(proto, {v.name for v in inputs} | set(constants), nested=nested)
-        own = {v.name for v in inputs}
-        scope = {**{name: array for name, array in outer.items() if name not in own}, **constants}
-        kept: list[Node] = []
-        from .idioms import read_idioms, unrounded
-
-        for index, node in enumerate(unrounded(nodes)):
-            self._node(node, index, scope, constants, kept)
-        return Graph(
-            nodes=tuple(read_idioms(kept, scope, [v.name for v in proto.output])),
-            inputs=inputs,
-            outputs=tuple(self.value(v) for v in proto.output),
-            constants=constants,
-            opsets=self.opsets,
-            defaults=defaults,
-            value_info={v.name: self.value(v) for v in proto.value_info},
-            limits=self.limits,
-        )
-
-    def _node(
-        self,
-        proto: onnx.NodeProto,
-        index: int,
-        scope: dict[str, np.ndarray],
-        constants: dict[str, np.ndarray],
-        kept: list[Node],
-    ) -> None:
-        domain = "" if proto.domain == "ai.onnx" else proto.domain
-        fits(proto, self.opsets.get(domain, 1))
-        same: list[tuple[str, str]] = []
-        lists: list[tuple[str, str]] = []
-        if proto.op_type in ("Loop", "Scan") and not domain:
-            proto, same = untangled(proto, self.opsets.get("", 1))
-            proto, lists = appended(proto, self.empty)
-        if proto.op_type == "Slice" and not domain and len(proto.input) > 4 and proto.input[4]:
-            steps = scope.get(proto.input[4])
-            self.tame &= steps is not None and steps.dtype.kind == "i" and bool(np.all(np.abs(steps.astype(float)) < WIDEST))
-        if proto.op_type == "Reshape" and not domain and len(proto.input) > 1 and (target := scope.get(proto.input[1])) is not None:
-            self.tame &= not _many(target.reshape(-1))
-        inside = proto.op_type in ("Loop", "Scan")
-        self.loops += inside
-        attributes = {a.name: self.attribute(a, scope) for a in proto.attribute}
-        self.loops -= inside
-        node = Node(
-            name=proto.name or next((o for o in proto.output if o), f"{proto.op_type}_{index}"),
-            op=proto.op_type,
-            domain=domain,
-            version=self.opsets.get(domain, 1),
-            inputs=tuple(proto.input),
-            outputs=tuple(proto.output),
-            attributes=attributes,
-            proto=proto,
-        )
-        self._place(node, scope, constants, kept)
-        for name, stack in lists:
-            made = helper.make_node("SplitToSequence", [stack], [name], name=f"{node.name}/{name}", axis=0, keepdims=0)
-            kept.append(
-                Node(made.name, made.op_type, "", max(self.opsets[""], 11), (stack,), (name,), {"axis": 0, "keepdims": 0}, made)
-            )
-        for name, source in same:
-            if source in scope:
-                constants[name] = scope[name] = scope[source]
-            else:
-                kept.append(self._identity(source, name, node.name))
-
-    def _place(self, node: Node, scope: dict[str, np.ndarray], constants: dict[str, np.ndarray], kept: list[Node]) -> None:
-        """Fold a node, put others in its place, or keep it."""
-        from .rewrite import rewrite
-
-        domain, attributes = node.domain, node.attributes
-        self.meter.node(node.label)
-        if node.op == "SequenceEmpty" and not domain:
-            self.empty.add(node.outputs[0])
-        if node.op == "Constant" and not domain:
-            results = [_constant(attributes)]
-        elif node.op == "If" and not domain and node.inputs[0] in scope:
-            self.inline(node, bool(np.asarray(scope[node.inputs[0]]).reshape(-1)[0]), scope, constants, kept)
-            return
-        elif node.op == "If" and not domain and self.loops:
-            self._both(node, scope, constants, kept)
-            return
-        elif node.op not in RANDOM and node.reads() and node.reads() <= scope.keys() and _foldable(node):
-            versions = {**self.opsets, domain: node.version}  # a node that was made has its own
-            results = evaluate(node, [scope[n] if n else None for n in node.inputs], versions, self.meter)
-        else:
-            made = rewrite(node, scope)
-            if made is None:
-                kept.append(node)
-                return
-            nodes, added = made
-            constants.update(added)
-            scope.update(added)
-            for one in nodes:
-                self._place(one, scope, constants, kept)
-            return
-        for name, result in zip(node.outputs, results, strict=False):
-            if name:
-                constants[name] = scope[name] = result
-
-    def inline(
-        self, node: Node, taken: bool, scope: dict[str, np.ndarray], constants: dict[str, np.ndarray], kept: list[Node]
-    ) -> None:
-        """Put one branch of an If in its place."""
-        sources = self._branch(node, taken, scope, constants, kept)
-        for name, source in zip(node.outputs, sources, strict=True):
-            if name and source in scope:
-                constants[name] = scope[name] = scope[source]
-            elif name:
-                kept.append(self._identity(source, name, node.name))
-
-    def _both(self, node: Node, scope: dict[str, np.ndarray], constants: dict[str, np.ndarray], kept: list[Node]) -> None:
-        """Inside a loop an If may decide otherwise at each step: both branches run, and a Where takes one's results."""
-        sides = [self._branch(node, taken, scope, constants, kept) for taken in (True, False)]
-        for name, yes, no in zip(node.outputs, *sides, strict=True):
-            if name:
-                inputs = (node.inputs[0], yes, no)
-                proto = helper.make_node("Where", inputs, [name], name=f"{node.name}/{name}")
-                kept.append(Node(proto.name, "Where", "", max(self.opsets[""], 9), inputs, (name,), {}, proto))
-
-    def _branch(
-        self, node: Node, taken: bool, scope: dict[str, np.ndarray], constants: dict[str, np.ndarray], kept: list[Node]
-    ) -> list[str]:
-        """The nodes of a branch, in the graph around it; its results. Inner names get a prefix, as both branches may share them."""
-        branch = node.attributes["then_branch" if taken else "else_branch"]
-        prefix = f"{next(o for o in node.outputs if o)}/{'then' if taken else 'else'}/"
-        own = {name for n in branch.nodes for name in n.outputs if name} | set(branch.constants)
-        rename = {name: prefix + name for name in own}
-        for name, array in branch.constants.items():
-            constants[rename[name]] = scope[rename[name]] = array
-        for inner in branch.nodes:
-            self._place(_renamed(inner, rename), scope, constants, kept)
-        return [rename.get(v.name, v.name) for v in branch.outputs]
-
-    def _identity(self, source: str, name: str, owner: str) -> Node:
-        """A tensor under another name, made for the node ``owner``."""
-        proto = helper.make_node("Identity", [source], [name], name=f"{owner}/{name}")
-        return Node(proto.name, "Identity", "", self.opsets[""], (source,), (name,), {}, proto)
-
-
-class Rebuilder:
-    """The nodes of a graph once more, one after the other, folded again where they are constant by now."""
-
-    def __init__(self, graph: Graph) -> None:
-        self._graph = graph
-        self._reader = _Reader(graph.opsets, graph.path, graph.limits)
-        self._constants = dict(graph.constants)
-        self._kept: list[Node] = []
-
-    def place(self, node: Node) -> None:
-        """The next node, as it is."""
-        self._reader._place(node, self._constants, self._constants, self._kept)
-
-    def inline(self, node: Node, taken: bool) -> None:
-        """The next node is an If: one of its branches."""
-        self._reader.inline(node, taken, self._constants, self._constants, self._kept)
-
-    def graph(self) -> Graph:
-        """What has been placed."""
-        return dataclasses.replace(self._graph, nodes=tuple(self._kept), constants=self._constants)
-
-
-def _foldable(node: Node) -> bool:
-    # Sub-graphs may capture constants that a one-node model would lack; sequences and optionals are no arrays.
-    return not node.graphs and node.op not in {"SequenceConstruct", "SequenceEmpty", "SplitToSequence", "Optional"}
-
-
-def _renamed(node: Node, rename: Mapping[str, str]) -> Node:
-    proto = onnx.NodeProto()
-    proto.CopyFrom(node.proto)
-    inputs = tuple(rename.get(n, n) for n in node.inputs)
-    outputs = tuple(rename.get(n, n) for n in node.outputs)
-    del proto.input[:], proto.output[:]
-    proto.input.extend(inputs)
-    proto.output.extend(outputs)
-    for attribute in proto.attribute:
-        if attribute.type == onnx.AttributeProto.GRAPH:
-            renamed(attribute.g, rename)
-    attributes = {k: _renamed_graph(v, rename) if isinstance(v, Graph) else v for k, v in node.attributes.items()}
-    return dataclasses.replace(node, inputs=inputs, outputs=outputs, proto=proto, attributes=attributes, origin=None)
-
-
-def _renamed_graph(graph: Graph, rename: Mapping[str, str]) -> Graph:
-    outputs = tuple(dataclasses.replace(v, name=rename.get(v.name, v.name)) for v in graph.outputs)
-    return dataclasses.replace(graph, nodes=tuple(_renamed(n, rename) for n in graph.nodes), outputs=outputs)
-
-
-def _constant(attributes: Mapping[str, Any]) -> np.ndarray:
-    for key, dtype in (
-        ("value", None),
-        ("sparse_value", None),
-        ("value_float", np.float32),
-        ("value_floats", np.float32),
-        ("value_int", np.int64),
-        ("value_ints", np.int64),
-        ("value_string", object),
-        ("value_strings", object),
-    ):
-        if key in attributes:
-            return np.asarray(attributes[key], dtype)
-    raise InvalidModel(f"a Constant node has none of the value attributes, only {sorted(attributes)}")
-
-
-def _needs(proto: onnx.NodeProto) -> set[str]:
+def needs(proto: onnx.NodeProto) -> set[str]:
+    """Names of all tensors that a node reads from the graph around it, those its sub-graphs capture included."""
     names = {n for n in proto.input if n}
     for attribute in proto.attribute:
         if attribute.type != onnx.AttributeProto.GRAPH:
             continue
         graph = attribute.g
         own = {v.name for v in graph.input} | {t.name for t in graph.initializer} | {o for n in graph.node for o in n.output}
-        names |= {v.name for v in graph.output}.union(*(_needs(n) for n in graph.node)) - own
+        names |= {v.name for v in graph.output}.union(*(needs(n) for n in graph.node)) - own
     return names
-
-
-def _sorted(proto: onnx.GraphProto, given: set[str], *, nested: bool) -> Sequence[onnx.NodeProto]:
-    """Topological order; files need not be sorted, but each name has one producer and no cycle."""
-    made: dict[str, int] = {}
-    for index, node in enumerate(proto.node):
-        for name in node.output:
-            if not name:
-                continue
-            if name in made or name in given:
-                raise InvalidModel(f"tensor {name!r} is produced twice, again by {node.op_type} {node.name!r}")
-            made[name] = index
-    waiting = [{made[n] for n in _needs(node) if n in made} for node in proto.node]
-    readers: dict[int, list[int]] = {}
-    for index, needs in enumerate(waiting):
-        for need in needs:
-            readers.setdefault(need, []).append(index)
-    if not nested:
-        for value in proto.output:
-            if value.name not in made and value.name not in given:
-                raise InvalidModel(f"output {short(value.name)!r} of the graph is produced by no node")
-        for node in proto.node:
-            lost = sorted(n for n in _needs(node) if n not in made and n not in given)
-            if lost:
-                raise InvalidModel(f"{node.op_type} {node.name!r} reads {lost[0]!r}, which nothing produces")
-    ready = [i for i, needs in enumerate(waiting) if not needs]
-    heapq.heapify(ready)
-    order: list[int] = []
-    left = [len(needs) for needs in waiting]
-    while ready:
-        index = heapq.heappop(ready)
-        order.append(index)
-        for reader in readers.get(index, ()):
-            left[reader] -= 1
-            if not left[reader]:
-                heapq.heappush(ready, reader)
-    if len(order) < len(proto.node):
-        stuck = next(proto.node[i] for i in range(len(proto.node)) if left[i])
-        raise InvalidModel(f"the graph has a cycle through {stuck.op_type} {stuck.name!r}")
-    return [proto.node[i] for i in order]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +17,7 @@ from .errors import InvalidModel
 __all__ = ["inferred", "itemsize", "largest", "work"]
 
 AXES = 64  # of an array; numpy has no more
+ENDLESS = 10**18  # what nothing can hold, or come to the end of
 SMALL = 64  # entries: sizes, pads and scales are told to shape inference, weights are not
 
 
@@ -74,7 +77,7 @@ def inferred(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> tuple[int,
     small = [numpy_helper.from_array(v, n) for n, v in feeds.items() if v.size <= SMALL and v.dtype.kind in "iufb"]
     known.graph.initializer.extend(small)
     try:
-        found = onnx.shape_inference.infer_shapes(known, data_prop=known.graph.node[0].op_type != "Slice")  # see graph.WIDEST
+        found = onnx.shape_inference.infer_shapes(known, data_prop=known.graph.node[0].op_type != "Slice")  # see reading.WIDEST
     except Exception:  # it is a help, never a reason to refuse
         return 0, 1
     types = [v.type.tensor_type.elem_type for v in found.graph.output if v.type.tensor_type.elem_type]
@@ -85,7 +88,51 @@ def inferred(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> tuple[int,
     return sum(math.prod(s) for s in sizes), width
 
 
-def work(feeds: dict[str, np.ndarray], result: int) -> float:
-    """Multiplications of a product of two constants, at least: √(|A|·|B|·|A·B|) is m·k·n for matrices (m, k) and (k, n)."""
-    sizes = sorted((v.size for v in feeds.values() if v.dtype.kind in "iuf"), reverse=True)
-    return math.sqrt(sizes[0] * sizes[1] * result) if len(sizes) > 1 else 0.0
+def work(op: str, values: Sequence[Any], attributes: Any, result: int) -> tuple[int, float]:
+    """(entries of the largest tensor between, multiplications) of an op on constants with a result of so many entries, at least.
+
+    √(|A|·|B|·|A·B|) is m·k·n for matrices (m, k) and (k, n).
+    """
+    arrays = [np.asarray(v) for v in values if v is not None]
+    with contextlib.suppress(ValueError, KeyError, IndexError, OverflowError):  # of what the evaluators refuse
+        if op == "Einsum":
+            return _pairwise(attributes["equation"], [a.shape for a in arrays])
+        if op == "RoiAlign":
+            return _sampled(arrays[1], attributes)
+    sizes = sorted((v.size for v in arrays if v.dtype.kind in "iuf"), reverse=True)
+    return 0, math.sqrt(sizes[0] * sizes[1] * result) if len(sizes) > 1 else 0.0
+
+
+def _sampled(regions: np.ndarray, attributes: Any) -> tuple[int, float]:
+    """The same of a RoiAlign with regions (N, 4): onnxruntime lists a region's points, ``sampling_ratio`` each way for every entry,
+    where that is 0 as many as an entry is wide, with four places and four weights."""
+    cells = attributes.get("output_height", 1) * attributes.get("output_width", 1)
+    least = max(min(attributes.get("output_height", 1), attributes.get("output_width", 1)), 1)
+    corners = np.nan_to_num(regions[:, :4].astype(float)) * abs(attributes.get("spatial_scale", 1.0)) / least
+    extent = min(float(np.abs(corners[:, 2:] - corners[:, :2]).max(initial=0)), 2.0**30)
+    points = 8 * cells * math.ceil(attributes.get("sampling_ratio", 0) or max(extent, 1.0)) ** 2
+    return points, float(points * len(regions))
+
+
+def _pairwise(equation: str, shapes: Sequence[Sequence[int]]) -> tuple[int, float]:
+    """The same of an Einsum taken pair by pair from the left, as onnxruntime does it."""
+    terms, _, result = equation.replace(" ", "").partition("->")
+    names: list[list[str]] = []
+    sizes: dict[str, int] = {}
+    for text, shape in zip(terms.split(","), shapes, strict=True):
+        left, dots, right = text.partition("...")
+        more = len(shape) - len(left) - len(right) if dots else 0
+        names.append([*left, *(f".{more - k}" for k in range(more)), *right])
+        for name, size in zip(names[-1], shape, strict=True):
+            sizes[name] = max(sizes.get(name, 1), size)
+    count = Counter(name for term in names for name in term)
+    last = {name: k for k, term in enumerate(names) for name in term}
+    kept = {n for n in count if n in result or n.startswith(".")} if "->" in equation else {n for n in count if count[n] == 1}
+    most = total = 0
+    held = set(names[0])
+    for k, term in enumerate(names[1:], 1):
+        held.update(term)
+        total += math.prod(sizes[n] for n in held)
+        held = {n for n in held if n in kept or last[n] > k}
+        most = max(most, math.prod(sizes[n] for n in held))
+    return most, float(min(total, ENDLESS))

@@ -13,12 +13,13 @@ from .composites import Composite, make_composite
 from .errors import InputError, InvalidModel, ModelError, OnnxLrpError, RuleError
 from .explainer import Explainer, plan_of
 from .explanation import Explanation
-from .graph import Graph, contradiction, load_graph
+from .graph import Graph
 from .limits import Limits
 from .methods import OPTIONS
 from .options import Options
 from .plan import Plan
 from .precision import PRECISIONS
+from .reading import contradiction, load_graph
 from .rules import Policy, Rule, make_rule
 
 __all__ = ["explain", "load"]

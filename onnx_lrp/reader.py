@@ -16,10 +16,12 @@ from .dims import Dim, Label
 from .errors import InputError, InvalidModel, ModelError, UnsupportedModel
 from .fold import plumbing, sized
 from .graph import Graph, Node, Value
+from .growth import AXES
 from .inference import infer
 from .layer import Layer, Plain
 from .limits import Meter
 from .nested import Body, Nested, Step, sources
+from .reading import value_of
 from .registry import NodeContext, Var, find, is_float
 
 __all__ = ["Reader"]
@@ -66,6 +68,7 @@ class Reader:
     def _dims(self, value: Value | None) -> tuple[Dim, ...] | None:
         if value is None or value.shape is None:
             return None
+        _few(value.shape, f"tensor {value.name!r}")
         out = []
         for size in value.shape:
             if isinstance(size, str):
@@ -244,6 +247,7 @@ class Reader:
                 valued and not beside and ((info.dtype.kind in "iuO" and not isinstance(layer, Plain)) or hasattr(layer, "coded"))
             )
             dims = info.dims if info.dims is not None else self._dims(self.shape_of(name))
+            _few(dims or (), node.label)
             reached = info.live if isinstance(layer, Nested) else live
             var = dataclasses.replace(info, name=name, value=value, dims=dims, live=reached and info.is_float, valued=carries)
             if not var.live:
@@ -362,6 +366,11 @@ class Reader:
         return inner._operand(name)
 
 
+def _few(axes: Sequence[Any], what: str) -> None:
+    if len(axes) > AXES:  # arrays have no more, and each is compared with the others
+        raise InvalidModel(f"{what}: {len(axes):_} axes; no more than {AXES} are read")
+
+
 def _among(dim: Dim, vars: Iterable[Var]) -> bool:
     """Whether an axis is one of these tensors', or differs from one by a constant."""
     own = {r for v in vars for d in v.dims or () for r in d.roots}
@@ -370,8 +379,6 @@ def _among(dim: Dim, vars: Iterable[Var]) -> bool:
 
 def _inferred(graph: Graph) -> dict[str, Value]:
     """Shapes by onnx's inference; an empty dict where it can't."""
-    from .graph import _Reader as Proto
-
     try:
         assert graph.model is not None
         model = infer(graph.model, data_prop=graph.tame)
@@ -379,6 +386,5 @@ def _inferred(graph: Graph) -> dict[str, Value]:
         raise
     except Exception:  # inference is a help, never a reason to refuse a model
         return {}
-    reader = Proto(graph.opsets, graph.path, graph.limits)
     values = [*model.graph.value_info, *model.graph.output]
-    return {v.name: reader.value(v) for v in values}
+    return {v.name: value_of(v) for v in values}

@@ -146,6 +146,7 @@ class Runtime:
         imports = [helper.make_opsetid(d, v) for d, v in graph.opsets.items()]
         graph.limits.check("runtime_nodes", _nodes(subgraph), f"onnxruntime computes {', '.join(names[:3])}, and has to load it")
         model = helper.make_model(subgraph, opset_imports=imports, ir_version=max(graph.model.ir_version, 4))
+        model.functions.extend(graph.model.functions)  # those that were not inlined
         try:
             return self._session(model.SerializeToString()), tuple(v.name for v in given)
         except (MissingExtra, InputError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 import onnx
@@ -19,6 +20,8 @@ __all__ = ["counted", "declared", "distinct", "inner", "readable", "spelled", "u
 
 Key = tuple[str, str, str]
 LONGEST = 2**24  # entries of a list
+DENSEST = 2**10  # points each way for every entry that a RoiAlign averages, in one call that nothing interrupts
+DEEPEST = 2000  # nodes of a tree below each other; onnxruntime recurses, and has ended the process at 30 000
 LOOPS = ("Loop", "Scan")
 TERM = rb"[A-Za-z]*(?:\.\.\.)?[A-Za-z]*"
 EQUATION = re.compile(rb"%b(?:,%b)*(?:->%b)?" % (TERM, TERM, TERM))
@@ -99,8 +102,9 @@ def readable(model: onnx.ModelProto) -> None:
 
 
 def spelled(model: onnx.ModelProto) -> None:
-    """Refuse equations of Einsum that are none, wherever they stand: shape inference, onnxruntime's included, never returns from
-    some of them.
+    """Refuse what libraries don't come back from, wherever it stands: equations of Einsum that are none, on which shape inference,
+    onnxruntime's included, may run for ever, and trees so deep that onnxruntime ends the process as it loads them, and a
+    RoiAlign of more points than it can list.
 
     Raises:
         InvalidModel: with the node.
@@ -109,16 +113,58 @@ def spelled(model: onnx.ModelProto) -> None:
     while stack:
         for node in stack.pop().node:
             stack += inner(node)
-            if node.op_type != "Einsum" or node.domain not in ("", "ai.onnx"):
-                continue
-            for attribute in node.attribute:
-                if attribute.name != "equation" or attribute.ref_attr_name:  # a call tells it
-                    continue
-                if not EQUATION.fullmatch(attribute.s.replace(b" ", b"")):
-                    text = short(repr(attribute.s.decode("utf-8", "replace")))
-                    raise InvalidModel(
-                        f"Einsum {short(node.name)!r}: {text} is no equation: terms of letters and '...', as in 'ij,jk->ik'"
-                    )
+            if node.op_type == "Einsum" and node.domain in ("", "ai.onnx"):
+                _equation(node)
+            elif node.op_type.startswith("TreeEnsemble") and node.domain == "ai.onnx.ml":
+                _trees(node)
+            elif node.op_type == "RoiAlign" and any(a.name == "sampling_ratio" and a.i > DENSEST for a in node.attribute):
+                raise InvalidModel(f"RoiAlign {short(node.name)!r}: its sampling_ratio is over {DENSEST:_}, the most that is read")
+
+
+def _equation(node: onnx.NodeProto) -> None:
+    for attribute in node.attribute:
+        if attribute.name != "equation" or attribute.ref_attr_name:  # a call tells it
+            continue
+        if not EQUATION.fullmatch(attribute.s.replace(b" ", b"")):
+            text = short(repr(attribute.s.decode("utf-8", "replace")))
+            raise InvalidModel(f"Einsum {short(node.name)!r}: {text} is no equation: terms of letters and '...', as in 'ij,jk->ik'")
+
+
+def _trees(node: onnx.NodeProto) -> None:
+    """Refuse trees that are too deep, however their nodes are numbered: of (tree, node), in opset 5 by their place."""
+    own = {a.name: a.ints for a in node.attribute}
+    yes, no = own.get("nodes_truenodeids", ()), own.get("nodes_falsenodeids", ())
+    trees, numbers = own.get("nodes_treeids", ()), own.get("nodes_nodeids", ())
+    if max(Counter(trees).values(), default=len(yes)) <= DEEPEST or len(no) != len(yes):  # no deeper than it has nodes
+        return
+    places = {key: k for k, key in enumerate(zip(trees, numbers, strict=False))}
+    leaves = [own.get("nodes_trueleafs", ()), own.get("nodes_falseleafs", ())]
+    branches = [a.strings for a in node.attribute if a.name == "nodes_modes"]
+    below: list[list[int]] = []
+    for k, pair in enumerate(zip(yes, no, strict=True)):
+        if places:
+            leaf = bool(branches) and k < len(branches[0]) and branches[0][k] == b"LEAF"
+            below.append([] if leaf else [places[trees[k], n] for n in pair if (trees[k], n) in places])
+        else:
+            below.append([n for n, ends in zip(pair, leaves, strict=True) if not (k < len(ends) and ends[k]) and 0 <= n < len(yes)])
+    above = [0] * len(yes)
+    for ns in below:
+        for n in ns:
+            above[n] += 1
+    level = [k for k, count in enumerate(above) if not count]
+    for _ in range(DEEPEST):
+        reached = []
+        for k in level:
+            for n in below[k]:
+                above[n] -= 1
+                if not above[n]:
+                    reached.append(n)
+        level = reached
+    if level or any(above):
+        raise InvalidModel(
+            f"{node.op_type} {short(node.name)!r}: its trees are more than {DEEPEST:_} nodes deep, or have a cycle; onnxruntime "
+            "does not survive to load them"
+        )
 
 
 def _names_around(owner: onnx.GraphProto | onnx.FunctionProto) -> Iterator[object]:

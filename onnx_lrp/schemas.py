@@ -13,10 +13,30 @@ import onnx
 from .errors import InvalidModel
 from .printable import short
 
-__all__ = ["fits"]
+__all__ = ["alike", "fits"]
 
 KINDS = onnx.AttributeProto
 FIELDS = {KINDS.GRAPH: "g", KINDS.TENSOR: "t", KINDS.SPARSE_TENSOR: "sparse_tensor", KINDS.TYPE_PROTO: "tp"}
+OLDEST = 7  # before it, what broadcasts changed without a trace in the schemas
+
+# attributes that an op has got over time, without which it does what it did before
+GAINED: Mapping[str, frozenset[str]] = {
+    "ArgMax": frozenset({"select_last_index"}),
+    "ArgMin": frozenset({"select_last_index"}),
+    "AveragePool": frozenset({"ceil_mode", "dilations"}),
+    "Cast": frozenset({"round_mode", "saturate"}),
+    "CastLike": frozenset({"round_mode", "saturate"}),
+    "GRU": frozenset({"layout"}),
+    "GatherND": frozenset({"batch_dims"}),
+    "LSTM": frozenset({"layout"}),
+    "MaxPool": frozenset({"ceil_mode", "dilations"}),
+    "RNN": frozenset({"layout"}),
+    "Reshape": frozenset({"allowzero"}),
+    "ScatterElements": frozenset({"reduction"}),
+    "ScatterND": frozenset({"reduction"}),
+    "Shape": frozenset({"end", "start"}),
+    "TopK": frozenset({"largest", "sorted"}),
+}
 
 
 @functools.lru_cache(maxsize=4096)
@@ -59,6 +79,43 @@ def fits(node: onnx.NodeProto, version: int) -> None:
             expected = str(low) if low == high else f"{low} to {high}" if high < 2**31 - 1 else f"{low} or more"
             raise InvalidModel(f"{what}: {len(names)} {kind_of}s, opset {version} expects {expected}")
     if node.op_type == "Split" and "num_outputs" in given:  # on which onnx's shape inference ends the process
-        count = next(a.i for a in node.attribute if a.name == "num_outputs")
+        count = _number(node, "num_outputs")
         if count != len(node.output):
             raise InvalidModel(f"{what}: {len(node.output)} outputs, its attribute num_outputs says {count}")
+    if node.op_type == "GatherND" and _number(node, "batch_dims") < 0:  # on which onnxruntime ends the process
+        raise InvalidModel(f"{what}: its attribute batch_dims is {_number(node, 'batch_dims')}; expected 0 or more")
+
+
+def _number(node: onnx.NodeProto, name: str) -> int:
+    return next((a.i for a in node.attribute if a.name == name), 0)
+
+
+@functools.lru_cache(maxsize=4096)
+def _signature(op: str, domain: str, version: int) -> tuple[object, Mapping[str, tuple[int, bool, bytes]]] | None:
+    """(inputs and outputs, {attribute: (type, whether it is required, its default)}), None: nothing is known, or deprecated."""
+    try:
+        found = onnx.defs.get_schema(op, min(max(version, 1), 2**30), domain)
+    except onnx.defs.SchemaError:
+        return None
+    if found.deprecated:
+        return None
+    slots = [[(s.name, s.option) for s in side] for side in (found.inputs, found.outputs)]
+    attributes = found.attributes.items()
+    return slots, {n: (int(a.type.value), bool(a.required), a.default_value.SerializeToString()) for n, a in attributes}
+
+
+def alike(node: onnx.NodeProto, version: int, other: int) -> bool:
+    """Whether a node means the same in two opsets: its op's schemas differ in the types taken alone, or in an attribute that it
+    does not give and which changes nothing by itself.
+
+    False where this can't be told: of ops without a schema, and before opset 7.
+    """
+    if node.domain in ("", "ai.onnx") and min(version, other) < OLDEST:
+        return False
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    own, its = (_signature(node.op_type, domain, v) for v in (version, other))
+    if own is None or its is None or own[0] != its[0]:
+        return False
+    changed = {name for name in own[1].keys() | its[1].keys() if own[1].get(name) != its[1].get(name)}
+    gained = {name for name in changed if (name in own[1]) != (name in its[1])} & GAINED.get(node.op_type, frozenset())
+    return changed <= gained and not changed & {a.name for a in node.attribute}

@@ -142,7 +142,7 @@ def test_what_only_looks_like_a_softmax_is_none(other):
         return b.op("Sub", x, b.op("Log", stays(b, "ReduceSum", b.op("Exp", b.op("Sub", x, stays(b, "ReduceMax", x, 1))), 1)))
 
     model, feeds = head(spell)
-    fused = [n.op for n in onnx_lrp.graph.load_graph(model).nodes if n.op.endswith("Softmax")]
+    fused = [n.op for n in onnx_lrp.reading.load_graph(model).nodes if n.op.endswith("Softmax")]
     assert fused == (["Softmax"] if other == "axis" else [])
     testing.assert_matches_runtime(model, feeds)
 

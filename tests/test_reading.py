@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import onnx_lrp
-from onnx_lrp.graph import load_graph
+from onnx_lrp.reading import load_graph
 from onnx_lrp.testing import assert_conserves, assert_matches_runtime
 from onnx_lrp.testing.build import Builder
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from onnx_lrp.graph import Graph, load_graph
+from onnx_lrp.graph import Graph
+from onnx_lrp.reading import load_graph
 
 from .computing import Computing
 from .moving import Moving

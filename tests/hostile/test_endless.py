@@ -17,6 +17,7 @@ from harm import builder, refused
 from onnx import helper
 
 import onnx_lrp
+from onnx_lrp.reading import load_graph
 from onnx_lrp.report.described import MOST_ROWS, describe
 
 SCRIPT = """
@@ -189,3 +190,59 @@ def test_a_sum_of_itself_again_and_again_is_one_branch(tmp_path):
         x = b.op("Mul", b.op("Add", x, x), b.const(np.float32(0.5)))
     model, _ = b.case(b.op("MatMul", b.op("Tanh", x), b.weight(3, 2)))
     assert apart(model, tmp_path) == "603"
+
+
+def chained(depth, mode):
+    """A tree each of whose nodes but the last has a leaf and the next node below it."""
+    b = builder()
+    count = 2 * depth + 1
+    trees = {
+        "nodes_treeids": [0] * count,
+        "nodes_nodeids": [*range(count)],
+        "nodes_featureids": [0] * count,
+        "nodes_modes": [mode, "LEAF"] * depth + ["LEAF"],
+        "nodes_values": [0.0] * count,
+        "nodes_truenodeids": [n for k in range(depth) for n in (2 * k + 1, 0)] + [0],
+        "nodes_falsenodeids": [n for k in range(depth) for n in (2 * k + 2, 0)] + [0],
+        "target_treeids": [0],
+        "target_nodeids": [1],
+        "target_ids": [0],
+        "target_weights": [1.0],
+    }
+    y = b.op("TreeEnsembleRegressor", b.rows(2, 3), domain="ai.onnx.ml", n_targets=1, **trees)
+    return b.case(b.op("Add", b.gemm("x", 3, 1), y))[0]
+
+
+def test_trees_that_onnxruntime_does_not_survive(tmp_path):
+    assert "more than 2_000 nodes deep" in apart(chained(30_000, "BRANCH_LEQ"), tmp_path)
+    refused(chained(2001, "BRANCH_LEQ"), "TreeEnsembleRegressor 'Tree.*: its trees are more than 2_000 nodes deep")
+    load_graph(chained(1500, "BRANCH_LEQ"))
+
+
+def test_a_tree_with_a_cycle():
+    model = chained(1500, "BRANCH_LEQ")
+    node = next(n for n in model.graph.node if n.op_type == "TreeEnsembleRegressor")
+    next(a for a in node.attribute if a.name == "nodes_falsenodeids").ints[2998] = 0
+    refused(model, "have a cycle")
+
+
+@pytest.mark.parametrize("batch_dims", [-1, -(2**62), -(2**63)])
+def test_a_negative_number_of_batch_axes(batch_dims):
+    b = builder()
+    y = b.op("GatherND", b.const(b.numbers(2, 3)), b.const([[0], [1]], np.int64), batch_dims=batch_dims)
+    refused(b.case(b.op("Add", b.rows(2, 3), y))[0], f"GatherND.* batch_dims is {batch_dims}; expected 0 or more")
+
+
+@pytest.mark.parametrize(("ratio", "width", "error"), [(40_000, 4, onnx_lrp.InvalidModel), (0, 1e9, onnx_lrp.ModelError)])
+def test_regions_of_points_without_number(ratio, width, error):
+    b = builder()
+    regions = [b.const(b.numbers(1, 1, 4, 4)), b.const([[0, 0, width, width]], np.float32), b.ints(0)]
+    y = b.op("RoiAlign", *regions, output_height=1, output_width=1, sampling_ratio=ratio)
+    refused(b.case(b.op("Add", b.rows(2, 3), b.op("Squeeze", y)))[0], "RoiAlign.*(sampling_ratio|tensor_elements)", error)
+
+
+@pytest.mark.parametrize("equation", ["ab,bc,cd,da->", "ab,bc,cd,da"])
+def test_a_small_product_of_constants_by_way_of_a_large_one(equation):
+    b = builder()
+    y = b.op("Einsum", *(b.const(np.ones(s, np.float32)) for s in 2 * [(10**5, 1), (1, 10**5)]), equation=equation)
+    refused(b.case(b.op("Add", b.rows(2, 3), y))[0], "a tensor inside Einsum .*tensor_elements", onnx_lrp.ModelError)
