@@ -40,7 +40,7 @@ class Limits:
 
     file_bytes: int = 2 * 2**30
     external_bytes: int = 64 * 2**30
-    nodes: int = 100_000
+    nodes: int = 50_000
     depth: int = 24
     loops: int = 6
     tensor_elements: int = 2**31
