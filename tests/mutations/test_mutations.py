@@ -321,7 +321,7 @@ def row_of_a_loop_off_by_one(patch):
         moved = {k: tf.roll(r, 1, rows[k[1]].axis) if k[1] in rows else r for k, r in left.arrived.items()}
         return dataclasses.replace(left, arrived=moved)
 
-    patch.setattr("onnx_lrp.program.walk", walk)
+    patch.setattr("onnx_lrp.propagation.walk", walk)
 
 
 def sides_of_a_selection_swapped(patch):
