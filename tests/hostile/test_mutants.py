@@ -61,7 +61,7 @@ def test_what_was_found_once_stays_mended(path, tmp_path):
 
     def limit():
         resource.setrlimit(resource.RLIMIT_AS, (6 * 2**30,) * 2)
-        resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
+        resource.setrlimit(resource.RLIMIT_CPU, (25, 25))
 
     roots = [str(Path(worker.__file__).parent), str(Path(onnx_lrp.__file__).parents[1])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(roots)}
