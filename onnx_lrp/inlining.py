@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 import onnx
 
 from .errors import InvalidModel
+from .inference import hold
 from .printable import short
 from .sanity import inner, spelled
 from .schemas import alike
@@ -25,7 +26,7 @@ def inlined(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The model with its own functions, and the standard's whose body is a loop over their sub-graph, written out.
 
     Raises:
-        InvalidModel: onnx can't.
+        InvalidModel: onnx can't, or its inference would end the process.
     """
     maps = _has(proto.graph, "SequenceMap") or any(n.op_type == "SequenceMap" for f in proto.functions for n in f.node)
     if not proto.functions and not maps:
@@ -37,6 +38,8 @@ def inlined(proto: onnx.ModelProto) -> onnx.ModelProto:
     except Exception as error:
         raise InvalidModel(f"local functions can't be inlined: {error}") from error
     spelled(proto)  # a call may have told an equation
+    if maps:
+        hold(proto, data_prop=True)  # inlining by schemas infers shapes
     with contextlib.suppress(Exception):  # it needs the types of what is mapped; without them the node stays, which nothing reads
         proto = inliner.inline_selected_functions(proto, [("", "SequenceMap")], inline_schema_functions=True) if maps else proto
     return proto

@@ -242,6 +242,27 @@ def test_a_slice_of_a_negative_size(kind, task, tmp_path):
     assert "Slice" in done.stdout or task != "inspect"
 
 
+def test_a_slice_of_a_negative_size_beside_a_sequence_map(tmp_path):
+    """It is written out by onnx's inliner, which infers shapes."""
+    body = helper.make_graph(
+        [helper.make_node("Tanh", ["a"], ["b"])],
+        "body",
+        [helper.make_tensor_value_info("a", TensorProto.FLOAT, [1, 1, 3, 3])],
+        [helper.make_tensor_value_info("b", TensorProto.FLOAT, None)],
+    )
+    b = builder()
+    x = b.input("x", b.numbers(1, 1, 3, 3), [1, 1, 3, 3])
+    y, axis = below_zero(b, x, "conv")
+    b.op("Slice", y, b.ints(0), b.ints(1), b.ints(axis))
+    mapped = b.op("SequenceMap", b.op("SequenceConstruct", x), body=body)
+    model, _ = b.case(b.op("ReduceSum", b.op("ConcatFromSequence", mapped, axis=0), keepdims=0))
+    onnx.save(model, tmp_path / "model.onnx")
+    script = "import sys, onnx_lrp\ntry:\n    onnx_lrp.load(sys.argv[1])\nexcept onnx_lrp.InvalidModel as error:\n    print(error)"
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "model.onnx")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-300:]
+    assert "(1, 1, -3, -3)" in done.stdout
+
+
 def test_hidden_slices_change_no_shape():
     """What inference finds with Slices hidden at first is what it finds at once, inside bodies too."""
     b = builder()
