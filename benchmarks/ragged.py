@@ -87,9 +87,9 @@ def _fastest(explainer: Any, steps: int, *, lens: bool, settle: float) -> int:
 
 def traces(explainer: Any) -> int:
     """How many graphs were traced, compiled programs included."""
-    program = explainer._program
-    graphs = sum(key[1] is Way.GRAPH for key in program._modes)
-    return graphs + program._habits.programs
+    programs = [each._program for each in (explainer, *explainer._variants.values())]
+    graphs = sum(key[1] is Way.GRAPH for program in programs for key in program._modes)
+    return graphs + sum(program.habits.programs for program in programs)
 
 
 def wrong(explainer: Any, given: Sequence[np.ndarray], made: Any, *, lens: bool) -> int:

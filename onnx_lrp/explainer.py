@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections import deque
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from .graph import Graph, Value
 from .hidden import resolve
 from .inputs import prepare_inputs
 from .labels import Labelled
+from .lengths import LENGTHS, lengthened, lens, mixes_no_steps
 from .locate import check_weights
 from .methods import LRP, prepare_method
 from .options import Options
@@ -27,6 +29,7 @@ from .parity import QUANTIZED, is_quantized
 from .plan import Plan, make_plan
 from .program import Program
 from .progress import Progress, track, watched
+from .reordering import Reordered, together
 from .runs import Runs
 from .runtime import Runtime
 from .scaling import scaled
@@ -36,6 +39,8 @@ from .targets import Output, Seed, Spec, seed
 
 __all__ = ["Explainer", "plan_of"]
 
+MANY_GROUPS = 32  # of sequences, from which on it is worth another program to make them fewer
+ROUNDED = 8  # groups, from which on they run in few lengths, whose programs are worth compiling
 AT_ONCE = 3  # groups of sequences; more of them gain little on two cores
 UNVERIFIED = "onnxruntime can't load this model, so nothing is held against it"
 
@@ -122,7 +127,7 @@ class Explainer:
             parts = [(rows, self.predict(sequences.inputs(rows))) for rows in sequences.groups()]
             which, count = [rows for rows, _ in parts], len(sequences.lengths)
             names = [(n, self._plan.batch_axis(n) if n in self._plan.vars else None) for n in parts[0][1]]
-            return {n: ragged.together(which, [made[n] for _, made in parts], axis, count) for n, axis in names}
+            return {n: together(which, [made[n] for _, made in parts], axis, count) for n, axis in names}
         variant = self._variant(inputs)
         if variant is not self:
             return variant.predict(inputs)
@@ -304,29 +309,50 @@ class Explainer:
 
     def _ragged(self, given: ragged.Ragged, target: Any, **options: Any) -> Explanation:
         """Sequences of different lengths, group by group."""
+        longer = self._lengthened(given)
+        if longer is not None:
+            return longer._ragged(dataclasses.replace(given, near=True, lens=LENGTHS), target, **options)
         plan, count = self._plan, len(given.lengths)
+        groups = given.groups()
+        rounded = len(groups) >= ROUNDED
 
-        def explained(rows: np.ndarray) -> tuple[np.ndarray, Explanation]:
-            return rows, self.explain(given.inputs(rows), ragged.part_of_target(target, rows, count), **options)
+        def explained(rows: np.ndarray) -> Explanation:
+            inputs = given.inputs(rows, rounded=rounded)
+            return self.explain(inputs, ragged.part_of_target(target, rows, count), **options)
 
+        whole = Reordered(given, plan, keep=resolve(plan, options["keep"]), target_axis=self._samples_of_target())
         # groups are narrow: side by side they fill the cores. A function of the caller's, or a budget, is for one at a time
         alone = isinstance(target, Seed) or self._options.max_bytes is not None
-        groups = list(given.groups())
-        done: list[tuple[np.ndarray, Explanation]] = []
-        with ThreadPoolExecutor(1 if alone else AT_ONCE) as pool:
-            futures = []
+        with self._program.habits.one_call(), ThreadPoolExecutor(1 if alone else AT_ONCE) as pool:
+            futures: deque[Future[Explanation]] = deque()
             try:
                 for k in track(range(len(groups)), [float(given.lengths[rows].sum()) for rows in groups]):
                     if k == 0:  # traced and compared with onnxruntime once
-                        done.append(explained(groups[0]))
-                        futures = [pool.submit(explained, rows) for rows in groups[1:]]
+                        whole.put(groups[0], explained(groups[0]))
+                        futures += [pool.submit(explained, rows) for rows in groups[1:]]
                     else:
-                        done.append(futures[k - 1].result())
+                        whole.put(groups[k], futures.popleft().result())  # and forgotten
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
-        hidden = {k.key: k.batch_axis(plan) for k in resolve(plan, options["keep"])}
-        return ragged.joined(done, given, plan, hidden=hidden, target_axis=self._samples_of_target())
+        return whole.explanation()
+
+    def _lengthened(self, given: ragged.Ragged) -> Explainer | None:
+        """The explainer of the same model with an input for lengths, under which far fewer groups do; made once."""
+        if given.near or not given.alike or self._branches is not None or self._options.verify == "always":
+            return None
+        if len(np.unique(given.lengths)) < max(MANY_GROUPS, 2 * len(dataclasses.replace(given, near=True).groups())):
+            return None
+        if "lengths" not in self._variants:
+            graph = lengthened(self._graph, self._plan)
+            plan = None if graph is None else plan_of(graph, self._choose)
+            if graph is None or plan is None or not (lens(plan) == LENGTHS and mixes_no_steps(plan)):
+                return None
+            options = dataclasses.replace(self._options, verify="never")  # it is no file that onnxruntime could run
+            self._variants["lengths"] = Explainer(graph, plan, choose=self._choose, options=options, runtime=self._runtime)
+        if self._options.verify == "first" and not self._runs.verified:
+            self.predict(given.inputs(np.asarray([given.lengths.argmin()])))
+        return self._variants["lengths"]
 
     def _settings(self) -> dict[str, Any]:
         return {

@@ -41,6 +41,10 @@ class Kept:
         dims = plan.scope.inner[self.loop].vars[self.tensor].dims or ()
         return next((a + 1 for a, d in enumerate(dims) if d.has(plan.batch)), None)
 
+    def time_axis(self, plan: Plan) -> int | None:
+        """Axis of time, None if there is none."""
+        return 0 if self.state or self.loop else plan.time_axis(self.tensor)
+
     def per_sample(self, plan: Plan, relevance: np.ndarray, shape: Sequence[int]) -> np.ndarray:
         """What is kept, summed by sample in float64: (B,), or (K, B) of several classes; (1,) or (K, 1), where it can't be told
         which sample it belongs to.

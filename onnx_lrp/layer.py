@@ -103,9 +103,9 @@ class Layer(abc.ABC):
         return outputs
 
     def within(self, trace: Trace) -> Tensor | None:
-        """Whether all computed indices and lengths exist, a bool tensor; None: there are none.
+        """Whether all indices and lengths that it reads by exist, a bool tensor; None: it reads by none.
 
-        A compiled program reads another entry in place of one that does not exist, while a graph refuses it.
+        In place of an entry that does not exist TensorFlow may read another one: the nearest, or one of the next row.
         """
         return None
 

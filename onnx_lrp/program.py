@@ -25,13 +25,15 @@ from .recurrence import Recurrent
 from .registry import is_float
 from .rules import Policy
 from .seeds import Target, scores_of
-from .ways import Habits, Way, choose, cores, fixed, programs, shares, within
+from .steps import checked, within
+from .ways import Habits, Way, choose, cores, fixed, programs, shares
 
-__all__ = ["Program"]
+__all__ = ["OUTSIDE", "Program"]
 
 Tensor = Any
 Body = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Any]
 ALIGNED = 64  # bytes: an address that TensorFlow reads at is a multiple of it
+OUTSIDE = "is led to a place that does not exist: an index or a length is outside of what it reads"
 WITHIN = "within"  # beside a compiled program's results: whether its indices exist
 ROUNDS = 1e3  # units of rounding by which ways may differ, of an output's largest value; another sample changes more
 
@@ -79,6 +81,12 @@ def _alike(expected: Mapping[str, Any], found: Mapping[str, Any], relative: floa
     return True
 
 
+def _sized(run: Propagation) -> Propagation:
+    if not fixed(run):
+        raise ValueError("sizes depend on values")
+    return run
+
+
 def _scored(result: Mapping[str, Any]) -> dict[str, Any]:
     """What of a result comes of the forward pass: the outputs, and the scores, which may be none of them."""
     return {**result["outputs"], **{("", n): result[n] for n in ("seed", "scores") if n in result}}
@@ -114,7 +122,7 @@ class Program:
         # XLA's arrays have a fixed size: a loop that a condition may end early can't be compiled
         self._static = not _ends_early(plan.steps)
         self._jit = "graph" if jit == "xla" and not self._static else jit
-        self._habits = Habits()
+        self.habits = Habits()
         self._lock = threading.RLock()  # one trace at a time: threads that share a program ask for the same ones
         self._proven: set[Any] = set()  # what runs in parts with the results of the whole
         self._mixes = False  # parts were found to have other results than the whole
@@ -177,45 +185,53 @@ class Program:
         def body(tensors: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, Any]:
             return answer(self.forward(tensors, segment=segment), asked, given)
 
-        def checked(run: Propagation, given: Mapping[str, Tensor]) -> dict[str, Any]:
-            if not fixed(run):
-                raise ValueError("sizes depend on values")
-            return {**answer(run, asked, given), WITHIN: within(run)}
+        def told(run: Propagation, given: Mapping[str, Tensor]) -> dict[str, Any]:
+            inside = within(run)
+            return {**answer(run, asked, given), WITHIN: tf.constant(True) if inside is None else inside}
 
         def compiled(tensors: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, Any]:
-            return checked(self.forward(tensors), given)
+            return told(_sized(self.forward(tensors)), given)
 
         def directions(tensors: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, Any]:
-            return checked(self.forward(tensors, apart=True), given)
+            return told(_sized(self.forward(tensors, apart=True)), given)
+
+        def asked_for(tensors: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, Any]:
+            return told(self.forward(tensors), given)
 
         def in_parts(tensors: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[dict[str, Any]]:
             return self._in_parts(compiled, target, tensors, given)
 
+        def graph() -> Any:
+            return self._run(key, body, feeds, given, Way.GRAPH)
+
+        if self._jit == "xla" and segment is None:
+            result = self._run(key, asked_for, feeds, given, Way.WHOLE)
+            return result if result.pop(WITHIN) else graph()  # which refuses in words an index that does not exist
         if self._jit != "auto" or segment is not None or not self._static:
-            return self.call(key, body, feeds, given)
+            return graph()
         call = (key, *((name, array.shape) for name, array in (*feeds.items(), *given.items())))
-        way = self._habits.way(call, lambda: self._choice(feeds))
+        way = self.habits.way(call, lambda: self._choice(feeds))
         if way is Way.PARTS and (self._mixes or (call not in self._proven and not self._telling(feeds))):
             way = Way.GRAPH
         if way is Way.GRAPH:
-            return self.call(key, body, feeds, given)
+            return graph()
         bodies: dict[Way, Body] = {Way.WHOLE: compiled, Way.DIRECTIONS: directions, Way.PARTS: in_parts}
         try:
             result = self._run(key, bodies[way], feeds, given, way)
             inside = all(part.pop(WITHIN) for part in (result if way is Way.PARTS else [result]))
             together = joined(self.plan, result, asked) if way is Way.PARTS else result
         except (tf.errors.OpError, ValueError, TypeError):
-            result = self.call(key, body, feeds, given)  # what is wrong with the inputs fails here, too
+            result = graph()  # what is wrong with the inputs fails here, too
             self._static = False  # something of this model can't be compiled, and nobody asked for it
             return result
         if not inside:
-            return self.call(key, body, feeds, given)  # which refuses it in words
+            return graph()
         if way is Way.PARTS and call not in self._proven:
-            whole = self.call(key, body, feeds, given)
+            whole = graph()
             rounding = max(ROUNDS * float(np.finfo(self.dtype).eps), self.precision.rounds)
             if not _alike(_scored(whole), _scored(together), rounding):
                 self._mixes = True  # its samples see each other
-                self._habits.settle(call, Way.GRAPH)
+                self.habits.settle(call, Way.GRAPH)
                 return whole
             self._proven.add(call)
         return together
@@ -325,6 +341,10 @@ class Program:
         tensors = {**self.constants, **feeds}
         run = Propagation(self.plan, self.policy, self.rules, self.plan.scope, steps, parameters, tensors, self.dtype)
         run.order = orders(steps, self.plan.vars, run.env, self.plan.batch)
+        for step, trace in zip(run.steps, run.traces, strict=True):
+            inside = checked(step, trace)
+            if inside is not None:  # an assertion is lost where a program is compiled
+                tf.raw_ops.Assert(condition=inside, data=[f"{step.node.label} {OUTSIDE}"])
         return run
 
     def _segmented(self, step: Step, segment: int) -> Step:

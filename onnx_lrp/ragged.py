@@ -1,34 +1,30 @@
-"""Sequences of different lengths: sorted into groups that run as one array each, and put together again in the caller's order.
+"""Sequences of different lengths: sorted into groups that run as one array each (:mod:`onnx_lrp.reordering` puts them together).
 
 A group holds sequences of exactly one length, so that padding never changes a result. Only where nothing but recurrent layers with
-lengths and layers that treat every step by itself read the time axis, sequences of nearly the same length are padded together.
+lengths and layers that treat every step by itself read the time axis, sequences of nearly the same length are padded together; of
+very many lengths also where the file's recurrent layers take none (:mod:`onnx_lrp.lengths` gives them some).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .errors import InputError
-from .explanation import Explanation
 from .inputs import prepare_inputs
 from .labels import Labelled
-from .layer import Elementwise
-from .nested import Step
+from .lengths import lens, mixes_no_steps
 from .plan import Plan
-from .recurrence import Recurrent
 from .targets import Seed, Spec
 
-__all__ = ["Ragged", "check", "joined", "lens", "part_of_target", "plain", "read", "together"]
+__all__ = ["Ragged", "check", "part_of_target", "plain", "read"]
 
-BY_STEP = ("Cast", "Embedding", "Identity", "Squeeze", "Transpose", "Unsqueeze")  # titles of layers that mix no steps
-LARGE = 2**24  # bytes
-FILL = 0.8  # padded together: sequences at least this long, measured by the longest of them
+TOGETHER = 256  # samples that are padded together at most
+FILL = 0.7  # padded together: sequences at least this long, measured by the longest of them
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +36,9 @@ class Ragged:
         arrays: {graph input: one array for all samples, or for each}.
         batch: {graph input: axis of the samples}.
         lengths: (B,) steps of each sample, of the first input given as sequences.
-        pads: {graph input: axis of time, that of samples included}, None where sequences of different lengths can't run together.
+        times: {graph input: the axis along which sequences may differ, that of samples included}.
+        timed: graph inputs of which that is time, and as long as ``lengths`` say.
+        near: sequences of different lengths may run together.
         lens: the graph input that takes the lengths, if the caller left that to us.
     """
 
@@ -48,37 +46,43 @@ class Ragged:
     arrays: Mapping[str, np.ndarray]
     batch: Mapping[str, int | None]
     lengths: np.ndarray
-    pads: Mapping[str, int] | None
+    times: Mapping[str, int]
+    timed: frozenset[str]
+    near: bool
     lens: str | None
 
-    def groups(self) -> Iterator[np.ndarray]:
+    @property
+    def alike(self) -> bool:
+        """Whether the sequences of a sample are equally long in all inputs, or of one shape."""
+        return all(name in self.timed or len({row.shape for row in rows}) == 1 for name, rows in self.sequences.items())
+
+    def groups(self) -> list[np.ndarray]:
         """Which samples run together, the longest first."""
         order = np.argsort(-self.lengths, kind="stable")
-        if self.pads is None:
+        if not self.near:
             same: dict[Any, list[int]] = {}
             shapes = list(zip(*([row.shape for row in rows] for rows in self.sequences.values()), strict=True))
             for i in order.tolist():
                 same.setdefault(shapes[i], []).append(i)
-            yield from map(np.asarray, same.values())
-            return
+            return [np.asarray(rows) for rows in same.values()]
+        found = []
         while len(order):
-            near = self.lengths[order] >= FILL * self.lengths[order[0]]
-            yield order[near]
-            order = order[~near]
+            most = order[:TOGETHER]
+            found.append(most[self.lengths[most] >= FILL * self.lengths[order[0]]])
+            order = order[len(found[-1]) :]
+        return found
 
-    def inputs(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Of a group, one array for each input."""
+    def inputs(self, rows: np.ndarray, *, rounded: bool = False) -> dict[str, np.ndarray]:
+        """Of a group, one array for each input; ``rounded``: in one of few lengths, if they run together."""
         found = {}
         for name, given in self.sequences.items():
             axis = self.batch[name]
             assert axis is not None
             parts = [given[i] for i in rows]
-            if self.pads is not None:
-                time = self.pads[name] - (axis < self.pads[name])
-                longest = max(part.shape[time] for part in parts)
-                parts = [_padded(part, time, longest) for part in parts]
-            # a third of the time of np.stack, which makes an array of each part first
-            whole = np.concatenate(parts).reshape(len(parts), *parts[0].shape)
+            if self.near and name in self.timed:
+                whole = _padded(parts, self.times[name] - (axis < self.times[name]), rounded=rounded)
+            else:  # a third of the time of np.stack, which makes an array of each part first
+                whole = np.concatenate(parts).reshape(len(parts), *parts[0].shape)
             found[name] = np.moveaxis(whole, 0, axis)
         for name, array in self.arrays.items():
             at = self.batch[name]
@@ -87,9 +91,46 @@ class Ragged:
             found[self.lens] = self.lengths[rows]
         return found
 
+    def whole(self, name: str, dtype: np.dtype[Any]) -> np.ndarray:
+        """All that was given for an input as one array, zeros behind each sequence."""
+        if name not in self.sequences:
+            return (self.lengths if name == self.lens else self.arrays[name]).astype(dtype)
+        axis, given = self.batch[name], self.sequences[name]
+        assert axis is not None
+        time = self.times[name] - (axis < self.times[name])
+        shape = [*np.max([part.shape for part in given], 0)]
+        whole = np.zeros((*shape[:axis], len(given), *shape[axis:]), dtype)
+        for row, part in zip(np.moveaxis(whole, axis, 0), given, strict=True):
+            row[(slice(None),) * time + (slice(part.shape[time]),)] = part
+        return whole
 
-def _padded(part: np.ndarray, axis: int, length: int) -> np.ndarray:
-    return np.pad(part, [(0, length - part.shape[axis] if a == axis else 0) for a in range(part.ndim)])
+
+def _steps(rows: Sequence[np.ndarray], time: int, batch: int | None) -> np.ndarray:
+    """(B,): length of each sequence along an axis, counted with that of samples."""
+    axis = time - (batch is not None and batch < time)
+    return np.asarray([row.shape[axis] for row in rows])
+
+
+def _padded(parts: Sequence[np.ndarray], time: int, *, rounded: bool) -> np.ndarray:
+    """(B, …): what is behind a sequence repeats its last step, a value that the model knows."""
+    longest = max(part.shape[time] for part in parts)
+    shape = [*parts[0].shape]
+    shape[time] = _few(longest) if rounded else longest
+    whole = np.empty((len(parts), *shape), np.result_type(*{p.dtype for p in parts}))
+    before = (slice(None),) * time
+    for row, part in zip(whole, parts, strict=True):
+        n = part.shape[time]
+        row[(*before, slice(n))] = part
+        row[(*before, slice(n, None))] = part[(*before, slice(n - 1, n))] if n else 0
+    return whole
+
+
+def _few(length: int) -> int:
+    """A length that is not below this one: a power of two, or three quarters of one."""
+    if not length:
+        return 0  # refused later
+    power = 1 << max(length - 1, 1).bit_length()
+    return power * 3 // 4 if length <= power * 3 // 4 else power
 
 
 def plain(inputs: Labelled, plan: Plan) -> dict[str, Any]:
@@ -165,48 +206,26 @@ def read(inputs: Any, plan: Plan) -> Ragged | None:
             )
         times[name] = _time(name, rows, axis, plan)
     first = next(iter(sequences))
-    lengths = np.asarray([row.shape[times[first] - (batch[first] < times[first])] for row in sequences[first]])  # type: ignore[operator]
+    lengths = _steps(sequences[first], times[first], batch[first])
     told = lens(plan)
     if told is not None and told in given and not np.array_equal(np.ravel(given[told]), lengths):
         raise InputError(f"input {told!r}: lengths that are not those of the sequences; leave it out")
-    return Ragged(
+    timed = {
+        n
+        for n, time in times.items()
+        if time == plan.time_axis(n) and np.array_equal(_steps(sequences[n], time, batch[n]), lengths)
+    }
+    found = Ragged(
         sequences=sequences,
         arrays={name: np.asarray(v) for name, v in given.items() if name not in sequences and name != told},
         batch=batch,
         lengths=lengths,
-        pads=times if told is not None and _mixes_no_steps(plan) else None,
+        times=times,
+        timed=frozenset(timed),
+        near=False,
         lens=told,
     )
-
-
-def lens(plan: Plan) -> str | None:
-    """The graph input that tells every recurrent layer its lengths; None if there is none."""
-    cast = {s.outputs[0]: s.inputs[0] for s in plan.steps if s.layer.title == "Cast" and s.inputs}
-    found = {cast.get(name, name) for step in plan.steps if isinstance(step.layer, Recurrent) for name in [_slot(step)] if name}
-    names = {v.name for v in plan.graph.inputs}
-    return next(iter(found)) if len(found) == 1 and found <= names else None
-
-
-def _slot(step: Step) -> str | None:
-    """The tensor that a recurrent layer reads its lengths from."""
-    slot = step.layer.slots[1]  # type: ignore[attr-defined]
-    return step.inputs[slot] if isinstance(slot, int) else None
-
-
-def _mixes_no_steps(plan: Plan) -> bool:
-    """Whether padding can reach no result: along time nothing reads but recurrent layers with lengths, and no output has time."""
-
-    def alone(step: Step) -> bool:
-        if isinstance(step.layer, Recurrent):
-            return _slot(step) is not None
-        if isinstance(step.layer, Elementwise) or step.layer.title in BY_STEP:
-            return True
-        x = step.inputs[0]
-        last = len(plan.vars[x].dims or ()) - 1
-        return step.layer.title == "Linear" and plan.time_axis(x) not in (None, last)
-
-    timed = [s for s in plan.steps if any(n in plan.vars and plan.time_axis(n) is not None for n in s.inputs)]
-    return all(alone(step) for step in timed) and all(plan.time_axis(n) is None for n in plan.outputs if n in plan.vars)
+    return dataclasses.replace(found, near=told is not None and found.alike and mixes_no_steps(plan))
 
 
 def _sequences(value: Any, name: str, plan: Plan) -> list[np.ndarray] | None:
@@ -279,85 +298,3 @@ def check(inputs: Any, plan: Plan) -> None:
     given = read(inputs, plan)
     for part in [inputs] if given is None else map(given.inputs, given.groups()):
         prepare_inputs(part, plan)
-
-
-def together(which: Sequence[np.ndarray], arrays: Sequence[Any], axis: int | None, count: int, fill: float = 0) -> Any:
-    """One array of the groups' arrays: ``which`` samples each holds along ``axis``, of ``count``; shorter ones are filled up.
-
-    What has no axis of samples is that of the first group.
-    """
-    if axis is None or not all(isinstance(a, np.ndarray) for a in arrays):
-        return arrays[0]
-    shape = np.max([a.shape for a in arrays], axis=0)
-    shape[axis] = count
-    # zeros cost nothing until they are touched
-    whole = np.full(shape, fill, arrays[0].dtype) if fill else np.zeros(shape, arrays[0].dtype)
-    turned = np.moveaxis(whole, axis, 0)
-
-    def put(rows: np.ndarray, array: np.ndarray) -> None:
-        moved = np.moveaxis(array, axis, 0)
-        where: Any = (rows, *(slice(n) for n in moved.shape[1:]))
-        turned[where] = moved
-
-    # fresh memory takes longer to come by than to fill
-    with ThreadPoolExecutor(2 if whole.nbytes > LARGE else 1) as pool:
-        for done in [pool.submit(put, *group) for group in zip(which, arrays, strict=True)]:
-            done.result()
-    return whole
-
-
-def joined(
-    parts: Sequence[tuple[np.ndarray, Explanation]],
-    given: Ragged,
-    plan: Plan,
-    *,
-    hidden: Mapping[str, int | None],
-    target_axis: int | None,
-) -> Explanation:
-    """The explanations of all groups as one, padded with zeros to the longest (classes with -1), with ``lengths``.
-
-    Args:
-        hidden: axis of the samples of what is kept, the axis of classes left out.
-        target_axis: that of the classes explained, None where they have none.
-    """
-    first, count = parts[0][1], len(given.lengths)
-    lead = int(first.several)
-
-    which = [rows for rows, _ in parts]
-
-    def join(arrays: Sequence[Any], axis: int | None, fill: float = 0) -> Any:
-        return together(which, arrays, axis, count, fill)
-
-    def named(field: str, axis: Any, add: int) -> dict[str, Any]:
-        names = dict.fromkeys(name for _, e in parts for name in getattr(e, field))
-        found = {}
-        for name in names:
-            at = axis(name)
-            found[name] = join([getattr(e, field)[name] for _, e in parts], None if at is None else at + add)
-        return found
-
-    def sums(rows: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        kinds = dict.fromkeys(kind for row in rows for kind in row)
-        zeros = [np.zeros_like(e.seed) for _, e in parts]
-        return {k: join([row.get(k, zero) for row, zero in zip(rows, zeros, strict=True)], lead) for k in kinds}
-
-    layers = dict.fromkeys(layer for _, e in parts for layer in e.ledger)
-    target = first.target
-    if isinstance(target, np.ndarray) and not (lead and target.ndim == 1):
-        targets = [np.asarray(e.target) for _, e in parts]
-        target = join(targets, lead if lead else target_axis, -1)
-    return dataclasses.replace(
-        first,
-        relevance=named("relevance", lambda n: plan.batch_axis(n), lead),
-        inputs=named("inputs", lambda n: plan.batch_axis(n), 0),
-        outputs=named("outputs", lambda n: plan.batch_axis(n) if n in plan.vars else None, 0),
-        target=target,
-        seed=join([e.seed for _, e in parts], lead),
-        absorbed=sums([e.absorbed for _, e in parts]),
-        ledger={layer: sums([e.ledger.get(layer, {}) for _, e in parts]) for layer in layers},
-        residual=join([e.residual for _, e in parts], lead),
-        hidden=named("hidden", hidden.get, lead),
-        arrived=named("arrived", lambda n: 0, lead),
-        passed=named("passed", lambda n: 0, lead),
-        lengths=given.lengths,
-    )

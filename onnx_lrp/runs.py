@@ -21,7 +21,7 @@ from .ops.quantize import limits
 from .options import Options
 from .plan import Plan
 from .precision import PRECISIONS
-from .program import Program
+from .program import OUTSIDE, Program
 from .progress import track
 from .registry import is_float
 from .runtime import Runtime
@@ -144,6 +144,9 @@ class Runs:
             if not entered:
                 if refused := refusal(self._runtime, feeds, error):
                     raise refused from error
+                if OUTSIDE in str(error):
+                    said = next(line for line in str(error).splitlines() if OUTSIDE in line)
+                    raise InputError(said[said.index("[") + 1 : said.rindex("]")].replace("\\'", "'")) from error
                 raise
             # nothing in the file says what shape a cut behind an unknown op has, so the engine is the first to notice
             reason = str(error).splitlines()[0][:200]

@@ -18,7 +18,7 @@ from .limits import over
 from .nested import Nested, Row, Step
 from .registry import Var, is_float
 
-__all__ = ["Left", "Loop", "forward", "walk"]
+__all__ = ["Left", "Loop", "checked", "forward", "walk", "within"]
 
 Tensor = Any
 Kinds = tuple[Any, str]  # "r", "q" or a channel, and the tensor of the body where it arrived
@@ -35,6 +35,7 @@ class Loop:
         tables: (steps, 1) sizes of the elements of each list.
         outside: leaf of the body → the tensor outside that it is, or is a row of.
         body: makes the run of one step: (step number, states) → a run of the body.
+        inside: whether all computed indices existed, at every step.
     """
 
     layer: Nested
@@ -44,6 +45,7 @@ class Loop:
     tables: Sequence[Tensor]
     outside: Mapping[str, Tensor]
     body: Callable[[Tensor, Sequence[Tensor]], Any]
+    inside: Tensor
 
     def length(self, row: Row) -> Tensor:
         """Number of rows there are."""
@@ -121,7 +123,7 @@ def forward(
     outs += [empty(tf.int64, [1]) for _ in layer.lists]
     going = tf.constant(True) if layer.start is None else tf.reshape(operand(layer.start), [])
 
-    def turn(k: Tensor, going: Tensor, states: Any, kept: Any, outs: Any) -> Any:
+    def turn(k: Tensor, going: Tensor, inside: Tensor, states: Any, kept: Any, outs: Any) -> Any:
         run = body(k, states)
         kept = [a.write(k, s) for a, s in zip(kept, states, strict=True)]
         new = [run.env[out] for _, out, _ in layer.states]
@@ -133,7 +135,8 @@ def forward(
         outs = [a.write(k, tensor) for a, tensor in zip(outs, made, strict=True)]
         if layer.going is not None:
             going = tf.reshape(run.env[layer.going[1]], [])
-        return k + 1, going, new, kept, outs
+        found = within(run)
+        return k + 1, going, inside if found is None else tf.logical_and(inside, found), new, kept, outs
 
     def more(k: Tensor, going: Tensor, *_: Any) -> Tensor:
         left = None if bound is None else k < bound
@@ -143,15 +146,15 @@ def forward(
         return going if left is None else tf.logical_and(left, going)
 
     if layer.going is None and layer.start is None and not isinstance(bound, int):
-        _within(step, bound, trips)
-    first = (tf.constant(0), going, start, kept, outs)
-    invariants = (tf.TensorShape([]), tf.TensorShape([]), shapes, [None for _ in kept], [None for _ in outs])
-    count, _, final, kept, outs = _while(more, turn, first, invariants)
+        _bounded(step, bound, trips)
+    first = (tf.constant(0), going, tf.constant(True), start, kept, outs)
+    invariants = (tf.TensorShape([]), tf.TensorShape([]), tf.TensorShape([]), shapes, [None for _ in kept], [None for _ in outs])
+    count, _, inside, final, kept, outs = _while(more, turn, first, invariants)
     if tf.executing_eagerly():
         for array in (*kept, *outs):
             getattr(array, "mark_used", lambda: None)()  # a forward pass alone never reads them, nor does one with too many steps
     if layer.going is not None or layer.start is not None:
-        _within(step, count, trips)
+        _bounded(step, count, trips)
     stacked = []
     for collected, (_, axis, flipped) in zip(outs[: len(layer.collected)], layer.collected, strict=True):
         y = collected.stack()
@@ -162,10 +165,22 @@ def forward(
         y = _ranked(collected.concat(), layer.body.vars[one.name])
         stacked.append(_move(y, 0, one.parts.axis or 0))
     outside = {name: xs[i] for name, i in layer.captured} | {r.name: operand(r.data) for r in layer.rows}
-    return [*final, *stacked, *tables], Loop(layer, count, kept, final, tables, outside, body)
+    return [*final, *stacked, *tables], Loop(layer, count, kept, final, tables, outside, body, inside)
 
 
-def _within(step: Step, count: Tensor, trips: int) -> None:
+def checked(step: Step, trace: Any) -> Tensor | None:
+    """Whether all indices and lengths that a step has read by exist, a bool tensor; None: it reads by none."""
+    return trace.inside if isinstance(step.layer, Nested) else step.layer.within(trace)
+
+
+def within(run: Any) -> Tensor | None:
+    """The same of all steps of a run."""
+    found = [checked(step, trace) for step, trace in zip(run.steps, run.traces, strict=True)]
+    known = [f for f in found if f is not None]
+    return tf.reduce_all(known) if known else None
+
+
+def _bounded(step: Step, count: Tensor, trips: int) -> None:
     tf.debugging.assert_less_equal(count, trips, str(over("trips", trips, math.inf, step.node.label)), summarize=1)
 
 

@@ -135,6 +135,7 @@ class Pass:
     Attributes:
         x: (T, B, I).
         count: T.
+        ends: steps that are run: those of the longest sample.
         down: the steps were taken from the last to the first.
         states: a TensorArray a state, T + 1 entries (B, H): those around the steps, in the order of time.
         kept: TensorArrays of T entries (B, H): what the cell keeps of every step.
@@ -146,6 +147,7 @@ class Pass:
 
     x: Tensor
     count: Any
+    ends: Any
     down: bool
     states: Sequence[Any]
     kept: Sequence[Any]
@@ -165,11 +167,17 @@ def _arrays(like: Tensor, size: Any, widths: Sequence[int]) -> tuple[Any, ...]:
     return tuple(tf.TensorArray(like.dtype, size=size, element_shape=s, clear_after_read=False) for s in shapes)
 
 
-def _loop(body: Callable[..., Any], start: Any, count: Any) -> Any:
-    """``body`` for k = 0 … count − 1."""
+def _loop(body: Callable[..., Any], start: Any, ends: Any, count: Any) -> Any:
+    """``body`` for k = 0 … ends − 1, of ``count`` at most."""
     # a bound is a second counter, which only compiled gradients need, and these know T
     bound = count if isinstance(count, int) else None
-    return tf.while_loop(lambda k, *_: k < count, body, (tf.constant(0), *start), maximum_iterations=bound)[1:]
+    return tf.while_loop(lambda k, *_: k < ends, body, (tf.constant(0), *start), maximum_iterations=bound)[1:]
+
+
+def _ends(valid: Tensor, count: Any) -> Tensor:
+    """The steps of the longest sample, at least one (lists of nothing have no shape): those behind it are padding alone."""
+    longest = tf.cast(tf.reduce_sum(tf.reduce_max(valid, [1, 2])), tf.int32)
+    return tf.minimum(tf.maximum(longest, 1), count)
 
 
 def _compiled(loop: Callable[[], Any]) -> Any:
@@ -191,10 +199,12 @@ def forth(
 ) -> tuple[Sequence[Tensor], Pass | None]:
     """Run ``cell(t, states) → (new states, what is kept)`` over time, from the last step to the first if ``down``.
 
+    With padding (``valid``) steps behind the longest sample are left out, and zeros. Not with ``down``, which then starts there.
     Returns the last states and the :class:`Pass`; without ``keep`` None, and nothing of the size of T is made.
     """
     count = x.shape[0] if x.shape[0] is not None else tf.shape(x)[0]
     width = start[0].shape[1]
+    ends = count if valid is None else _ends(valid, count)
 
     def body(k: Tensor, states: Any, arrays: Any, kept: Any) -> Any:
         t = count - 1 - k if down else k
@@ -208,7 +218,7 @@ def forth(
     def loop() -> Any:
         arrays = _arrays(start[0], count + 1, [width] * len(start)) if keep else ()
         arrays = tuple(a.write(count if down else 0, s) for a, s in zip(arrays, start, strict=False))
-        return _loop(body, (tuple(start), arrays, _arrays(start[0], count, [width] * saves) if keep else ()), count)
+        return _loop(body, (tuple(start), arrays, _arrays(start[0], count, [width] * saves) if keep else ()), ends, count)
 
     def stacked() -> Any:
         states, arrays, kept = loop()
@@ -219,7 +229,7 @@ def forth(
         arrays, kept = [_Steps(a) for a in arrays], [_Steps(a) for a in kept]
     else:
         states, arrays, kept = loop()
-    return states, Pass(x, count, down, arrays, kept, valid, parameters, apart=apart) if keep else None
+    return states, Pass(x, count, ends, down, arrays, kept, valid, parameters, apart=apart) if keep else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,7 +257,7 @@ def back(
     width = rs[0].shape[1]
 
     def body(k: Tensor, carry: Any, written: Any) -> Any:
-        t = k if run.down else run.count - 1 - k
+        t = k if run.down else run.ends - 1 - k
         old, new = (t + 1, t) if run.down else (t, t + 1)
         now = Step(t, [a.read(t) for a in run.kept], [a.read(old) for a in run.states], [a.read(new) for a in run.states])
         carry = list(carry) if ry is None else [carry[0] + tf.gather(ry, t), *carry[1:]]
@@ -262,7 +272,7 @@ def back(
 
     def loop() -> Any:
         written = _arrays(rs[0], run.count, [*[width] * (writes + names), *([1] if shares else [])])
-        left, written = _loop(body, ((*rs, tf.zeros_like(rs[0])), written), run.count)
+        left, written = _loop(body, ((*rs, tf.zeros_like(rs[0])), written), run.ends, run.count)
         return left, [a.stack() for a in written]
 
     (*left, absorbed), stacked = _compiled(loop) if run.apart else loop()

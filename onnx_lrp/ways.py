@@ -6,10 +6,11 @@ layer, that are run side by side.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import os
 import threading
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any
 
 from ._lazy import tf
@@ -19,10 +20,11 @@ from .plan import Plan
 from .propagation import Propagation
 from .recurrence import Recurrent
 
-__all__ = ["Habits", "Way", "choose", "cores", "divisible", "fixed", "programs", "shares", "within"]
+__all__ = ["Habits", "Way", "choose", "cores", "divisible", "fixed", "programs", "shares"]
 
 OFTEN = 3  # calls of one shape after which it is worth seconds of compilation
-PROGRAMS = 11  # compiled programs of one plan beside its graph; a text reader's many lengths stay with that
+AGAIN = 0.125  # of a call, for further runs of its shape within the same one: then they are long, and gain less by compilation
+PROGRAMS = 10  # compiled programs of one plan beside its graph; a text reader's many lengths stay with that
 MANY = 512  # samples, beyond which a graph is as fast
 LIGHT = 3e6  # multiplications of a step, up to which one compiled program is faster than a graph
 HEAVY = 6.5e7  # and up to which several of them side by side are
@@ -92,13 +94,6 @@ def fixed(run: Propagation) -> bool:
     return all(t.shape.is_fully_defined() for t in run.env.values() if hasattr(t, "shape"))
 
 
-def within(run: Propagation) -> Any:
-    """Whether all computed indices lie within what they index, a bool tensor."""
-    steps = zip(run.steps, run.traces, strict=True)
-    found = [step.layer.within(trace) for step, trace in steps if not isinstance(step.layer, Nested)]
-    return tf.reduce_all([tf.constant(True), *(f for f in found if f is not None)])
-
-
 class Habits:
     """Which shapes a program is called with often: a call pays for its compilation from the third of one shape on.
 
@@ -108,7 +103,8 @@ class Habits:
 
     def __init__(self) -> None:
         self.programs = 0
-        self._calls: dict[Hashable, int] = {}
+        self._calls: dict[Hashable, float] = {}
+        self._inside: list[set[Hashable]] = []  # shapes of each call that consists of many runs
         self._ways: dict[Hashable, Way] = {}
         self._lock = threading.Lock()
 
@@ -122,7 +118,10 @@ class Habits:
         with self._lock:
             if call in self._ways:
                 return self._ways[call]
-            self._calls[call] = self._calls.get(call, 0) + 1
+            again = any(call in shapes for shapes in self._inside)
+            self._calls[call] = self._calls.get(call, 0) + (AGAIN if again else 1)
+            for shapes in self._inside:
+                shapes.add(call)
             if self._calls[call] < OFTEN:
                 return Way.GRAPH
             way, count = choose()
@@ -131,6 +130,18 @@ class Habits:
             self.programs += count
             self._ways[call] = way
             return way
+
+    @contextlib.contextmanager
+    def one_call(self) -> Iterator[None]:
+        """All runs meanwhile are parts of one call."""
+        shapes: set[Hashable] = set()
+        with self._lock:
+            self._inside.append(shapes)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside = [other for other in self._inside if other is not shapes]
 
     def settle(self, call: Hashable, way: Way) -> None:
         """Run a call another way from now on."""

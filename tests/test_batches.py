@@ -137,7 +137,7 @@ def test_few_samples_are_compiled_at_the_third_call():
     first = explainer.explain(feeds)
     for _ in range(OFTEN):
         last = explainer.explain(feeds)
-    assert explainer._program._habits.programs == 1
+    assert explainer._program.habits.programs == 1
     assert_equal(first, last, 1e-5)
     again = explainer.explain(feeds)
     np.testing.assert_array_equal(again.relevance["x"], last.relevance["x"])

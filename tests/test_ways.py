@@ -80,7 +80,7 @@ def test_targets_go_with_their_samples(monkeypatch, way, target):
     keep = [name for layer in explainer.weights() for name in (f"{layer}:h", f"{layer}:c") if "lstm" in layer.lower()]
     graph, compiled = by(monkeypatch, way, explainer, feeds, TARGETS[target], keep=keep)
     same(graph, compiled)
-    assert {*explainer._program._habits._ways.values()} == {way}
+    assert {*explainer._program.habits._ways.values()} == {way}
     assert explainer._program._static
 
 
@@ -161,7 +161,7 @@ def test_samples_that_see_each_other_stay_together(monkeypatch, options):
     explainer = onnx_lrp.load(model, precision="float64", verify="never")
     graph, last = by(monkeypatch, Way.PARTS, explainer, feeds)
     np.testing.assert_array_equal(graph.relevance["x"], last.relevance["x"])
-    assert [*explainer._program._habits._ways.values()] == [Way.GRAPH]
+    assert [*explainer._program.habits._ways.values()] == [Way.GRAPH]
     np.testing.assert_array_equal(graph.relevance["x"], explainer.explain(feeds).relevance["x"])
 
 

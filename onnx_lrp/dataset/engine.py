@@ -16,6 +16,7 @@ from ..errors import InputError, ParityError, RuleError
 from ..explainer import Explainer
 from ..explanation import Explanation
 from ..inputs import id_limits, may_miss
+from ..lengths import lens
 from ..precision import PRECISIONS
 from ..seeds import scores_of
 from ..targets import AllClasses, Seed, Spec, TopK
@@ -90,8 +91,8 @@ class Engine:
         self.options = dict(options or {})
         self.per_step = per_step
         self.max_length = max_length
-        lens = ragged.lens(plan)
-        self.inputs = tuple(v.name for v in plan.graph.inputs if v.name != lens)
+        told = lens(plan)
+        self.inputs = tuple(v.name for v in plan.graph.inputs if v.name != told)
         self._ids = id_limits(plan)
         self._begun = False
         self._alone = plan.batch is None or not splits(plan)
@@ -230,9 +231,9 @@ class Engine:
         if self._alone:
             for i in rows:
                 feeds = {n: inputs[n][i] if a is None else np.expand_dims(inputs[n][i], a) for n, a in axes.items()}
-                lens = ragged.lens(plan)
-                if lens is not None:
-                    feeds[lens] = np.asarray([len(inputs[self.inputs[0]][i])])
+                told = lens(plan)
+                if told is not None:
+                    feeds[told] = np.asarray([len(inputs[self.inputs[0]][i])])
                 yield rows[rows == i], feeds
             return
         given: dict[str, Any] = {}
@@ -373,7 +374,7 @@ class Engine:
         return Found(rows, fields, lengths, times, frozenset(steps))
 
     def _lengths(self, explanation: Explanation) -> np.ndarray | None:
-        name = ragged.lens(self.explainer._plan)
+        name = lens(self.explainer._plan)
         return None if name is None or name not in explanation.inputs else np.ravel(explanation.inputs[name]).astype(np.int64)
 
     def _at_target(self, explanation: Explanation, count: int) -> np.ndarray:

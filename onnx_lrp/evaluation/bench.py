@@ -18,9 +18,9 @@ from ..batches import splits
 from ..errors import InputError, UnsupportedModel
 from ..explainer import Explainer
 from ..inputs import id_limits
+from ..lengths import lens
 from ..loading import load
 from ..plan import Plan
-from ..ragged import lens
 from ..seeds import Target, scores_of
 from ..targets import Step
 from .samples import Samples

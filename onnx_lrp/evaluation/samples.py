@@ -19,6 +19,7 @@ from ..errors import InputError
 from ..explainer import Explainer
 from ..inputs import prepare_inputs
 from ..labels import Labelled
+from ..lengths import lens
 from ..seeds import scores_of
 
 __all__ = ["Samples", "read_samples"]
@@ -107,7 +108,7 @@ def _row(explainer: Explainer, arrays: Mapping[str, np.ndarray]) -> dict[str, np
     for name, array in arrays.items():
         axis = plan.batch_axis(name)
         feeds[name] = array if axis is None else np.expand_dims(array, axis)
-    told = ragged.lens(plan)
+    told = lens(plan)
     if told is not None and told not in feeds:
         first = next(iter(arrays))
         time = plan.time_axis(first)

@@ -18,6 +18,7 @@ from ..layer import Affine, Plain, Routing, Trace, fill, mixed
 from ..linear import LinearMap
 from ..registry import Var, importer
 from .add import read_sum
+from .gather import inside
 
 __all__ = ["AttentionWeights", "RepeatedHeads", "Rotation", "SplitHeads"]
 
@@ -258,6 +259,10 @@ class Rotation(Affine):
             cos, sin = tf.gather(cos, positions[0]), tf.gather(sin, positions[0])
         angles = {"cos": cos[:, :, None, :], "sin": sin[:, :, None, :]}  # (B, S, 1, width / 2)
         return Trace(xs, [self._turn(x, angles["cos"], angles["sin"], angles["sin"])], p, angles)
+
+    def within(self, trace: Trace) -> Tensor | None:
+        _, cos, _, *positions = fill(self.slots, trace.inputs, trace.parameters)
+        return inside(positions[0], tf.shape(cos)[0]) if positions else None
 
     def linear(self, trace: Trace) -> LinearMap:
         cos, sin = trace.saved["cos"], trace.saved["sin"]

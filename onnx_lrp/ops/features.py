@@ -20,6 +20,7 @@ from ..linear import LinearMap
 from ..registry import Var, importer
 from ..rewrite import Rewriting, rewriter
 from ..spelling import Spelling
+from .gather import inside
 from .reshape import Same
 
 __all__ = ["Columns", "Imputer", "Normalizer"]
@@ -166,6 +167,10 @@ class Columns(Routing):
         data, indices = fill(self.slots, xs, p)
         y = tf.gather(data, tf.reshape(indices, [-1]), axis=-1)
         return Trace(xs, [y if data.shape.rank > 1 else y[None]], p)
+
+    def within(self, trace: Trace) -> Tensor | None:
+        data, indices = fill(self.slots, trace.inputs, trace.parameters)
+        return inside(indices, tf.shape(data)[-1])
 
     def route(self, trace: Trace, rs: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
         data, indices = fill(self.slots, trace.inputs, trace.parameters)

@@ -84,7 +84,7 @@ class Gather(Routing):
 
     def within(self, trace: Trace) -> Tensor | None:
         data, indices = fill(self.slots, trace.inputs, trace.parameters)
-        return None if isinstance(self.slots[1], str) else inside(indices, tf.shape(data)[self.axis])
+        return inside(indices, tf.shape(data)[self.axis])
 
     def route(self, trace: Trace, rs: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
         back = put_back(rs[0], trace.saved["indices"], self.axis, trace.inputs[0])

@@ -100,7 +100,7 @@ class GatherElements(Routing):
 
     def within(self, trace: Trace) -> Tensor | None:
         data, indices = fill(self.slots, trace.inputs, trace.parameters)
-        return None if isinstance(self.slots[1], str) else inside(indices, tf.shape(data)[self.axis])
+        return inside(indices, tf.shape(data)[self.axis])
 
     def route(self, trace: Trace, rs: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
         x: Tensor = trace.inputs[0]
@@ -145,7 +145,7 @@ class GatherND(Routing):
     def within(self, trace: Trace) -> Tensor | None:
         data, indices = fill(self.slots, trace.inputs, trace.parameters)
         sizes = tf.shape(data)[self.batch_dims : self.batch_dims + self.width]
-        return None if isinstance(self.slots[1], str) else inside(indices, sizes)
+        return inside(indices, sizes)
 
     def route(self, trace: Trace, rs: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
         x: Tensor = trace.inputs[0]

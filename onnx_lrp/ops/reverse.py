@@ -45,7 +45,7 @@ class ReverseSequence(Routing):
     def within(self, trace: Trace) -> Tensor | None:
         x, lengths = fill(self.slots, trace.inputs, trace.parameters)
         most = tf.cast(tf.shape(x)[self.time_axis], lengths.dtype)
-        return None if isinstance(self.slots[1], str) else tf.reduce_all((lengths >= 0) & (lengths <= most))
+        return tf.reduce_all((lengths >= 0) & (lengths <= most))
 
     def route(self, trace: Trace, rs: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
         lengths = fill(self.slots, trace.inputs, trace.parameters)[1]

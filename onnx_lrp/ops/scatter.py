@@ -15,6 +15,7 @@ from ..dims import unify
 from ..layer import Affine, Layer, Opaque, Routing, Share, Trace, fill, mixed
 from ..linear import LinearMap
 from ..registry import ANY, Var, importer
+from .gather import inside
 from .index import meet, operands, places_of_elements, places_of_tuples, width_of
 
 __all__ = ["Added", "Chosen", "Multiplied", "Overwritten", "Saturated", "Scatter"]
@@ -52,6 +53,11 @@ class Scatter(Layer):
                     *(unify(d, u) for d, u in zip(dims[lead:], updates.dims[len(indices.dims) - 1 :], strict=True)),
                 )
         return dataclasses.replace(data, name="", dims=dims, value=None, origin=frozenset()), updates
+
+    def within(self, trace: Trace) -> Tensor | None:
+        data, indices, _ = fill(self.slots, trace.inputs, trace.parameters)
+        shape = tf.shape(data)
+        return inside(indices, shape[self.axis] if self.width is None else shape[: self.width])
 
     def rows(self, data: Tensor, indices: Tensor, updates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Data as rows (N, M), the place of every update (m,), updates as rows (m, M)."""

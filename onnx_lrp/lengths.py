@@ -1,0 +1,79 @@
+"""Lengths of sequences: which input tells them, whether padding can reach a result, an input for them where the file has none."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from .graph import Graph, Value
+from .layer import Elementwise
+from .nested import Step
+from .plan import Plan
+from .recurrence import Recurrent
+
+__all__ = ["LENGTHS", "lengthened", "lens", "mixes_no_steps"]
+
+LENGTHS = "lengths of the sequences"  # no exporter's name
+SLOT = 4  # of the recurrent ops of the standard: their sequence_lens
+BY_STEP = ("Cast", "Embedding", "Identity", "Squeeze", "Transpose", "Unsqueeze")  # titles of layers that mix no steps
+
+
+def lens(plan: Plan) -> str | None:
+    """The graph input that tells every recurrent layer its lengths; None if there is none."""
+    cast = {s.outputs[0]: s.inputs[0] for s in plan.steps if s.layer.title == "Cast" and s.inputs}
+    layers = [step for step in plan.steps if isinstance(step.layer, Recurrent)]
+    found = {cast.get(name, name) for step in layers for name in [_lengths_of(step)] if name}
+    names = {v.name for v in plan.graph.inputs}
+    return next(iter(found)) if len(found) == 1 and found <= names else None
+
+
+def _lengths_of(step: Step) -> str | None:
+    """The tensor that a recurrent layer reads its lengths from."""
+    slot = step.layer.slots[1]  # type: ignore[attr-defined]
+    return step.inputs[slot] if isinstance(slot, int) else None
+
+
+def mixes_no_steps(plan: Plan) -> bool:
+    """Whether padding can reach no result: along time nothing reads but recurrent layers with lengths, and no output has time."""
+
+    def apart(name: str) -> bool:
+        """Whether time is an axis of its own."""
+        axis = plan.time_axis(name)
+        return axis is not None and len((plan.vars[name].dims or ())[axis].labels) == 1
+
+    def alone(step: Step) -> bool:
+        if isinstance(step.layer, Recurrent):
+            return _lengths_of(step) is not None
+        if isinstance(step.layer, Elementwise) or step.layer.title in BY_STEP:
+            return True
+        x = step.inputs[0]
+        if step.layer.title == "Reshape":  # (T, B, D, H) to (T, B, D · H), as between stacked layers
+            return len(step.inputs) == 1 and apart(x) and apart(step.outputs[0])
+        last = len(plan.vars[x].dims or ()) - 1
+        return step.layer.title == "Linear" and plan.time_axis(x) not in (None, last)
+
+    timed = [s for s in plan.steps if any(n in plan.vars and plan.time_axis(n) is not None for n in s.inputs)]
+    return all(alone(step) for step in timed) and all(plan.time_axis(n) is None for n in plan.outputs if n in plan.vars)
+
+
+def lengthened(graph: Graph, plan: Plan) -> Graph | None:
+    """The graph with one more input, :data:`LENGTHS` (B,), that every recurrent layer reads: what such a layer says of a padded
+    sequence is then what it says of the sequence alone (ONNX, operator LSTM: ``sequence_lens``).
+
+    None where a recurrent layer takes lengths already or is no operator of the standard, and where onnxruntime computes a part.
+    """
+    inside = {id(step.node) for step in plan.steps if isinstance(step.layer, Recurrent)}
+    nodes = []
+    for node in graph.nodes:
+        if id(node) in inside and node.op in ("GRU", "LSTM", "RNN") and not node.domain and not any(node.inputs[SLOT:][:1]):
+            inside.remove(id(node))
+            inputs = [*node.inputs, *[""] * (SLOT + 1 - len(node.inputs))]
+            inputs[SLOT] = LENGTHS
+            nodes.append(dataclasses.replace(node, inputs=tuple(inputs)))
+        else:
+            nodes.append(node)
+    if inside or plan.prefix or not any(isinstance(step.layer, Recurrent) for step in plan.steps):
+        return None
+    value = Value(LENGTHS, np.dtype(np.int32), (None,))
+    return dataclasses.replace(graph, nodes=tuple(nodes), inputs=(*graph.inputs, value))
