@@ -28,7 +28,7 @@ from .seeds import Target, scores_of
 from .steps import checked, within
 from .ways import Habits, Way, choose, cores, fixed, programs, shares
 
-__all__ = ["OUTSIDE", "Program"]
+__all__ = ["OUTSIDE", "Program", "alike"]
 
 Tensor = Any
 Body = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Any]
@@ -66,7 +66,7 @@ def _apart(step: Step) -> Step:
     return dataclasses.replace(step, layer=dataclasses.replace(layer, apart=True)) if isinstance(layer, Recurrent) else step
 
 
-def _alike(expected: Mapping[str, Any], found: Mapping[str, Any], relative: float) -> bool:
+def alike(expected: Mapping[str, Any], found: Mapping[str, Any], relative: float) -> bool:
     """Whether results differ by rounding at most, relative to the largest value of each; integers not at all."""
     for name, want in expected.items():
         got = found[name]
@@ -131,6 +131,11 @@ class Program:
     def static(self) -> bool:
         """Whether it can be compiled, as far as is known."""
         return self._static
+
+    @property
+    def rounding(self) -> float:
+        """By how much of its largest value a result may change with how it is run."""
+        return max(ROUNDS * float(np.finfo(self.dtype).eps), self.precision.rounds)
 
     def _tensors(self, steps: Sequence[Step]) -> list[Any]:
         """The parameters of every step; of a loop also those of its body's steps, and results that are constant."""
@@ -228,8 +233,7 @@ class Program:
             return graph()
         if way is Way.PARTS and call not in self._proven:
             whole = graph()
-            rounding = max(ROUNDS * float(np.finfo(self.dtype).eps), self.precision.rounds)
-            if not _alike(_scored(whole), _scored(together), rounding):
+            if not alike(_scored(whole), _scored(together), self.rounding):
                 self._mixes = True  # its samples see each other
                 self.habits.settle(call, Way.GRAPH)
                 return whole

@@ -18,7 +18,7 @@ from .fold import plumbing, sized
 from .graph import Graph, Node, Value
 from .growth import AXES
 from .inference import infer
-from .layer import Layer, Plain
+from .layer import Affine, Layer, Plain
 from .limits import Meter
 from .nested import Body, Nested, Step, sources
 from .reading import value_of
@@ -231,6 +231,8 @@ class Reader:
         if self.gates != "all" and hasattr(layer, "shared"):
             layer = layer.shared(inputs) or layer
         infos = list(layer.infer(inputs))
+        if isinstance(layer, Affine):
+            layer.sums(inputs)  # asked for later: a node that contradicts itself is to be noted now
         signals = set(layer.signals(inputs))
         live = any(inputs[i].live for i in signals)
         # a bool decides; but a Where on integers hands its operands' values on

@@ -21,7 +21,7 @@ from .ops.quantize import limits
 from .options import Options
 from .plan import Plan
 from .precision import PRECISIONS
-from .program import OUTSIDE, Program
+from .program import OUTSIDE, Program, alike
 from .progress import track
 from .registry import is_float
 from .runtime import Runtime
@@ -30,12 +30,18 @@ from .verifying import Verifier, defined
 
 __all__ = ["Runs"]
 
+TOGETHER = "samples of this model see each other: what it says of one depends on those beside it, so a batch can't be run in parts"
 OVER = "over the limit trips"  # an assertion inside a TensorFlow program
 
 
 def _rows(array: np.ndarray, axis: int | None, rows: range) -> np.ndarray:
     """Some samples; what has no axis of samples, or one entry for all, is for every sample."""
     return array if axis is None or array.shape[axis] == 1 else np.take(array, rows, axis)
+
+
+def _unlike_first(samples: np.ndarray) -> np.ndarray:
+    """(B,): which samples (B, …) are not the first one's equal."""
+    return (samples != samples[:1]).reshape(len(samples), -1).any(1)
 
 
 class Runs:
@@ -58,6 +64,7 @@ class Runs:
         self._verifier = Verifier(plan, runtime, precision=options.precision, epsilon=options.policy.epsilon)
         self._filed = filed
         self.verified = False
+        self._apart = False  # samples were found not to see each other
 
     @functools.cached_property
     def program(self) -> Program:
@@ -86,6 +93,10 @@ class Runs:
             self._plan, feeds, batch, itemsize=size, max_bytes=self._options.max_bytes, checkpoint=self._options.checkpoint
         )
         axes = {n: self._plan.batch_axis(n) for n in feeds}
+        if how.size < batch and not self._divides(feeds, how.segment):
+            if self._options.max_bytes is not None:
+                raise InputError(f"{TOGETHER}: they would keep more than max_bytes={self._options.max_bytes}")
+            how = dataclasses.replace(how, size=batch)
 
         fits = how.size
 
@@ -108,6 +119,8 @@ class Runs:
                         raise InputError(
                             f"not enough memory for {len(some)} sample(s) of this size; pass fewer or shorter, or checkpoint=64"
                         ) from error
+                    if len(some) == batch and not self._divides(feeds, how.segment):
+                        raise InputError(f"{TOGETHER}, and there is not enough memory for all; pass fewer or shorter") from error
                     fits = len(some) // 2
                 else:
                     at = some.stop
@@ -118,6 +131,38 @@ class Runs:
             return done[0]
         return joined(self._plan, done, Asked.of(target, keep))
 
+    def _divides(self, feeds: Mapping[str, np.ndarray], segment: int | None) -> bool:
+        """Whether samples may be run apart from each other: two of them say the same together and alone.
+
+        Nothing of a file tells of a mean over the batch, say, and parts of a batch would have another.
+        """
+        axes = {n: self._plan.batch_axis(n) for n in feeds}
+        own = {n: np.moveaxis(a, axis, 0) for n, a in feeds.items() if (axis := axes[n]) is not None and a.shape[axis] > 1}
+        if self._apart or self._plan.fixed_batch == 1:
+            return True
+        other = min((int(np.argmax(unlike)) for a in own.values() if (unlike := _unlike_first(a)).any()), default=0)
+        if not other:
+            return True  # of equal samples parts are the whole, which says nothing of others
+
+        def scored(*rows: int) -> dict[str, Any]:
+            part = {n: np.take(a, rows, axes[n]) if n in own else a for n, a in feeds.items()}
+            result = self.run(part, Target("scores"), segment=segment, verify="never")  # that is for a whole part
+            return {**result["outputs"], self._plan.explained: result["scores"]}
+
+        try:
+            both, each = scored(0, other), [scored(0), scored(other)]
+        except Exception as error:
+            if exhausted(error):
+                return True  # so will the parts be
+            raise
+        places = {n: self._plan.batch_axis(n) for n in both if n in self._plan.vars}
+        for k, alone in enumerate(each):
+            one = {n: np.take(both[n], [k], axis) for n, axis in places.items() if axis is not None and both[n].shape[axis] == 2}
+            if not alike(one, {n: alone[n] for n in one}, self.program.rounding):
+                return False
+        self._apart = True
+        return True
+
     def run(
         self,
         feeds: Mapping[str, np.ndarray],
@@ -125,10 +170,12 @@ class Runs:
         keep: tuple[Kept, ...] = (),
         method: Method | None = None,
         segment: int | None = None,
+        verify: str | None = None,
     ) -> dict[str, Any]:
-        plan = self._plan
+        """One run of the program; ``verify``: other than the options say."""
+        plan, verify = self._plan, verify or self._options.verify
         entered = any(n in plan.prefix for n in feeds)  # the caller computed the cut himself
-        verified = not entered and (self._options.verify == "always" or (self._options.verify == "first" and not self.verified))
+        verified = not entered and (verify == "always" or (verify == "first" and not self.verified))
         if verified:
             self._runtime.admit()
         before = self._runtime.prefix(plan.prefix, feeds) if plan.prefix and not entered else {}

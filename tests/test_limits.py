@@ -314,26 +314,27 @@ def test_running_out_of_memory_makes_the_batch_smaller(monkeypatch):
     whole = onnx_lrp.load(model, jit="eager").explain(x)
     run, sizes = Runs.run, []
 
-    def little(self, feeds, *arguments):
+    def little(self, feeds, *arguments, **options):
         sizes.append(len(feeds["x"]))
         if len(feeds["x"]) > 3:
             raise MemoryError
-        return run(self, feeds, *arguments)
+        return run(self, feeds, *arguments, **options)
 
     monkeypatch.setattr(Runs, "run", little)
     found = onnx_lrp.load(model, jit="eager").explain(x)
-    assert sizes == [10, 5, 2, 2, 2, 2, 2]
+    assert sizes == [10, 2, 1, 1, 5, 2, 2, 2, 2, 2]  # whether two say the same together and alone, then the parts
     np.testing.assert_allclose(found.relevance["x"], whole.relevance["x"], rtol=1e-6, atol=1e-7)
     np.testing.assert_allclose(found.residual, whole.residual, atol=1e-6)
 
 
 def test_no_memory_for_a_single_sample_is_said(monkeypatch):
-    def none(self, *arguments):
+    def none(self, *arguments, **options):
         raise MemoryError
 
     monkeypatch.setattr(Runs, "run", none)
-    with pytest.raises(InputError, match="not enough memory for 1 sample"):
-        onnx_lrp.load(dense(), jit="eager").explain(np.ones((4, 3), np.float32))
+    for x in (np.ones((4, 3), np.float32), np.eye(4, 3, dtype=np.float32)):
+        with pytest.raises(InputError, match="not enough memory for 1 sample"):
+            onnx_lrp.load(dense(), jit="eager").explain(x)
 
 
 @pytest.mark.parametrize("wrong", [{"nodes": -1}, {"nodes": 1.5}, {"nodes": True}, {"nodes": "9"}, {"run_seconds": float("nan")}])

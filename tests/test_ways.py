@@ -12,6 +12,7 @@ from test_laws import assert_equal, every_recurrence
 
 import onnx_lrp
 from onnx_lrp import program, targets, ways
+from onnx_lrp.runs import Runs
 from onnx_lrp.testing.build import Builder
 from onnx_lrp.ways import OFTEN, Way
 
@@ -163,6 +164,29 @@ def test_samples_that_see_each_other_stay_together(monkeypatch, options):
     np.testing.assert_array_equal(graph.relevance["x"], last.relevance["x"])
     assert [*explainer._program.habits._ways.values()] == [Way.GRAPH]
     np.testing.assert_array_equal(graph.relevance["x"], explainer.explain(feeds).relevance["x"])
+
+
+@pytest.mark.parametrize("options", [{}, {"share": 1e-3}, {"op": "ReduceMax"}], ids=str)
+def test_samples_that_see_each_other_are_no_micro_batches(monkeypatch, options):
+    """Parts would have another mean: the whole is run, or refused where it may not be."""
+    model, _ = mixing(**options)
+    x = np.random.default_rng(6).normal(size=(40, 3)).astype(np.float32)
+    want = onnx_lrp.explain(model, x, precision="float64")
+    with pytest.raises(onnx_lrp.InputError, match="see each other"):
+        onnx_lrp.explain(model, x, max_bytes=400, precision="float64")
+    for name in ("BUDGET", "SMALL"):
+        monkeypatch.setattr(f"onnx_lrp.batches.{name}", 400)
+    same(want, onnx_lrp.explain(model, x, precision="float64"))
+    run = Runs.run
+
+    def little(self, feeds, *arguments, **options):
+        if len(feeds["x"]) > 30:
+            raise MemoryError
+        return run(self, feeds, *arguments, **options)
+
+    monkeypatch.setattr(Runs, "run", little)
+    with pytest.raises(onnx_lrp.InputError, match=r"see each other.* not enough memory"):
+        onnx_lrp.explain(model, x)
 
 
 def test_equal_samples_prove_nothing(monkeypatch):

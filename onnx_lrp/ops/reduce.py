@@ -206,6 +206,9 @@ def _read(kind: str, data: Any, axes: Any, keepdims: int, noop: int, node: Any) 
     listed = None if places is None or not places.size else tuple(int(a) for a in np.atleast_1d(places))
     if listed is None and noop:
         return _untouched(kind, data)
+    rank = data.rank if isinstance(data, Var) else np.ndim(data)
+    if rank is not None and any(not -rank <= a < rank for a in listed or ()):
+        raise node.refuse(f"axes {list(listed or ())} of a tensor of {rank} axes")
     if kind in ("Sum", "Mean"):
         return SumOver(axes=listed, keepdims=bool(keepdims), mean=kind == "Mean"), (data,)
     if kind in ("Max", "Min"):
