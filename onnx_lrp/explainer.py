@@ -344,7 +344,7 @@ class Explainer:
         if len(np.unique(given.lengths)) < max(MANY_GROUPS, 2 * len(dataclasses.replace(given, near=True).groups())):
             return None
         if "lengths" not in self._variants:
-            graph = lengthened(self._graph, self._plan)
+            graph = lengthened(self._graph, self._plan, given.timed)
             plan = None if graph is None else plan_of(graph, self._choose)
             if graph is None or plan is None or not (lens(plan) == LENGTHS and mixes_no_steps(plan)):
                 return None

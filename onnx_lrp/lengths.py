@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 
 import numpy as np
 
+from .dims import Label
 from .graph import Graph, Value
 from .layer import Elementwise
 from .nested import Step
 from .plan import Plan
 from .recurrence import Recurrent
+from .registry import Var
 
 __all__ = ["LENGTHS", "lengthened", "lens", "mixes_no_steps"]
 
 LENGTHS = "lengths of the sequences"  # no exporter's name
 SLOT = 4  # of the recurrent ops of the standard: their sequence_lens
 BY_STEP = ("Cast", "Embedding", "Identity", "Squeeze", "Transpose", "Unsqueeze")  # titles of layers that mix no steps
+ALIGNED = ("Add", "Mul")  # nor do these, where operands have time at the same place
 
 
 def lens(plan: Plan) -> str | None:
@@ -42,12 +46,18 @@ def mixes_no_steps(plan: Plan) -> bool:
         axis = plan.time_axis(name)
         return axis is not None and len((plan.vars[name].dims or ())[axis].labels) == 1
 
+    def behind(name: str) -> int:
+        """How many axes stand behind time, by which operands are aligned."""
+        return len(plan.vars[name].dims or ()) - (plan.time_axis(name) or 0)
+
     def alone(step: Step) -> bool:
         if isinstance(step.layer, Recurrent):
             return _lengths_of(step) is not None
         if isinstance(step.layer, Elementwise) or step.layer.title in BY_STEP:
             return True
         x = step.inputs[0]
+        if step.layer.title in ALIGNED:
+            return len({behind(n) for n in (*step.inputs, *step.outputs) if plan.time_axis(n) is not None}) == 1
         if step.layer.title == "Reshape":  # (T, B, D, H) to (T, B, D · H), as between stacked layers
             return len(step.inputs) == 1 and apart(x) and apart(step.outputs[0])
         last = len(plan.vars[x].dims or ()) - 1
@@ -57,12 +67,25 @@ def mixes_no_steps(plan: Plan) -> bool:
     return all(alone(step) for step in timed) and all(plan.time_axis(n) is None for n in plan.outputs if n in plan.vars)
 
 
-def lengthened(graph: Graph, plan: Plan) -> Graph | None:
+def _time_of(x: Var, axis: int | None) -> Label | None:
+    """The one label of an axis; None: it has several, or none."""
+    dim = None if x.dims is None or axis is None else x.dims[axis]
+    return next(iter(dim.roots)) if dim is not None and len(dim.roots) == 1 else None
+
+
+def lengthened(graph: Graph, plan: Plan, timed: Collection[str]) -> Graph | None:
     """The graph with one more input, :data:`LENGTHS` (B,), that every recurrent layer reads: what such a layer says of a padded
     sequence is then what it says of the sequence alone (ONNX, operator LSTM: ``sequence_lens``).
 
-    None where a recurrent layer takes lengths already or is no operator of the standard, and where onnxruntime computes a part.
+    None where a recurrent layer takes lengths already, is no operator of the standard, or runs along another time than that of the
+    inputs ``timed``, whose lengths these are; and where onnxruntime computes a part.
     """
+    times = [_time_of(plan.vars[name], plan.time_axis(name)) for name in timed]
+    times += [
+        _time_of(plan.vars[s.inputs[0]], 1 if s.layer.batch_first else 0) for s in plan.steps if isinstance(s.layer, Recurrent)
+    ]
+    if None in times or len({*times}) != 1:
+        return None
     inside = {id(step.node) for step in plan.steps if isinstance(step.layer, Recurrent)}
     nodes = []
     for node in graph.nodes:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from test_batches import bilstm, runs
 from test_ragged import sequences, with_lengths, words
@@ -15,9 +16,9 @@ import onnx_lrp
 from onnx_lrp import ParityError, explainer, ragged, targets
 from onnx_lrp.lengths import LENGTHS
 from onnx_lrp.testing.build import Builder
+from onnx_lrp.ways import AGAIN, OFTEN, Habits, Way
 
 LENGTHS_OF_FEW = st.lists(st.integers(1, 9), min_size=2, max_size=9).filter(lambda n: len(set(n)) > 1)
-KINDS = ("LSTM", "GRU", "RNN")
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
 
@@ -73,15 +74,28 @@ def same(alone, together, k, steps):
         np.testing.assert_allclose(amount[k], alone.absorbed.get(kind, [0.0])[0], rtol=1e-9, atol=1e-12 * scale)
 
 
-@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
-@pytest.mark.parametrize("op", KINDS)
-@settings(max_examples=12)
-@given(lengths=LENGTHS_OF_FEW, jit=st.sampled_from(["eager", "graph"]), bias_factor=st.sampled_from([0.0, 1.0]))
-def test_each_is_explained_as_if_it_came_alone(op, direction, lengths, jit, bias_factor):
-    given_ = sequences(lengths)
-    made = onnx_lrp.load(stacked(op, direction), jit=jit, precision="float64", bias_factor=bias_factor)
+@functools.cache
+def loaded(op, direction, bias_factor):
+    """Traced once for all lengths."""
+    return onnx_lrp.load(stacked(op, direction), jit="graph", precision="float64", bias_factor=bias_factor)
+
+
+@pytest.mark.parametrize(
+    ("op", "direction", "bias_factor"),
+    [
+        ("LSTM", "bidirectional", 0.0),
+        ("LSTM", "reverse", 1.0),
+        ("GRU", "bidirectional", 0.0),
+        ("GRU", "forward", 1.0),
+        ("RNN", "reverse", 0.0),
+    ],
+)
+@given(lengths=LENGTHS_OF_FEW)
+def test_each_is_explained_as_if_it_came_alone(op, direction, bias_factor, lengths):
+    given_, made = sequences(lengths), loaded(op, direction, bias_factor)
     with few_are_many():
         together = made.explain(given_)
+    assert "lengths" in made._variants
     assert together.lengths.tolist() == lengths
     assert together.relevance["x"].shape == together.inputs["x"].shape == (max(lengths), len(lengths), 3)
     assert [*together.inputs] == ["x"]
@@ -148,6 +162,58 @@ def test_not_where_something_else_reads_along_time(monkeypatch):
         assert sorted(shape[0] for shape in seen) == [2, 3, 4]
 
 
+def two_times():
+    """x (T, B, 3) and y (S, B, 3), each through an LSTM of its own → two classes."""
+    b = Builder(np.random.default_rng(5), 17)
+    ends = []
+    for name, time in (("x", "T"), ("y", "S")):
+        x = b.input(name, b.numbers(4, 2, 3), [time, "B", 3])
+        ends.append(b.op("Squeeze", b.ops("LSTM", x, b.weight(1, 8, 3), b.weight(1, 8, 2), outputs=2, hidden_size=2)[1], b.ints(0)))
+    return b.case(b.op("MatMul", b.op("Concat", *ends, axis=1), b.weight(4, 2)))[0]
+
+
+def decoder():
+    """x (T, B, 3) → LSTM → its last state three times → LSTM → two classes."""
+    b = Builder(np.random.default_rng(6), 17)
+    x = b.input("x", b.numbers(4, 2, 3), ["T", "B", 3])
+    last = b.ops("LSTM", x, b.weight(1, 8, 3), b.weight(1, 8, 2), outputs=2, hidden_size=2)[1]
+    again = b.op("Concat", last, last, last, axis=0)
+    last = b.ops("LSTM", again, b.weight(1, 8, 2), b.weight(1, 8, 2), outputs=2, hidden_size=2)[1]
+    return b.case(b.op("MatMul", b.op("Squeeze", last, b.ints(0)), b.weight(2, 2)))[0]
+
+
+def test_not_along_another_time():
+    """Lengths of one input are not those of another, nor of what a decoder makes."""
+    x, y = sequences([2, 3, 4, 5]), sequences([3, 3, 3, 3], seed=2)
+    for model, given_ in ((two_times(), {"x": x, "y": y}), (two_times(), {"x": y, "y": x}), (decoder(), {"x": x})):
+        made = onnx_lrp.load(model, jit="eager", precision="float64")
+        with few_are_many():
+            together = made.explain(given_)
+        for k in range(4):
+            alone = made.explain({name: rows[k][:, None] for name, rows in given_.items()})
+            for name, array in alone.relevance.items():
+                np.testing.assert_allclose(together.relevance[name][: len(array), k], array[:, 0], rtol=1e-9, atol=1e-13)
+    both = sequences([2, 3, 4, 5], seed=3)
+    with few_are_many():
+        together = (made := onnx_lrp.load(two_times(), jit="eager", precision="float64")).explain({"x": x, "y": both})
+    for k in range(4):
+        alone = made.explain({"x": x[k][:, None], "y": both[k][:, None]})
+        np.testing.assert_allclose(together.relevance["y"][: k + 2, k], alone.relevance["y"][:, 0], rtol=1e-9, atol=1e-13)
+
+
+def test_runs_of_one_call_count_as_one_but_many():
+    habits = Habits()
+    with habits.one_call():
+        ways = [habits.way("shape", lambda: (Way.WHOLE, 1)) for _ in range(int((OFTEN - 1) / AGAIN) + 1)]
+    assert {*ways[:-1]} == {Way.GRAPH}
+    assert ways[-1] is Way.WHOLE  # a call of very many runs is worth it, too
+    for _ in range(OFTEN - 1):
+        with habits.one_call():
+            assert habits.way("other", lambda: (Way.WHOLE, 1)) is Way.GRAPH
+            assert habits.way("other", lambda: (Way.WHOLE, 1)) is Way.GRAPH
+    assert habits.way("other", lambda: (Way.WHOLE, 1)) is Way.WHOLE
+
+
 def test_not_where_every_run_is_verified():
     made = onnx_lrp.load(bilstm()[0], verify="always", jit="eager")
     with few_are_many():
@@ -164,8 +230,7 @@ def test_a_wrong_importer_is_found_before(monkeypatch):
         onnx_lrp.load(bilstm()[0], jit="eager").explain(sequences([2, 3, 4]))
 
 
-@pytest.mark.parametrize("jit", ["eager", "graph", "xla"])
-@pytest.mark.parametrize("checkpoint", ["never", 2])
+@pytest.mark.parametrize(("jit", "checkpoint"), [("eager", "never"), ("graph", "never"), ("graph", 2), ("xla", 2)])
 def test_steps_that_are_padding_for_all_are_not_run(jit, checkpoint):
     """As if the array ended with the longest; a batch of nothing but padding keeps its initial state."""
     rows = np.random.default_rng(3).normal(size=(9, 3, 3)).astype(np.float32)
