@@ -13,7 +13,7 @@ from test_batches import bilstm, runs
 from test_ragged import sequences, with_lengths, words
 
 import onnx_lrp
-from onnx_lrp import ParityError, explainer, ragged, targets
+from onnx_lrp import ParityError, explainer, ragged, reordering, targets
 from onnx_lrp.lengths import LENGTHS
 from onnx_lrp.testing.build import Builder
 from onnx_lrp.ways import AGAIN, OFTEN, Habits, Way
@@ -24,13 +24,13 @@ GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
 @contextlib.contextmanager
 def few_are_many():
-    """Two lengths are enough, and any nearness; so that small examples take the way of large ones."""
-    before = explainer.MANY_GROUPS, ragged.FILL, ragged.TOGETHER
-    explainer.MANY_GROUPS, ragged.FILL, ragged.TOGETHER = 2, 0.0, 4
+    """Two lengths are enough, any nearness, any size of a result; so that small examples take the way of large ones."""
+    before = explainer.MANY_GROUPS, ragged.FILL, ragged.TOGETHER, reordering.LARGE
+    explainer.MANY_GROUPS, ragged.FILL, ragged.TOGETHER, reordering.LARGE = 2, 0.0, 4, 1
     try:
         yield
     finally:
-        explainer.MANY_GROUPS, ragged.FILL, ragged.TOGETHER = before
+        explainer.MANY_GROUPS, ragged.FILL, ragged.TOGETHER, reordering.LARGE = before
 
 
 def stacked(op, direction, seed=0):
@@ -99,6 +99,7 @@ def test_each_is_explained_as_if_it_came_alone(op, direction, bias_factor, lengt
     assert together.lengths.tolist() == lengths
     assert together.relevance["x"].shape == together.inputs["x"].shape == (max(lengths), len(lengths), 3)
     assert [*together.inputs] == ["x"]
+    assert together.relevance["x"].flags.writeable
     for k, sequence in enumerate(given_):
         same(made.explain(sequence[:, None]), together, k, len(sequence))
 
@@ -113,6 +114,10 @@ def test_they_run_in_few_batches(monkeypatch):
     assert made._runs.verified
     assert len(seen) < 20
     assert {shape[0] for shape in seen[1:]} <= {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64}
+    assert together.relevance["x"].shape == (60, 60, 3)
+    exact = onnx_lrp.load(bilstm()[0], verify="always").explain(sequences(lengths))
+    assert len(seen) > 60
+    np.testing.assert_allclose(together.relevance["x"], exact.relevance["x"], rtol=1e-3, atol=1e-5)
     again = made.explain(sequences(lengths))
     np.testing.assert_array_equal(again.relevance["x"], together.relevance["x"])
     assert LENGTHS not in str(together) + str(made.summary()) + str([v.name for v in made.inputs])
