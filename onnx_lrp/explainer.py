@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from collections import deque
@@ -14,7 +15,7 @@ import numpy as np
 from . import ragged
 from .branches import Branches, is_open
 from .composites import Assignment
-from .errors import InputError, RuleError
+from .errors import InputError, OnnxLrpError, RuleError
 from .explanation import Explanation
 from .export import Export
 from .graph import Graph, Value
@@ -311,7 +312,8 @@ class Explainer:
         """Sequences of different lengths, group by group."""
         longer = self._lengthened(given)
         if longer is not None:
-            return longer._ragged(dataclasses.replace(given, near=True, lens=LENGTHS), target, **options)
+            with contextlib.suppress(OnnxLrpError):  # what is wrong is said of the model as it is
+                return longer._ragged(dataclasses.replace(given, near=True, lens=LENGTHS), target, **options)
         plan, count = self._plan, len(given.lengths)
         groups = given.groups()
         rounded = len(groups) >= ROUNDED
@@ -349,7 +351,11 @@ class Explainer:
             if graph is None or plan is None or not (lens(plan) == LENGTHS and mixes_no_steps(plan)):
                 return None
             options = dataclasses.replace(self._options, verify="never")  # it is no file that onnxruntime could run
-            self._variants["lengths"] = Explainer(graph, plan, choose=self._choose, options=options, runtime=self._runtime)
+            longer = Explainer(graph, plan, choose=self._choose, options=options, runtime=self._runtime)
+            near = dataclasses.replace(given, near=True, lens=LENGTHS)
+            if not longer._runs.divides(prepare_inputs(near.inputs(near.groups()[0][:2]), plan)):
+                return None  # samples see each other, those of one length at most
+            self._variants["lengths"] = longer
         if self._options.verify == "first" and not self._runs.verified:
             self.predict(given.inputs(np.asarray([given.lengths.argmin()])))
         return self._variants["lengths"]

@@ -100,7 +100,7 @@ def work(op: str, values: Sequence[Any], attributes: Any, result: int) -> tuple[
         if op == "RoiAlign":
             return _sampled(arrays[1], attributes)
     sizes = sorted((v.size for v in arrays if v.dtype.kind in "iuf"), reverse=True)
-    return 0, math.sqrt(sizes[0] * sizes[1] * result) if len(sizes) > 1 else 0.0
+    return 0, math.sqrt(sizes[0] * sizes[1] * max(result, 0)) if len(sizes) > 1 else 0.0
 
 
 def _sampled(regions: np.ndarray, attributes: Any) -> tuple[int, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection
+from typing import Any
 
 import numpy as np
 
@@ -46,13 +47,22 @@ def mixes_no_steps(plan: Plan) -> bool:
         axis = plan.time_axis(name)
         return axis is not None and len((plan.vars[name].dims or ())[axis].labels) == 1
 
+    def rank(name: str) -> int:
+        return len(plan.vars[name].dims or ())
+
+    def places(name: str) -> tuple[int | None, int | None]:
+        return plan.time_axis(name), plan.batch_axis(name)
+
     def behind(name: str) -> int:
         """How many axes stand behind time, by which operands are aligned."""
-        return len(plan.vars[name].dims or ()) - (plan.time_axis(name) or 0)
+        return rank(name) - (plan.time_axis(name) or 0)
 
     def alone(step: Step) -> bool:
         if isinstance(step.layer, Recurrent):
             return _lengths_of(step) is not None
+        if step.layer.title in ("Softmax", "LogSoftmax"):
+            layer: Any = step.layer
+            return not layer.flattened and layer.axis % rank(step.inputs[0]) not in places(step.inputs[0])
         if isinstance(step.layer, Elementwise) or step.layer.title in BY_STEP:
             return True
         x = step.inputs[0]
@@ -60,14 +70,15 @@ def mixes_no_steps(plan: Plan) -> bool:
             return len({behind(n) for n in (*step.inputs, *step.outputs) if plan.time_axis(n) is not None}) == 1
         if step.layer.title == "Reshape":  # (T, B, D, H) to (T, B, D · H), as between stacked layers
             return len(step.inputs) == 1 and apart(x) and apart(step.outputs[0])
-        last = len(plan.vars[x].dims or ()) - 1
-        return step.layer.title == "Linear" and plan.time_axis(x) not in (None, last)
+        return step.layer.title == "Linear" and plan.time_axis(x) not in (None, rank(x) - 1)
 
+    if any(plan.vars[o].dims is None for s in plan.steps for o in s.outputs if o in plan.vars):
+        return False  # nobody knows where time is
     timed = [s for s in plan.steps if any(n in plan.vars and plan.time_axis(n) is not None for n in s.inputs)]
     return all(alone(step) for step in timed) and all(plan.time_axis(n) is None for n in plan.outputs if n in plan.vars)
 
 
-def _time_of(x: Var, axis: int | None) -> Label | None:
+def _label(x: Var, axis: int | None) -> Label | None:
     """The one label of an axis; None: it has several, or none."""
     dim = None if x.dims is None or axis is None else x.dims[axis]
     return next(iter(dim.roots)) if dim is not None and len(dim.roots) == 1 else None
@@ -77,13 +88,16 @@ def lengthened(graph: Graph, plan: Plan, timed: Collection[str]) -> Graph | None
     """The graph with one more input, :data:`LENGTHS` (B,), that every recurrent layer reads: what such a layer says of a padded
     sequence is then what it says of the sequence alone (ONNX, operator LSTM: ``sequence_lens``).
 
-    None where a recurrent layer takes lengths already, is no operator of the standard, or runs along another time than that of the
-    inputs ``timed``, whose lengths these are; and where onnxruntime computes a part.
+    None where a recurrent layer takes lengths already, is no operator of the standard, runs along another time than that of the
+    inputs ``timed``, whose lengths these are, or over more than the samples; and where onnxruntime computes a part.
     """
-    times = [_time_of(plan.vars[name], plan.time_axis(name)) for name in timed]
-    times += [
-        _time_of(plan.vars[s.inputs[0]], 1 if s.layer.batch_first else 0) for s in plan.steps if isinstance(s.layer, Recurrent)
-    ]
+    times = [_label(plan.vars[name], plan.time_axis(name)) for name in timed]
+    for step in plan.steps:
+        if isinstance(step.layer, Recurrent):
+            x, time = plan.vars[step.inputs[0]], int(step.layer.batch_first)
+            times.append(_label(x, time))
+            if plan.batch is None or _label(x, 1 - time) is not plan.batch.root:
+                return None
     if None in times or len({*times}) != 1:
         return None
     inside = {id(step.node) for step in plan.steps if isinstance(step.layer, Recurrent)}

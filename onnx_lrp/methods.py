@@ -127,6 +127,7 @@ def attribute(program: Program, feeds: Arrays, target: Target, method: Method) -
         UnsupportedModel: the score also depends on an attribution point through what only onnxruntime can compute.
         InputError: a baseline that doesn't fit.
     """
+    program.held(feeds)
     if target.several:
         return _each(program, feeds, target, method)
     plan = program.plan

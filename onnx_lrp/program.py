@@ -287,6 +287,11 @@ class Program:
         """``body(feeds, given)`` on tensors: in this precision, on this device, traced at most once a ``key`` and signature."""
         return self._run(key, body, feeds, given, Way.WHOLE if self._jit == "xla" else Way.GRAPH)
 
+    def held(self, feeds: Mapping[str, np.ndarray]) -> None:
+        """Refuse indices that don't exist where :meth:`call` would not, in a compiled program."""
+        if self._jit == "xla":
+            self._run("held", lambda tensors, _: {"y": self.forward(tensors).env[self.plan.explained]}, feeds, {}, Way.GRAPH)
+
     def _run(self, key: Any, body: Body, feeds: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray], way: Way) -> Any:
         with self._placed(), tensor_float_32(self.precision.tensor_float):
             tensors = {n: _tensor(self._feed(n, np.asarray(v))) for n, v in feeds.items()}

@@ -53,8 +53,10 @@ class Ragged:
 
     @property
     def alike(self) -> bool:
-        """Whether the sequences of a sample are equally long in all inputs, or of one shape."""
-        return all(name in self.timed or len({row.shape for row in rows}) == 1 for name, rows in self.sequences.items())
+        """Whether the sequences of a sample are equally long in all inputs, or of one shape, and every array holds all samples."""
+        axes = ((a, self.batch[name]) for name, a in self.arrays.items())
+        whole = all(axis is None or a.shape[axis] == len(self.lengths) for a, axis in axes)
+        return whole and all(name in self.timed or len({row.shape for row in rows}) == 1 for name, rows in self.sequences.items())
 
     def groups(self) -> list[np.ndarray]:
         """Which samples run together, the longest first."""
@@ -210,11 +212,11 @@ def read(inputs: Any, plan: Plan) -> Ragged | None:
     told = lens(plan)
     if told is not None and told in given and not np.array_equal(np.ravel(given[told]), lengths):
         raise InputError(f"input {told!r}: lengths that are not those of the sequences; leave it out")
-    timed = {
-        n
-        for n, time in times.items()
-        if time == plan.time_axis(n) and np.array_equal(_steps(sequences[n], time, batch[n]), lengths)
-    }
+    timed = set()
+    for name, time in times.items():
+        free = time == plan.time_axis(name) and (plan.vars[name].dims or ())[time].size is None
+        if free and np.array_equal(_steps(sequences[name], time, batch[name]), lengths):
+            timed.add(name)
     found = Ragged(
         sequences=sequences,
         arrays={name: np.asarray(v) for name, v in given.items() if name not in sequences and name != told},

@@ -35,7 +35,9 @@ __all__ = ["Rebuilder", "contradiction", "load_graph", "value_of"]
 
 NAMELESS = {"", "?", "*", "-1", "None"}  # what some exporters write for any size, one name for all of them
 INTEGERS = (onnx.TensorProto.INT32, onnx.TensorProto.INT64)
-LONGEST = 2**20  # entries of a list of integers whose values onnx's shape inference may hold, one by one
+LONGEST = (
+    2**10
+)  # entries of a list of integers whose values onnx's shape inference may hold, one by one, as axes of every tensor behind
 # a step of a Slice: onnx's shape inference counts in 32 bits, and takes memory without end (or dies) behind larger ones
 WIDEST = 2**30
 
@@ -289,6 +291,8 @@ class _Reader:
         for name, result in zip(node.outputs, results, strict=False):
             if name:
                 constants[name] = scope[name] = result
+                shape = result.dtype.kind in "iu" or node.op == "ConstantOfShape"  # taken for one whatever its type
+                self.tame &= not (shape and _many(result.shape))
 
     def inline(
         self, node: Node, taken: bool, scope: dict[str, np.ndarray], constants: dict[str, np.ndarray], kept: list[Node]

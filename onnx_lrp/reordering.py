@@ -51,7 +51,7 @@ class _Whole:
         if self._fill:
             return np.full(shape, self._fill, dtype)
         size = math.prod(map(int, shape))
-        if size * dtype.itemsize < LARGE or not hasattr(mmap, "MAP_PRIVATE"):
+        if size * dtype.itemsize < LARGE or dtype.hasobject or not hasattr(mmap, "MAP_PRIVATE"):
             return np.zeros(shape, dtype)  # which cost nothing until they are touched
         # the same in pages of the usual size: numpy asks for huge ones, which take half a second to find where memory is in pieces
         pages = mmap.mmap(-1, size * dtype.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

@@ -93,7 +93,7 @@ class Runs:
             self._plan, feeds, batch, itemsize=size, max_bytes=self._options.max_bytes, checkpoint=self._options.checkpoint
         )
         axes = {n: self._plan.batch_axis(n) for n in feeds}
-        if how.size < batch and not self._divides(feeds, how.segment):
+        if how.size < batch and not self.divides(feeds, how.segment):
             if self._options.max_bytes is not None:
                 raise InputError(f"{TOGETHER}: they would keep more than max_bytes={self._options.max_bytes}")
             how = dataclasses.replace(how, size=batch)
@@ -119,7 +119,7 @@ class Runs:
                         raise InputError(
                             f"not enough memory for {len(some)} sample(s) of this size; pass fewer or shorter, or checkpoint=64"
                         ) from error
-                    if len(some) == batch and not self._divides(feeds, how.segment):
+                    if len(some) == batch and not self.divides(feeds, how.segment):
                         raise InputError(f"{TOGETHER}, and there is not enough memory for all; pass fewer or shorter") from error
                     fits = len(some) // 2
                 else:
@@ -131,7 +131,7 @@ class Runs:
             return done[0]
         return joined(self._plan, done, Asked.of(target, keep))
 
-    def _divides(self, feeds: Mapping[str, np.ndarray], segment: int | None) -> bool:
+    def divides(self, feeds: Mapping[str, np.ndarray], segment: int | None = None) -> bool:
         """Whether samples may be run apart from each other: two of them say the same together and alone.
 
         Nothing of a file tells of a mean over the batch, say, and parts of a batch would have another.

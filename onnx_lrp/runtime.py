@@ -15,7 +15,7 @@ from .errors import InputError, MissingExtra, UnsupportedModel
 from .graph import Graph, Node
 from .inference import hold
 from .limits import over, terminated
-from .sanity import inner
+from .sanity import inner, shortened
 
 __all__ = ["Runtime"]
 
@@ -75,10 +75,11 @@ class Runtime:
         graph = self.graph
         assert graph.model is not None
         hold(graph.model, data_prop=graph.tame)
+        model = shortened(graph.model)
         try:
-            if graph.path is not None:
+            if graph.path is not None and model is graph.model:
                 return self._session(str(graph.path)), ""
-            return self._session(graph.model.SerializeToString()), ""
+            return self._session(model.SerializeToString()), ""
         except (MissingExtra, InputError):
             raise
         except Exception as error:
@@ -135,7 +136,7 @@ class Runtime:
         initializers = [numpy_helper.from_array(graph.constants[n], n) for n in sorted(needed) if n in graph.constants]
         assert graph.model is not None
         hold(graph.model, data_prop=graph.tame)
-        protos = {v.name: v for v in graph.model.graph.input}
+        protos = {v.name: v for v in shortened(graph.model).graph.input}
         subgraph = helper.make_graph(
             [n.proto for n in nodes],
             "prefix",

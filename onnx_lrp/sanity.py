@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import onnx
 
@@ -16,10 +16,11 @@ from .errors import InvalidModel
 from .limits import Limits, over
 from .printable import short
 
-__all__ = ["counted", "declared", "distinct", "inner", "readable", "spelled", "unsigned"]
+__all__ = ["counted", "declared", "distinct", "inner", "readable", "shortened", "spelled", "unsigned"]
 
 Key = tuple[str, str, str]
 LONGEST = 2**24  # entries of a list
+WIDEST = 2**26  # entries of an axis
 DENSEST = 2**10  # points each way for every entry that a RoiAlign averages, in one call that nothing interrupts
 DEEPEST = 2000  # nodes of a tree below each other; onnxruntime recurses, and has ended the process at 30 000
 LOOPS = ("Loop", "Scan")
@@ -233,21 +234,31 @@ def declared(value: onnx.ValueInfoProto, limits: Limits) -> None:
 
 def unsigned(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model without negative sizes: some exporters write −1 for any size, on which onnx's shape inference ends the process."""
-    if not any(True for _ in _negative(model.graph)):
+    return _without(model, lambda size: size < 0)
+
+
+def shortened(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model without sizes that nothing has: onnxruntime takes a byte for every entry of an axis that a Slice reads."""
+    return _without(model, lambda size: size > WIDEST)
+
+
+def _without(model: onnx.ModelProto, wrong: Callable[[int], bool]) -> onnx.ModelProto:
+    """The model itself, or a copy in which these declared sizes are open."""
+    if not any(True for _ in _declaring(model.graph, wrong)):
         return model
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    for dim in list(_negative(copy.graph)):
+    for dim in list(_declaring(copy.graph, wrong)):
         dim.ClearField("dim_value")
     return copy
 
 
-def _negative(graph: onnx.GraphProto) -> Iterator[onnx.TensorShapeProto.Dimension]:
+def _declaring(graph: onnx.GraphProto, wrong: Callable[[int], bool]) -> Iterator[onnx.TensorShapeProto.Dimension]:
     for value in (*graph.input, *graph.output, *graph.value_info):
-        yield from (dim for dim in value.type.tensor_type.shape.dim if dim.dim_value < 0)
+        yield from (dim for dim in value.type.tensor_type.shape.dim if wrong(dim.dim_value))
     for node in graph.node:
         for body in inner(node):
-            yield from _negative(body)
+            yield from _declaring(body, wrong)
 
 
 def distinct(graph: onnx.GraphProto, *, nested: bool = False) -> None:

@@ -110,10 +110,11 @@ def test_they_run_in_few_batches(monkeypatch):
     monkeypatch.setattr(ragged, "TOGETHER", 16)
     made, seen = onnx_lrp.load(bilstm()[0]), runs(monkeypatch)
     together = made.explain(sequences(lengths))
-    assert seen[0][:2] == (1, 1)
+    assert [shape[1] for shape in seen[:4]] == [2, 1, 1, 1]  # whether samples see each other; the shortest, verified
+    assert seen[3][0] == 1
     assert made._runs.verified
-    assert len(seen) < 20
-    assert {shape[0] for shape in seen[1:]} <= {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64}
+    assert len(seen) < 24
+    assert {shape[0] for shape in seen[4:]} <= {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64}
     assert together.relevance["x"].shape == (60, 60, 3)
     exact = onnx_lrp.load(bilstm()[0], verify="always").explain(sequences(lengths))
     assert len(seen) > 60
@@ -204,6 +205,77 @@ def test_not_along_another_time():
     for k in range(4):
         alone = made.explain({"x": x[k][:, None], "y": both[k][:, None]})
         np.testing.assert_allclose(together.relevance["y"][: k + 2, k], alone.relevance["y"][:, 0], rtol=1e-9, atol=1e-13)
+
+
+def recurrent(before=None, after=None, *, width=3):
+    """x (T, B, 3) → ``before`` → LSTM → last state (B, 2) → ``after`` → two classes."""
+    b = Builder(np.random.default_rng(7), 17)
+    x = b.input("x", b.numbers(4, 2, 3), ["T", "B", 3])
+    x = x if before is None else before(b, x)
+    last = b.ops("LSTM", x, b.weight(1, 8, width), b.weight(1, 8, 2), outputs=2, hidden_size=2)[1]
+    if after is None:
+        return b.case(b.op("MatMul", b.op("Squeeze", last, b.ints(0)), b.weight(2, 2)))[0]
+    return b.case(after(b, last))[0]
+
+
+def weighted(b, x):
+    """x times its attention over all steps."""
+    return b.op("Mul", x, b.op("Softmax", b.op("MatMul", x, b.weight(3, 1)), axis=0))
+
+
+def centred(b, last):
+    rows = b.op("Squeeze", last, b.ints(0))
+    return b.op("MatMul", b.op("Tanh", b.op("Sub", rows, b.over("ReduceMean", rows, 0, keepdims=1))), b.weight(2, 2))
+
+
+OTHERS = {
+    "attention over time": recurrent(weighted),
+    "softmax over the samples": recurrent(lambda b, x: b.op("Softmax", x, axis=1)),
+    "samples that see each other": recurrent(after=centred),
+    "one LSTM for every channel": recurrent(
+        lambda b, x: b.op("Reshape", x, b.ints(0, -1, 1)),
+        lambda b, last: b.op("MatMul", b.op("Reshape", last, b.ints(-1, 6)), b.weight(6, 2)),
+        width=1,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_padding_or_other_samples_would_change(name):
+    """Lengths that differ run alone, as ever."""
+    given_, made = sequences([2, 5, 3, 4]), onnx_lrp.load(OTHERS[name], jit="eager", precision="float64")
+    with few_are_many():
+        together = made.explain(given_)
+    assert "lengths" not in made._variants
+    for k, sequence in enumerate(given_):
+        same(made.explain(sequence[:, None]), together, k, len(sequence))
+
+
+def test_a_softmax_over_features_is_by_step():
+    made = onnx_lrp.load(recurrent(lambda b, x: b.op("Softmax", x, axis=2)), jit="eager", precision="float64")
+    with few_are_many():
+        made.explain(sequences([2, 5, 3, 4]))
+    assert "lengths" in made._variants
+
+
+def test_an_array_for_all_samples():
+    b = Builder(np.random.default_rng(8), 17)
+    x, f = b.input("x", b.numbers(4, 2, 3), ["T", "B", 3]), b.input("f", b.numbers(2, 2), ["B", 2])
+    last = b.op("Squeeze", b.ops("LSTM", x, b.weight(1, 8, 3), b.weight(1, 8, 2), outputs=2, hidden_size=2)[1], b.ints(0))
+    model = b.case(b.op("MatMul", b.op("Add", last, f), b.weight(2, 2)))[0]
+    given_, made = {"x": sequences([2, 5, 3, 4]), "f": np.ones((1, 2), np.float32)}, onnx_lrp.load(model, jit="eager")
+    exact = made.explain(given_)
+    with few_are_many():
+        assert_close(made.explain(given_).relevance, exact.relevance)
+
+
+def test_a_time_that_the_file_fixes_is_not_padded(monkeypatch):
+    b = Builder(np.random.default_rng(9), 17)
+    x, lens = b.input("x", b.numbers(5, 2, 3), [5, "B", 3]), b.input("lens", np.asarray([5, 4], np.int32), ["B"])
+    last = b.ops("LSTM", x, b.weight(1, 8, 3), b.weight(1, 8, 2), b.weight(1, 16), lens, outputs=2, hidden_size=2)[1]
+    made = onnx_lrp.load(b.case(b.op("MatMul", b.op("Squeeze", last, b.ints(0)), b.weight(2, 2)))[0], jit="eager")
+    monkeypatch.setattr(explainer, "ROUNDED", 1)
+    assert made.explain(sequences([5, 5, 5])).relevance["x"].shape == (5, 3, 3)
 
 
 def test_runs_of_one_call_count_as_one_but_many():

@@ -83,6 +83,29 @@ def test_a_fixed_step_that_a_short_sequence_does_not_have(jit):
             explainer.explain(feeds["x"][:3])
 
 
+@pytest.mark.parametrize("jit", JITS)
+@pytest.mark.parametrize("at", [[0, 1, 2, 3], [3, 2, 1, 0], [-4, -3, -2, -1], [1, 3]], ids=str)
+def test_fixed_steps_in_a_row(jit, at):
+    b = Builder(np.random.default_rng(1), 17)
+    x = b.input("x", b.numbers(5, 2, 3), ["T", "B", 3])
+    rows = b.over("ReduceSum", b.op("Gather", b.op("Tanh", x), b.ints(*at), axis=0), 0, keepdims=0)
+    model, feeds = b.case(b.op("MatMul", rows, b.weight(3, 2)))
+    explainer = onnx_lrp.load(model, jit=jit)
+    explainer.explain(feeds)
+    with pytest.raises(onnx_lrp.InputError):
+        explainer.explain(feeds["x"][:3])
+
+
+@pytest.mark.parametrize("method", ["gradient", "integrated_gradients", "occlusion"])
+@pytest.mark.parametrize("jit", ["graph", "xla"])
+def test_other_methods(method, jit):
+    model, feeds = by_index("GatherElements")
+    explainer = onnx_lrp.load(model, jit=jit)
+    explainer.explain(feeds, method=method)
+    with pytest.raises(onnx_lrp.InputError):
+        explainer.explain({**feeds, "at": feeds["at"] + 1}, method=method)
+
+
 def looping():
     """h (B, 3), off () → three turns of a Loop: h = tanh(h A + b[2 − turn + off]) → two scores."""
     rng = np.random.default_rng(2)

@@ -118,6 +118,11 @@ class Picked(Routing):
             dims = (*dims[:axis], *middle, *dims[axis + 1 :])
         return [dataclasses.replace(x, dims=dims, value=None, origin=frozenset())]
 
+    def within(self, trace: Trace) -> Tensor | None:
+        x = trace.inputs[0]
+        last = self.start + self.step * ((self.count or 1) - 1)
+        return inside(tf.constant([self.start, last]), tf.shape(x)[self.axis])
+
     def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
         rank = xs[0].shape.rank
         axis = self.axis % rank
