@@ -24,7 +24,7 @@ __all__ = ["Habits", "Way", "choose", "cores", "divisible", "fixed", "programs",
 
 OFTEN = 3  # calls of one shape after which it is worth seconds of compilation
 AGAIN = 0.125  # of a call, for further runs of its shape within the same one: then they are long, and gain less by compilation
-PROGRAMS = 10  # compiled programs of one plan beside its graph; a text reader's many lengths stay with that
+PROGRAMS = 9  # compiled programs of one plan beside its graph; a text reader's many lengths stay with that
 MANY = 512  # samples, beyond which a graph is as fast
 LIGHT = 3e6  # multiplications of a step, up to which one compiled program is faster than a graph
 HEAVY = 6.5e7  # and up to which several of them side by side are
