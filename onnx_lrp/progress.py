@@ -19,10 +19,16 @@ Progress = Callable[[float], None]
 
 @dataclass
 class _Watch:
-    """One call that is watched; told only what is further than before, as a loop may start again."""
+    """One call that is watched; told only what is further than before, as a loop may start again.
+
+    It holds where its loops are, too: a loop left by an error may be closed long after, when Python clears its frames
+    away, and what it puts back then must not reach another call.
+    """
 
     tell: Progress
     furthest: float = 0.0
+    start: float = 0.0  # of what runs now, as a share of the whole
+    whole: float = 1.0
 
     def reached(self, share: float) -> None:
         if share > self.furthest:
@@ -30,8 +36,7 @@ class _Watch:
             self.tell(min(share, 1.0))
 
 
-# who is told, and the part of the whole that what runs now makes up: where it starts, and how long it is
-_current: contextvars.ContextVar[tuple[_Watch, float, float] | None] = contextvars.ContextVar("progress", default=None)
+_current: contextvars.ContextVar[_Watch | None] = contextvars.ContextVar("progress", default=None)
 
 
 @contextlib.contextmanager
@@ -40,7 +45,7 @@ def watched(tell: Progress | None) -> Iterator[None]:
     if tell is None:
         yield
         return
-    token = _current.set((_Watch(tell), 0.0, 1.0))
+    token = _current.set(_Watch(tell))
     try:
         yield
     finally:
@@ -53,19 +58,19 @@ def track(items: Iterable[Item], weights: Sequence[float] | None = None) -> Iter
     Args:
         weights: how long each takes, in any unit. None: all equally long.
     """
-    current = _current.get()
-    if current is None:
+    watch = _current.get()
+    if watch is None:
         yield from items
         return
-    watch, start, whole = current
+    start, whole = watch.start, watch.whole
     given = list(items)
     shares = [1.0] * len(given) if weights is None else list(weights)
     total, done = sum(shares) or 1.0, 0.0
     for item, share in zip(given, shares, strict=True):
-        _current.set((watch, start + whole * done / total, whole * share / total))
+        watch.start, watch.whole = start + whole * done / total, whole * share / total
         try:
             yield item
         finally:
-            _current.set(current)
+            watch.start, watch.whole = start, whole
         done += share
         watch.reached(start + whole * done / total)

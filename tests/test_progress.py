@@ -69,6 +69,24 @@ def test_a_loop_that_starts_again_tells_nothing_twice():
     assert told[-1] == 1
 
 
+def test_a_loop_closed_late_reaches_no_other_call():
+    """An error's frames keep a loop open until they are cleared away, in whatever call that happens."""
+    shares, others = [], []
+    with watched(shares.append):
+        left = track([1, 2])
+        next(left)
+    left.close()
+    assert list(track([1, 2])) == [1, 2] and shares == []
+    with watched(shares.append):
+        left = track([1, 2])
+        next(left)
+    with watched(others.append):
+        for _ in track([1, 2]):
+            left.close()
+            assert list(track([1, 2])) == [1, 2]
+    assert shares == [] and others == [0.25, 0.5, 0.75, 1.0]
+
+
 @pytest.mark.parametrize("method", ["lrp", "occlusion"])
 def test_an_explanation_tells(method):
     model, _ = bilstm()
