@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from .graph import Graph, Node
+from .placing import Rebuilder
 from .reader import Reader
-from .reading import Rebuilder
 from .runtime import Runtime
 
 __all__ = ["Branches", "guesses", "is_open"]

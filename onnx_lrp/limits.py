@@ -45,7 +45,7 @@ class Limits:
     loops: int = 6
     tensor_elements: int = 2**31
     folding_bytes: int = 2**30
-    folding_seconds: float = 120.0
+    folding_seconds: float = 5.0
     trips: int = 100_000
     run_bytes: int = 0
     runtime_nodes: int = 30_000

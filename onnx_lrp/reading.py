@@ -18,33 +18,24 @@ import onnx
 from onnx import helper
 
 from .errors import InvalidModel
-from .fold import RANDOM, evaluate
 from .graph import Graph, Node, Value, needs
 from .idioms import read_idioms, unrounded
 from .inference import hold
 from .inlining import Key, inlined, opaque
-from .limits import Limits, Meter
+from .limits import Limits
+from .placing import Draft, Placer, many
 from .printable import short
-from .rewrite import rewrite
 from .sanity import counted, declared, distinct, readable, spelled, unsigned
 from .schemas import fits
 from .tensors import Tensors, dtype_of
-from .untangle import appended, renamed, untangled
+from .untangle import appended, untangled
 
-__all__ = ["Rebuilder", "contradiction", "load_graph", "value_of"]
+__all__ = ["contradiction", "load_graph", "value_of"]
 
 NAMELESS = {"", "?", "*", "-1", "None"}  # what some exporters write for any size, one name for all of them
 INTEGERS = (onnx.TensorProto.INT32, onnx.TensorProto.INT64)
-LONGEST = (
-    2**10
-)  # entries of a list of integers whose values onnx's shape inference may hold, one by one, as axes of every tensor behind
 # a step of a Slice: onnx's shape inference counts in 32 bits, and takes memory without end (or dies) behind larger ones
 WIDEST = 2**30
-
-
-def _many(dims: Any) -> bool:
-    """Whether a shape is that of a list too long to be a shape itself."""
-    return len(dims) == 1 and float(dims[0]) > LONGEST
 
 
 def _lists(model: onnx.ModelProto) -> bool:
@@ -54,7 +45,7 @@ def _lists(model: onnx.ModelProto) -> bool:
         graph = graphs.pop()
         for value in (*graph.input, *graph.output, *graph.value_info):
             kind = value.type.tensor_type
-            if kind.elem_type in INTEGERS and _many([d.dim_value for d in kind.shape.dim]):
+            if kind.elem_type in INTEGERS and many([d.dim_value for d in kind.shape.dim]):
                 return True
         for node in graph.node:
             graphs += [g for a in node.attribute for g in (*([a.g] if a.HasField("g") else []), *a.graphs)]
@@ -101,7 +92,7 @@ def load_graph(model: str | os.PathLike[str] | bytes | onnx.ModelProto, limits: 
     opsets.setdefault("", 1)
     reader = _Reader(opsets, path, limits, opaque(proto))
     graph = reader.graph(proto.graph, {})
-    return dataclasses.replace(graph, model=proto, path=path, tame=reader.tame and not _lists(proto), size=size)
+    return dataclasses.replace(graph, model=proto, path=path, tame=reader.placer.tame and not _lists(proto), size=size)
 
 
 def contradiction(model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> str:
@@ -162,11 +153,8 @@ class _Reader:
         self.opsets = opsets
         self.limits = limits
         self.opaque = opaque  # functions that were not written out
-        self.meter = Meter(limits)
-        self.tensors = Tensors(path, self.meter)
-        self.loops = 0  # how deep in bodies of loops
-        self.empty: set[str] = set()  # sequences without an element
-        self.tame = True
+        self.placer = Placer(opsets, limits)
+        self.tensors = Tensors(path, self.placer.meter)
 
     def attribute(self, proto: onnx.AttributeProto, constants: Mapping[str, np.ndarray]) -> Any:
         kind = onnx.AttributeProto
@@ -199,11 +187,11 @@ class _Reader:
         nodes = _sorted(proto, {v.name for v in inputs} | set(constants), nested=nested)
         own = {v.name for v in inputs}
         scope = {**{name: array for name, array in outer.items() if name not in own}, **constants}
-        kept: list[Node] = []
+        draft = Draft(scope, constants)
         for index, node in enumerate(unrounded(nodes)):
-            self._node(node, index, scope, constants, kept)
+            self._node(node, index, draft)
         return Graph(
-            nodes=tuple(read_idioms(kept, scope, [v.name for v in proto.output])),
+            nodes=tuple(read_idioms(draft.kept, scope, [v.name for v in proto.output])),
             inputs=inputs,
             outputs=tuple(value_of(v) for v in proto.output),
             constants=constants,
@@ -213,30 +201,23 @@ class _Reader:
             limits=self.limits,
         )
 
-    def _node(
-        self,
-        proto: onnx.NodeProto,
-        index: int,
-        scope: dict[str, np.ndarray],
-        constants: dict[str, np.ndarray],
-        kept: list[Node],
-    ) -> None:
-        domain = "" if proto.domain == "ai.onnx" else proto.domain
+    def _node(self, proto: onnx.NodeProto, index: int, draft: Draft) -> None:
+        domain, scope, placer = "" if proto.domain == "ai.onnx" else proto.domain, draft.scope, self.placer
         fits(proto, self.opsets.get(domain, 1))
         same: list[tuple[str, str]] = []
         lists: list[tuple[str, str]] = []
-        if proto.op_type in ("Loop", "Scan") and not domain:
+        inside = proto.op_type in ("Loop", "Scan")
+        if inside and not domain:
             proto, same = untangled(proto, self.opsets.get("", 1))
-            proto, lists = appended(proto, self.empty)
+            proto, lists = appended(proto, placer.empty)
         if proto.op_type == "Slice" and not domain and len(proto.input) > 4 and proto.input[4]:
             steps = scope.get(proto.input[4])
-            self.tame &= steps is not None and steps.dtype.kind == "i" and bool(np.all(np.abs(steps.astype(float)) < WIDEST))
+            placer.tame &= steps is not None and steps.dtype.kind == "i" and bool(np.all(np.abs(steps.astype(float)) < WIDEST))
         if proto.op_type == "Reshape" and not domain and len(proto.input) > 1 and (target := scope.get(proto.input[1])) is not None:
-            self.tame &= not _many(target.reshape(-1))
-        inside = proto.op_type in ("Loop", "Scan")
-        self.loops += inside
+            placer.tame &= not many(target.reshape(-1))
+        placer.loops += inside
         attributes = {a.name: self.attribute(a, scope) for a in proto.attribute}
-        self.loops -= inside
+        placer.loops -= inside
         node = Node(
             name=proto.name or next((o for o in proto.output if o), f"{proto.op_type}_{index}"),
             op=proto.op_type,
@@ -248,158 +229,11 @@ class _Reader:
             proto=proto,
             refused=self.opaque.get((proto.domain, proto.op_type, proto.overload), ""),
         )
-        self._place(node, scope, constants, kept)
+        placer.place(node, draft)
         for name, stack in lists:
-            made = helper.make_node("SplitToSequence", [stack], [name], name=f"{node.name}/{name}", axis=0, keepdims=0)
-            kept.append(
-                Node(made.name, made.op_type, "", max(self.opsets[""], 11), (stack,), (name,), {"axis": 0, "keepdims": 0}, made)
-            )
+            draft.make(node, "SplitToSequence", max(self.opsets[""], 11), (stack,), name, axis=0, keepdims=0)
         for name, source in same:
-            if source in scope:
-                constants[name] = scope[name] = scope[source]
-            else:
-                kept.append(self._identity(source, name, node.name))
-
-    def _place(self, node: Node, scope: dict[str, np.ndarray], constants: dict[str, np.ndarray], kept: list[Node]) -> None:
-        """Fold a node, put others in its place, or keep it."""
-        domain, attributes = node.domain, node.attributes
-        self.meter.node(node.label)
-        if node.op == "SequenceEmpty" and not domain:
-            self.empty.add(node.outputs[0])
-        if node.op == "Constant" and not domain:
-            results = [_constant(attributes)]
-        elif node.op == "If" and not domain and node.inputs[0] in scope:
-            self.inline(node, bool(np.asarray(scope[node.inputs[0]]).reshape(-1)[0]), scope, constants, kept)
-            return
-        elif node.op == "If" and not domain and self.loops:
-            self._both(node, scope, constants, kept)
-            return
-        elif node.op not in RANDOM and node.reads() and node.reads() <= scope.keys() and _foldable(node):
-            versions = {**self.opsets, domain: node.version}  # a node that was made has its own
-            results = evaluate(node, [scope[n] if n else None for n in node.inputs], versions, self.meter)
-        else:
-            made = rewrite(node, scope)
-            if made is None:
-                kept.append(node)
-                return
-            nodes, added = made
-            constants.update(added)
-            scope.update(added)
-            for one in nodes:
-                self._place(one, scope, constants, kept)
-            return
-        for name, result in zip(node.outputs, results, strict=False):
-            if name:
-                constants[name] = scope[name] = result
-                shape = result.dtype.kind in "iu" or node.op == "ConstantOfShape"  # taken for one whatever its type
-                self.tame &= not (shape and _many(result.shape))
-
-    def inline(
-        self, node: Node, taken: bool, scope: dict[str, np.ndarray], constants: dict[str, np.ndarray], kept: list[Node]
-    ) -> None:
-        """Put one branch of an If in its place."""
-        sources = self._branch(node, taken, scope, constants, kept)
-        for name, source in zip(node.outputs, sources, strict=True):
-            if name and source in scope:
-                constants[name] = scope[name] = scope[source]
-            elif name:
-                kept.append(self._identity(source, name, node.name))
-
-    def _both(self, node: Node, scope: dict[str, np.ndarray], constants: dict[str, np.ndarray], kept: list[Node]) -> None:
-        """Inside a loop an If may decide otherwise at each step: both branches run, and a Where takes one's results."""
-        sides = [self._branch(node, taken, scope, constants, kept) for taken in (True, False)]
-        for name, yes, no in zip(node.outputs, *sides, strict=True):
-            if name:
-                inputs = (node.inputs[0], yes, no)
-                proto = helper.make_node("Where", inputs, [name], name=f"{node.name}/{name}")
-                kept.append(Node(proto.name, "Where", "", max(self.opsets[""], 9), inputs, (name,), {}, proto))
-
-    def _branch(
-        self, node: Node, taken: bool, scope: dict[str, np.ndarray], constants: dict[str, np.ndarray], kept: list[Node]
-    ) -> list[str]:
-        """The nodes of a branch, in the graph around it; its results. Inner names get a prefix, as both branches may share them."""
-        branch = node.attributes["then_branch" if taken else "else_branch"]
-        prefix = f"{next(o for o in node.outputs if o)}/{'then' if taken else 'else'}/"
-        own = {name for n in branch.nodes for name in n.outputs if name} | set(branch.constants)
-        rename = {name: prefix + name for name in own}
-        for name, array in branch.constants.items():
-            constants[rename[name]] = scope[rename[name]] = array
-        for inner in branch.nodes:
-            self._place(_renamed(inner, rename), scope, constants, kept)
-        return [rename.get(v.name, v.name) for v in branch.outputs]
-
-    def _identity(self, source: str, name: str, owner: str) -> Node:
-        """A tensor under another name, made for the node ``owner``."""
-        proto = helper.make_node("Identity", [source], [name], name=f"{owner}/{name}")
-        return Node(proto.name, "Identity", "", self.opsets[""], (source,), (name,), {}, proto)
-
-
-class Rebuilder:
-    """The nodes of a graph once more, one after the other, folded again where they are constant by now."""
-
-    def __init__(self, graph: Graph) -> None:
-        self._graph = graph
-        self._reader = _Reader(graph.opsets, graph.path, graph.limits)
-        self._constants = dict(graph.constants)
-        self._kept: list[Node] = []
-
-    def place(self, node: Node) -> None:
-        """The next node, as it is."""
-        self._reader._place(node, self._constants, self._constants, self._kept)
-
-    def inline(self, node: Node, taken: bool) -> None:
-        """The next node is an If: one of its branches."""
-        self._reader.inline(node, taken, self._constants, self._constants, self._kept)
-
-    def graph(self) -> Graph:
-        """What has been placed."""
-        return dataclasses.replace(self._graph, nodes=tuple(self._kept), constants=self._constants)
-
-
-def _foldable(node: Node) -> bool:
-    # Sub-graphs may capture constants that a one-node model would lack; sequences and optionals are no arrays.
-    # What was refused is known to the file alone.
-    return (
-        not node.graphs
-        and not node.refused
-        and node.op not in {"SequenceConstruct", "SequenceEmpty", "SplitToSequence", "Optional"}
-    )
-
-
-def _renamed(node: Node, rename: Mapping[str, str]) -> Node:
-    proto = onnx.NodeProto()
-    proto.CopyFrom(node.proto)
-    inputs = tuple(rename.get(n, n) for n in node.inputs)
-    outputs = tuple(rename.get(n, n) for n in node.outputs)
-    del proto.input[:], proto.output[:]
-    proto.input.extend(inputs)
-    proto.output.extend(outputs)
-    for attribute in proto.attribute:
-        if attribute.type == onnx.AttributeProto.GRAPH:
-            renamed(attribute.g, rename)
-    attributes = {k: _renamed_graph(v, rename) if isinstance(v, Graph) else v for k, v in node.attributes.items()}
-    return dataclasses.replace(node, inputs=inputs, outputs=outputs, proto=proto, attributes=attributes, origin=None)
-
-
-def _renamed_graph(graph: Graph, rename: Mapping[str, str]) -> Graph:
-    outputs = tuple(dataclasses.replace(v, name=rename.get(v.name, v.name)) for v in graph.outputs)
-    return dataclasses.replace(graph, nodes=tuple(_renamed(n, rename) for n in graph.nodes), outputs=outputs)
-
-
-def _constant(attributes: Mapping[str, Any]) -> np.ndarray:
-    for key, dtype in (
-        ("value", None),
-        ("sparse_value", None),
-        ("value_float", np.float32),
-        ("value_floats", np.float32),
-        ("value_int", np.int64),
-        ("value_ints", np.int64),
-        ("value_string", object),
-        ("value_strings", object),
-    ):
-        if key in attributes:
-            return np.asarray(attributes[key], dtype)
-    raise InvalidModel(f"a Constant node has none of the value attributes, only {sorted(attributes)}")
+            placer.same(node, source, name, draft)
 
 
 def _sorted(proto: onnx.GraphProto, given: set[str], *, nested: bool) -> Sequence[onnx.NodeProto]:

@@ -76,7 +76,8 @@ def test_a_loop_closed_late_reaches_no_other_call():
         left = track([1, 2])
         next(left)
     left.close()
-    assert list(track([1, 2])) == [1, 2] and shares == []
+    assert list(track([1, 2])) == [1, 2]
+    assert shares == []
     with watched(shares.append):
         left = track([1, 2])
         next(left)
@@ -84,7 +85,8 @@ def test_a_loop_closed_late_reaches_no_other_call():
         for _ in track([1, 2]):
             left.close()
             assert list(track([1, 2])) == [1, 2]
-    assert shares == [] and others == [0.25, 0.5, 0.75, 1.0]
+    assert shares == []
+    assert others == [0.25, 0.5, 0.75, 1.0]
 
 
 @pytest.mark.parametrize("method", ["lrp", "occlusion"])
