@@ -107,7 +107,8 @@ class Nested(Layer):
         collected: (body output, axis of the steps, whether in reverse).
         trips: input index or parameter's name of the greatest number of steps, None: no bound but the condition or the rows.
         start: the condition before the first step, None: true.
-        going: the body's input and output that hold the condition to go on, None: always true.
+        going: the body's input that is the condition to go on, and so true at every step; empty if there is none.
+        condition: the body's output that holds it for the next step, None: always true.
         lists: what is collected as a sequence of elements of unequal sizes.
         tables: a state that is such a sequence → name outside of the table beside it, which is one of the last states.
         growing: axes of states that may have another length at each step.
@@ -121,7 +122,8 @@ class Nested(Layer):
     collected: tuple[tuple[str, int, bool], ...]
     trips: int | str | None
     start: int | str | None = None
-    going: tuple[str, str] | None = None
+    going: str = ""
+    condition: str | None = None
     lists: tuple[Listed, ...] = ()
     tables: Mapping[int, str] = field(default_factory=dict)
     growing: Mapping[str, tuple[int, ...]] = field(default_factory=dict)

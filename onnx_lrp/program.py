@@ -58,7 +58,7 @@ def _arrays(result: Any) -> Any:
 
 def _ends_early(steps: Sequence[Step]) -> bool:
     nested = [step.layer for step in steps if isinstance(step.layer, Nested)]
-    return any(n.going is not None or n.start is not None or _ends_early(n.body.steps) for n in nested)
+    return any(n.condition is not None or n.start is not None or _ends_early(n.body.steps) for n in nested)
 
 
 def _apart(step: Step) -> Step:

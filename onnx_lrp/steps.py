@@ -89,7 +89,7 @@ def forward(
         return own[slot] if isinstance(slot, str) else xs[slot]
 
     bound = _bound(layer, operand)
-    if isinstance(bound, int) and bound > trips and layer.going is None and layer.start is None:
+    if isinstance(bound, int) and bound > trips and layer.condition is None and layer.start is None:
         raise over("trips", trips, bound, step.node.label, error=InputError)
 
     def body(k: Tensor, states: Sequence[Tensor]) -> Any:
@@ -102,8 +102,8 @@ def forward(
                 given[row.name] = tf.gather(data, at, axis=row.axis)
         if layer.counter:
             given[layer.counter] = tf.cast(k, tf.int64)
-        if layer.going is not None:
-            given[layer.going[0]] = tf.constant(True)
+        if layer.going:
+            given[layer.going] = tf.constant(True)
         return make(given)
 
     start = [operand(slot) for _, _, slot in layer.states]
@@ -111,7 +111,7 @@ def forward(
         _shape(s, layer.body.vars[name], layer.growing.get(name, ())) for s, (name, _, _) in zip(start, layer.states, strict=True)
     ]
     # where a condition may end it early, only the steps that ran are collected
-    size, grows = (0, True) if bound is None or layer.going is not None or layer.start is not None else (bound, False)
+    size, grows = (0, True) if bound is None or layer.condition is not None or layer.start is not None else (bound, False)
 
     def empty(dtype: Any, shape: Any) -> Any:
         return tf.TensorArray(dtype, size=size, dynamic_size=grows, element_shape=shape, infer_shape=False, clear_after_read=False)
@@ -133,19 +133,19 @@ def forward(
         made += [_move(run.env[one.name], one.parts.axis, 0) for one in layer.lists]
         made += [line(run.env[one.name], one.parts.axis)[0] for one in layer.lists]
         outs = [a.write(k, tensor) for a, tensor in zip(outs, made, strict=True)]
-        if layer.going is not None:
-            going = tf.reshape(run.env[layer.going[1]], [])
+        if layer.condition is not None:
+            going = tf.reshape(run.env[layer.condition], [])
         found = within(run)
         return k + 1, going, inside if found is None else tf.logical_and(inside, found), new, kept, outs
 
     def more(k: Tensor, going: Tensor, *_: Any) -> Tensor:
         left = None if bound is None else k < bound
-        if layer.going is None and layer.start is None:
+        if layer.condition is None and layer.start is None:
             return left
         going = tf.logical_and(going, k <= trips)
         return going if left is None else tf.logical_and(left, going)
 
-    if layer.going is None and layer.start is None and not isinstance(bound, int):
+    if layer.condition is None and layer.start is None and not isinstance(bound, int):
         _bounded(step, bound, trips)
     first = (tf.constant(0), going, tf.constant(True), start, kept, outs)
     invariants = (tf.TensorShape([]), tf.TensorShape([]), tf.TensorShape([]), shapes, [None for _ in kept], [None for _ in outs])
@@ -153,7 +153,7 @@ def forward(
     if tf.executing_eagerly():
         for array in (*kept, *outs):
             getattr(array, "mark_used", lambda: None)()  # a forward pass alone never reads them, nor does one with too many steps
-    if layer.going is not None or layer.start is not None:
+    if layer.condition is not None or layer.start is not None:
         _bounded(step, count, trips)
     stacked = []
     for collected, (_, axis, flipped) in zip(outs[: len(layer.collected)], layer.collected, strict=True):

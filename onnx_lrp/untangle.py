@@ -115,7 +115,8 @@ def appended(proto: onnx.NodeProto, empty: Container[str]) -> tuple[onnx.NodePro
 
 
 def _behind(name: str, made: Mapping[str, onnx.NodeProto]) -> str:
-    """The tensor that this one is under another name."""
-    while name in made and made[name].op_type == "Identity" and not made[name].domain:
-        name = made[name].input[0]
+    """The tensor that this one is under another name. The body is not sorted yet, so there may be a cycle, which is found later."""
+    left = len(made)
+    while left and name in made and made[name].op_type == "Identity" and not made[name].domain and made[name].input:
+        name, left = made[name].input[0], left - 1
     return name

@@ -214,6 +214,25 @@ def test_loop_with_a_number_of_steps():
     laws(looped(), {"x": numbers(4, 2, 3)})
 
 
+@pytest.mark.parametrize("op", ["Identity", "Cast"])
+def test_a_condition_handed_on_is_none(op):
+    """Scripted loops give their condition another name, or cast it to the bool that it is: only their steps end them."""
+    how = {"to": BOOL} if op == "Cast" else {}
+    made, feeds = looped([node(op, ["going"], ["kept"], **how), node("Identity", ["kept"], ["on"])], "on"), {"x": numbers(4, 2, 3)}
+    laws(made, feeds)
+    (layer,) = (step.layer for step in onnx_lrp.load(made)._plan.steps if step.node.op == "Loop")
+    assert layer.condition is None
+
+
+def test_a_body_that_reads_its_condition():
+    """It is true at every step, whatever ends the loop."""
+    made, feeds = looped(), {"x": numbers(4, 2, 3)}
+    body = next(n for n in made.graph.node if n.op_type == "Loop").attribute[0].g
+    body.node[-1].CopyFrom(node("Where", ["going", "after", "before"], ["out"]))
+    laws(made, feeds)
+    np.testing.assert_allclose(relevance(made, feeds)["x"], relevance(looped(), feeds)["x"], rtol=1e-10)
+
+
 def test_loop_that_ends_by_its_counter():
     """Fewer steps than rows: the rest gets nothing."""
     stop = [node("Less", ["number", "limit"], ["more"])]

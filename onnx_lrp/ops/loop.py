@@ -138,7 +138,7 @@ def _alike(a: tuple[Dim, ...] | None, b: tuple[Dim, ...] | None) -> bool:
 def counters(body: Body, counter: str, states: Sequence[tuple[str, str, Any]], outside: Collection[str]) -> set[str]:
     """Integer tensors of the body that move by ±1 a step, so that their values never repeat; ``outside``: captured tensors."""
     made = {o: s for s in body.steps for o in s.outputs}
-    found = {counter, *(name for name, out, _ in states if _moved(out, made) == name)}
+    found = {counter, *(name for name, out, _ in states if _moved(_same(out, body), made) == name)}
     for step in body.steps:  # in order, so that each one's source is known
         sources = set(step.inputs)
         if step.node.op in ("Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape"):
@@ -150,11 +150,19 @@ def counters(body: Body, counter: str, states: Sequence[tuple[str, str, Any]], o
     return found
 
 
+def _same(name: str, body: Body) -> str:
+    """The tensor of a body that this one is under another name; exporters hand on the condition so, cast to what it is."""
+    for step in reversed(body.steps):
+        if name in step.outputs and step.node.op in ("Cast", "Identity") and len(step.inputs) == 1:
+            given = step.inputs[0]
+            if given in body.vars and body.vars[given].dtype == body.vars[name].dtype:
+                name = given
+    return name
+
+
 def _moved(name: str, made: Mapping[str, Any]) -> str | None:
     """The integer tensor that this one is plus or minus 1."""
     step = made.get(name)
-    while step is not None and step.node.op == "Identity":
-        step = made.get(step.inputs[0])
     if step is None or step.node.op not in ("Add", "Sub") or len(step.inputs) != 1 or step.layer.slots[0] != 0:
         return None
     constant = next(iter(step.layer.parameters.values()))
@@ -176,13 +184,14 @@ def _gathered(body: Body, moving: Collection[str], outside: Collection[str]) -> 
 @importer("Loop", since=1)
 def loop(M: Any = None, cond: Any = None, *v_initial: Any, body: Any, node: Any) -> Any:
     counter, going, *names = (v.name for v in body.inputs)
-    condition, *outs = (v.name for v in body.outputs)
+    outs = [v.name for v in body.outputs[1:]]
     results, collected = outs[: len(names)], outs[len(names) :]
     given = {
         counter: Var(counter, np.dtype(np.int64), ()),
         going: Var(going, np.dtype(bool), (), interval=(0.0, 1.0), mask=True),
     }
     compiled = _compile(names, results, v_initial, given, body, node)
+    condition = _same(body.outputs[0].name, compiled)
     inputs: list[Var] = []
     parameters: dict[str, np.ndarray] = {}
     held = {k: p for k, n in enumerate(names) if n in compiled.vars and (p := compiled.vars[n].parts) is not None}
@@ -219,13 +228,14 @@ def loop(M: Any = None, cond: Any = None, *v_initial: Any, body: Any, node: Any)
         collected=tuple((o, 0, False) for o in collected),
         trips=trips,
         start=start,
-        going=None if always else (going, condition),
+        going=going,
+        condition=None if always else condition,
         lists=tuple(lists.values()),
         tables=tables,
         growing=_growing(compiled, names, begun),
         length=_length(M, [compiled.vars[data].dims[axis] for _, data, axis, _ in gathered]),  # type: ignore[index]
     )
-    if trips is None and layer.going is None:
+    if trips is None and layer.condition is None:
         raise node.refuse("nothing ends it: neither a number of steps nor a condition")
     return layer, inputs
 

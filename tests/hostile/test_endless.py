@@ -219,6 +219,22 @@ def test_trees_that_onnxruntime_does_not_survive(tmp_path):
     load_graph(chained(1500, "BRANCH_LEQ"))
 
 
+@pytest.mark.parametrize("op", ["Loop", "Scan"])
+def test_a_body_with_a_cycle(op):
+    """Names are followed before the body is sorted."""
+    b = builder()
+    x = b.rows(2, 3)
+    nodes = [helper.make_node("Identity", ["there"], ["here"]), helper.make_node("Identity", ["here"], ["there"])]
+    state = helper.make_tensor_value_info("state", onnx.TensorProto.FLOAT, [2, 3])
+    out = helper.make_tensor_value_info("here", onnx.TensorProto.FLOAT, [2, 3])
+    number, going = (helper.make_tensor_value_info(n, t, []) for n, t in (("number", 7), ("going", 9)))
+    if op == "Loop":
+        y = b.op("Loop", b.const(3, np.int64), "", x, body=helper.make_graph(nodes, "body", [number, going, state], [going, out]))
+    else:
+        y = b.op("Scan", x, body=helper.make_graph(nodes, "body", [state], [out]), num_scan_inputs=0)
+    refused(b.case(b.gemm(y, 3, 2))[0], "cycle through Identity")
+
+
 def test_a_tree_with_a_cycle():
     model = chained(1500, "BRANCH_LEQ")
     node = next(n for n in model.graph.node if n.op_type == "TreeEnsembleRegressor")
