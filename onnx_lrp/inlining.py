@@ -60,7 +60,7 @@ def opaque(proto: onnx.ModelProto) -> dict[Key, str]:
 
 
 def _aligned(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with its own opsets in its functions, wherever this changes no op's meaning."""
+    """A copy with the model's opsets in its functions, wherever this changes no op's meaning, and with every default told."""
     versions, functions = _versions(proto.opset_import), {_key(f) for f in proto.functions}
     aligned = onnx.ModelProto()
     aligned.CopyFrom(proto)
@@ -70,7 +70,19 @@ def _aligned(proto: onnx.ModelProto) -> onnx.ModelProto:
             domain = _standard(own.domain)
             if domain not in kept:
                 own.version = versions.get(domain, own.version)
+    _tell(aligned)
     return aligned
+
+
+def _tell(model: onnx.ModelProto) -> None:
+    """Give every call the defaults of the attributes that it leaves out, in place: onnx's inliner forgets them."""
+    defaults = {_key(f): f.attribute_proto for f in model.functions}
+    stack = [*model.graph.node, *(n for f in model.functions for n in f.node)]
+    while stack:
+        node = stack.pop()
+        stack += [n for graph in inner(node) for n in graph.node]
+        given = {a.name for a in node.attribute}
+        node.attribute.extend(a for a in defaults.get((node.domain, node.op_type, node.overload), ()) if a.name not in given)
 
 
 def _differing(function: onnx.FunctionProto, versions: Mapping[str, int], functions: Collection[Key]) -> dict[str, set[str]]:

@@ -350,33 +350,37 @@ def _eagerly(loop: Loop, turn: Any, left: Any, rows: Mapping[str, Row], zero: Te
 
 
 def _in_graph(loop: Loop, turn: Any, left: Any, rows: Mapping[str, Row], zero: Tensor) -> Any:
-    # what arrives where is the same at every step: one step, traced apart, tells the structure that the loop will carry
+    # what arrives where is the same at every step: one step, traced apart, tells the structure that the loop will carry; in lists,
+    # as TensorFlow sorts the keys of a dict, and kinds of relevance have no order
+    told: list[Any] = []
     specs = [tf.TensorSpec(r.shape, r.dtype) for r in left]
-    probe = tf.function(lambda t, *rs: turn(t, list(rs)), autograph=False)
-    _, whole, single, _, lost, kept = probe.get_concrete_function(tf.TensorSpec([], tf.int32), *specs).structured_outputs
+    probe = tf.function(lambda t, *rs: told.append(turn(t, list(rs))), autograph=False)
+    probe.get_concrete_function(tf.TensorSpec([], tf.int32), *specs)
+    _, whole, single, _, lost, kept = told[-1]
     data = loop.outside
     start = {
-        "whole": {key: tf.zeros_like(data[key[1]]) for key in whole},
-        "rows": {key: _array(loop, rows[key[1]], part) for key, part in single.items()},
+        "whole": [tf.zeros_like(data[name]) for _, name in whole],
+        "rows": [_array(loop, rows[name], part) for (_, name), part in single.items()],
         "absorbed": dict.fromkeys(lost, zero),
         "seen": {name: _per_step(loop, part) for name, part in kept.items()},
     }
 
     def body(k: Tensor, left: Any, carry: Any) -> Any:
         t = loop.count - 1 - k
-        new, more, single, places, lost, kept = turn(t, left)
+        new, more, rest, places, lost, kept = turn(t, left)
         for r, before in zip(new, left, strict=True):
             r.set_shape(before.shape)
         sums = {
-            "whole": {key: part + more[key] for key, part in carry["whole"].items()},
-            "rows": {key: array.write(places[key], single[key]) for key, array in carry["rows"].items()},
+            "whole": [part + more[key] for key, part in zip(whole, carry["whole"], strict=True)],
+            "rows": [array.write(places[key], rest[key]) for key, array in zip(single, carry["rows"], strict=True)],
             "absorbed": {key: part + lost[key] for key, part in carry["absorbed"].items()},
             "seen": {name: array.write(t, kept[name]) for name, array in carry["seen"].items()},
         }
         for group in ("whole", "absorbed"):
-            for key, part in sums[group].items():
-                part.set_shape(carry[group][key].shape)
+            for part, before in zip(tf.nest.flatten(sums[group]), tf.nest.flatten(carry[group]), strict=True):
+                part.set_shape(before.shape)
         return k + 1, new, sums
 
     _, left, sums = tf.while_loop(lambda k, *_: k < loop.count, body, (tf.constant(0), left, start))
-    return left, sums["whole"], sums["rows"], sums["absorbed"], {name: array.stack() for name, array in sums["seen"].items()}
+    arrived = dict(zip(whole, sums["whole"], strict=True)), dict(zip(single, sums["rows"], strict=True))
+    return left, *arrived, sums["absorbed"], {name: array.stack() for name, array in sums["seen"].items()}

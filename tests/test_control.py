@@ -312,6 +312,30 @@ def test_rows_read_again_collect_all_their_relevance():
     assert np.all(got[2:] == 0)
 
 
+def residual(row, before, after):
+    """tanh(x U + x + h): the row is the operand of a product, and a term of the sum behind it."""
+    return [
+        node("MatMul", [row, "U"], [f"product_{after}"]),
+        node("Sum", [f"product_{after}", row, before], [f"sum_{after}"]),
+        node("Tanh", [f"sum_{after}"], [after]),
+    ]
+
+
+@pytest.mark.parametrize("jit", ["eager", "graph", "xla"])
+def test_rows_that_are_operands_and_terms_at_once(jit):
+    x, end = numbers(3, 2, 4), node("MatMul", ["last", "head"], ["y"])
+    body = graph(residual("row", "before", "after"), [info("before"), info("row")], [info("after")])
+    nodes = [node("Scan", ["zero", "x"], ["last"], body=body, num_scan_inputs=1), end]
+    made = model(nodes, [info("x", shape=[3, 2, 4])], [info("y")], CELL)
+    steps = [residual(f"x{t}", f"h{t}", f"h{t + 1}" if t < 2 else "last") for t in range(3)]
+    rows = [node("Gather", ["x", f"t{t}"], [f"x{t}"], axis=0) for t in range(3)]
+    more = [*(const(f"t{t}", t, np.int64) for t in range(3)), const("h0", np.zeros((2, 4)))]
+    unrolled = model([*rows, *(n for step in steps for n in step), end], [info("x", shape=[3, 2, 4])], [info("y")], [*CELL, *more])
+    for options in ({}, {"rule": "gamma"}):
+        got, want = (relevance(m, {"x": x}, jit=jit, **options)["x"] for m in (made, unrolled))
+        np.testing.assert_allclose(got, want, rtol=1e-9)
+
+
 def test_a_captured_signal_inside_a_loop():
     """A decoder that sees the encoder's mean at every step."""
     made = looped()

@@ -51,6 +51,29 @@ def test_functions_of_another_opset_that_changes_nothing_are_written_out(opset):
     assert_conserves(model, feeds)
 
 
+def test_attributes_that_a_call_leaves_out_have_the_defaults_of_the_function():
+    """In a call of the graph, of a function, and of a branch; onnx's inliner takes the op's own instead."""
+    leaky = helper.make_node("LeakyRelu", ["a"], ["y"])
+    leaky.attribute.append(onnx.AttributeProto(name="alpha", ref_attr_name="slope", type=onnx.AttributeProto.FLOAT))
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid(DOMAIN, 1)]
+    default = helper.make_attribute("slope", 0.5)
+    inner = helper.make_function(DOMAIN, "Leaky", ["a"], ["y"], [leaky], opsets, [], [default])
+    calls = [
+        helper.make_node("Leaky", ["a"], ["b"], domain=DOMAIN, slope=0.25),
+        helper.make_node("Leaky", ["b"], ["y"], domain=DOMAIN),
+    ]
+    b = Builder(np.random.default_rng(0), 17)
+    x = b.gemm(b.rows(2, 3), 3, 3)
+    branch = [helper.make_node("Layer", [x], ["c"], domain=DOMAIN), helper.make_node("Leaky", ["c"], ["d"], domain=DOMAIN)]
+    graph = helper.make_graph(branch, "branch", [], [helper.make_tensor_value_info("d", 1, None)])
+    y = b.op("If", b.const(True, bool), then_branch=graph, else_branch=graph)
+    model, feeds = b.case(b.gemm(b.op("Leaky", y, domain=DOMAIN), 3, 2))
+    model.functions.extend([inner, helper.make_function(DOMAIN, "Layer", ["a"], ["y"], calls, opsets)])
+    slopes = [n.attributes["alpha"] for n in load_graph(model).nodes if n.op == "LeakyRelu"]
+    assert slopes == [0.25, 0.5, 0.5, 0.5]
+    assert_matches_runtime(model, feeds)
+
+
 def test_bodies_inside_functions_count():
     body = [helper.make_node("Softmax", ["a"], ["b"])]
     branch = helper.make_graph(body, "branch", [], [helper.make_tensor_value_info("b", 1, None)])

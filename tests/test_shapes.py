@@ -54,6 +54,12 @@ def legacy_cast(b, x):
     return b.op("Reshape", x, joined(b, batch, -1, 2, 2)), "B T 2 2"
 
 
+def legacy_truth(b, x):
+    """Whether there are features, as a number: 1, however many there are."""
+    some = b.op("Cast", b.op("Cast", size(b, x, 2), to=TensorProto.BOOL), to=TensorProto.INT64)
+    return b.op("Slice", x, b.ints(0), b.over("Unsqueeze", some, 0), b.ints(2)), "B T 1"
+
+
 def legacy_expand(b, x):
     """x[:, :1].expand(-1, x.size(1), -1): -1 is resolved by ConstantOfShape, Mul, Equal and Where."""
     one = b.op("Slice", x, b.ints(0), b.ints(1), b.ints(1))
@@ -203,6 +209,7 @@ IDIOMS = [
     legacy_merge,
     legacy_split_again,
     legacy_cast,
+    legacy_truth,
     legacy_expand,
     legacy_split_heads,
     dynamo_shape,

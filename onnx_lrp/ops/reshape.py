@@ -278,7 +278,8 @@ class Cast(Routing):
         boolean = x.dtype == np.dtype(bool) and not x.valued  # one-hot rows as bools stand for integer values
         mask = x.mask or boolean
         interval = (0.0, 1.0) if boolean or self.to == np.dtype(bool) else x.interval
-        return [dataclasses.replace(x, dtype=self.to, mask=mask, interval=interval)]
+        value = None if self.to == np.dtype(bool) else x.value  # a size is one number, that there is one another
+        return [dataclasses.replace(x, dtype=self.to, mask=mask, interval=interval, value=value)]
 
     def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
         (x,) = xs
