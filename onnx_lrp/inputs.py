@@ -65,7 +65,9 @@ def _array(given: Any, value: Value, *, missing: bool = False) -> np.ndarray:
     if value.dtype == object and array.dtype.kind in "UST":  # strings
         array = array.astype(object)
     if array.dtype.kind not in "fiub" and array.dtype != value.dtype:
-        raise InputError(f"input {name!r}: can't make {value.dtype} of {array.dtype} data")
+        is_text = array.dtype.kind == "U" and value.dtype.kind == "i"
+        ids = "; an onnx_lrp.text.Tokenizer makes ids of texts, on the command line --text" if is_text else ""
+        raise InputError(f"input {name!r}: can't make {value.dtype} of {array.dtype} data{ids}")
     wrong = ~np.isfinite(array) if array.dtype.kind == "f" else np.zeros(array.shape, bool)
     if missing and array.dtype.kind == "f":
         wrong &= ~np.isnan(array)

@@ -71,13 +71,20 @@ def load_graph(model: str | os.PathLike[str] | bytes | onnx.ModelProto, limits: 
         limits.check("file_bytes", len(model), "the bytes given")
         proto = _parse(bytes(model), "the bytes given")
     else:
-        path = Path(model)
+        try:
+            path = Path(model)
+        except TypeError as error:
+            raise InvalidModel(
+                f"expected the path of an .onnx file, its bytes or a ModelProto, got {type(model).__name__}; a framework's own "
+                "model has to be exported first"
+            ) from error
         try:
             with path.open("rb") as stream:
                 data = stream.read(limits.file_bytes + 1)  # of what has no end, too
+                length = max(len(data), os.fstat(stream.fileno()).st_size)
         except (OSError, ValueError) as error:
             raise InvalidModel(f"{path}: can't be read: {getattr(error, 'strerror', None) or error}") from error
-        limits.check("file_bytes", len(data), str(path))
+        limits.check("file_bytes", length, str(path))
         proto = _parse(data, str(path))
     size = counted(proto, limits)
     readable(proto)

@@ -224,7 +224,8 @@ def _csv(file: Path, header: bool) -> _Table:
     width = len(names) or len(rows[0][1])
     for n, row in rows:
         if len(row) != width:
-            raise InputError(f"{file}, line {n}: {len(row)} columns, expected {width}")
+            alone = "; only a comma parts columns" if width == 1 else ""  # as where it is the decimal point
+            raise InputError(f"{file}, line {n}: {len(row)} columns, expected {width}{alone}")
     columns = [list(cells) for cells in zip(*(row for _, row in rows), strict=True)]
     return _Table(file, names, columns, [n for n, _ in rows], "line")
 

@@ -112,7 +112,9 @@ def test_exit_codes(tmp_path, model, file, code, arguments, message, capsys):
 def test_a_folder_that_can_not_be_is_5(tmp_path, model, file, capsys):
     (tmp_path / "taken").write_text("a file")
     assert cli.run(["batch", model, file, "--out", str(tmp_path / "taken"), *FAST]) == 5
-    assert "can't be written" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "can't be written" in error
+    assert "--resume" not in error  # nothing is done that could be gone on with
 
 
 def test_the_demo_model_in_three_commands(tmp_path):

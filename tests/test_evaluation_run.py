@@ -12,7 +12,9 @@ from test_evaluation import additive, lstm, words
 
 import onnx_lrp
 from onnx_lrp import cli
+from onnx_lrp.evaluation.bootstrap import Interval
 from onnx_lrp.evaluation.metrics import METRICS
+from onnx_lrp.report.evaluation import _range
 from onnx_lrp.report.evaluation_page import _ticks
 from onnx_lrp.testing.build import Builder
 
@@ -228,6 +230,23 @@ def test_wrong_usage_is_one_line(files, capsys, arguments, code, says):
     error = capsys.readouterr().err
     assert says in error
     assert error.count("\n") == 1
+
+
+def test_reasons_are_few_however_many_rows_have_one(files, capsys):
+    model, _data, folder = files
+    with open(folder / "words.csv", "w", newline="") as file:
+        csv.writer(file).writerows([["ids", "class"], *([f"word {i}", 0] for i in range(20)), ["1 2", "cat"]])
+    assert run(model, str(folder / "words.csv"), "--label", "class") == 4
+    error = capsys.readouterr().err
+    assert "1 × column 'ids': 'word 0' is no number and no list of them, and no tokenizer was given; " in error
+    assert error.endswith("; 16 × other reasons\n")
+    (folder / "labels.csv").write_text("ids,class\n1 2,cat\n")
+    assert run(model, str(folder / "labels.csv"), "--label", "class") == 4
+    assert capsys.readouterr().err.endswith(": 1 × column 'class': 'cat' is no number\n")
+
+
+def test_no_difference_is_a_plain_nought():
+    assert _range(Interval(0.0, -0.25, 0.0, 3)).text == "-0.250 … 0"
 
 
 # the page

@@ -63,6 +63,8 @@ BAD = {
     "target a fraction": (dense, GOOD, 0.5, ["target", "0.5"]),
     "target a word": (dense, GOOD, "cat", ["target", "cat"]),
     "target of another batch": (dense, GOOD, [0, 1, 0], ["target", "3", "2"]),
+    "texts for ids": (tokens, ["a fine film"], None, ["int32", "Tokenizer"]),
+    "texts for numbers": (dense, [["a", "b"]], None, ["float32 of <U1 data"]),
     "unknown input": (dense, {"z": GOOD}, None, ["'z'", "x"]),
     "missing input": (two_inputs, {"x": GOOD}, None, ["'y'", "missing"]),
     "bare array for two inputs": (two_inputs, GOOD, None, ["2 inputs", "x, y"]),
@@ -128,6 +130,11 @@ def test_truncated_file(tmp_path):
 def test_missing_file(where, tmp_path):
     with pytest.raises(onnx_lrp.InvalidModel, match="can't be read"):
         onnx_lrp.load(tmp_path / where)
+
+
+def test_what_is_no_file_is_named():
+    with pytest.raises(onnx_lrp.InvalidModel, match="a ModelProto, got Sequential; a framework's own model has to be exported"):
+        onnx_lrp.load(type("Sequential", (), {})())
 
 
 def unreadable():

@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as arrays
 from test_html import Page
 from test_report import explanation, printed
 
+from onnx_lrp import targets
 from onnx_lrp.labels import Labels
 from onnx_lrp.report import html, view
 from onnx_lrp.report.lead import LEAST, NAMES, lead
@@ -79,6 +80,31 @@ def test_probabilities_say_how_sure_the_model_is(monkeypatch):
     assert (scores.likely, scores.before) == (False, False)
     same = of(relevance, outputs={"y": np.array([[0.417, 0.583]])}, seed=np.array([0.417]))
     assert (same.likely, same.before) == (True, False)  # explained as they are
+
+
+def test_what_lies_before_probabilities_is_told_from_what_is_said_of_them():
+    def before(scores, seed, **changes):
+        return of(np.ones((4, 3)), outputs={"y": np.array([scores])}, seed=np.array([seed]), **changes).before
+
+    assert before([0.993, 0.81], 4.919)  # sigmoids
+    assert not before([0.993, 0.81], 0.993)
+    assert before(np.log([0.4, 0.6]), 0.056)
+    assert not before(np.log([0.4, 0.6]), np.log(0.4))
+    assert before([0.4, 0.6], -0.4, target=targets.Contrast(0, 1))
+    assert not before([0.4, 0.6], -0.2, target=targets.Contrast(0, 1))
+    assert not before([0.4, 0.6], 0.1, settings={"from_probabilities": True})
+    assert not before([0.4, 0.6], 0.1, target=targets.Seed(np.ones(2)))
+
+
+def test_a_name_from_right_to_left_keeps_its_number_behind_it(monkeypatch):
+    made = dataclasses.replace(explanation(2, 0, 1), relevance={"x": np.array([[2.0, 1.0]])})
+    words, mark = ["\u05d0\u05d1", "film"], "\u200e"
+    sample = view.samples(made, tokens=words, classes=[words[0]])[0]
+    assert f"{words[0]}{mark} +2.000, film +1.000" in lead(sample)
+    text = printed([sample], monkeypatch)
+    assert f"({words[0]}{mark} " in text
+    assert f"{words[0]}{mark} +2.000" in text
+    assert f"<bdi>{words[0]}</bdi> {number(sample.scores[0][1])}" in html.page([sample])
 
 
 def test_what_cancels_is_said(monkeypatch):

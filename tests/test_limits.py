@@ -49,6 +49,8 @@ def test_size_of_the_file(tmp_path):
     path.write_bytes(data)
     for model in (data, path):
         refused("file_bytes", len(data) - 1, model, allowed=len(data))
+    with pytest.raises(ModelError, match=f"{len(data):_} bytes, over"):  # what it has, not what was read of it
+        onnx_lrp.load(path, limits=Limits(file_bytes=3))
 
 
 def test_a_file_without_end():

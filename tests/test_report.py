@@ -270,7 +270,9 @@ def test_words_of_every_script_stay_beside_their_numbers(monkeypatch):
         shown = token.strip() or "␣"
         if len(token) < 100:
             assert f"{shown}{mark} {wording.number(float(value))}" in text
-    assert "x…" in text
+    assert "x… " in text
+    unknown = view.samples(books, tokens=[*tokens[:-1], tokens[-1] + "?"], unknown=True)
+    assert "x…? " in printed(unknown, monkeypatch)
     page = to_html(books, tokens=tokens)
     assert "x" * 10_000 in page
     assert "<script>alert" not in page

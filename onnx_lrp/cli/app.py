@@ -17,6 +17,7 @@ from ..limits import Limits
 __all__ = [
     "AsJson",
     "CheckFailed",
+    "ClassNames",
     "Colors",
     "CustomOps",
     "Exact",
@@ -32,6 +33,7 @@ __all__ = [
     "Verify",
     "app",
     "limits",
+    "names",
     "start_engine",
 ]
 
@@ -99,6 +101,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdou
 Html = Annotated[Path | None, typer.Option("--html", metavar="OUT.html", help="Also write a self-contained page.")]
 
 Scheme = Annotated[Colors, typer.Option("--colors", help="Of the page. purple-white-orange is colour-blind safe.")]
+ClassNames = Annotated[
+    str | None,
+    typer.Option(
+        "--classes", metavar="A,B,C", help="Names of the classes, from class 0 on. Default: those in MODEL's .tokens.json."
+    ),
+]
 LimitOptions = Annotated[
     list[str] | None,
     typer.Option("--limit", metavar="NAME=NUMBER", help="What the model may ask for, as file_bytes=4G; may be repeated."),
@@ -120,6 +128,11 @@ def limits(texts: Sequence[str] | None) -> Limits:
         return Limits.parse(texts or ())
     except InputError as error:
         raise Usage(f"--{error}") from error
+
+
+def names(given: str | None) -> list[str]:
+    """What ``--classes`` says."""
+    return [] if given is None else [name.strip() for name in given.split(",")]
 
 
 def _version(wanted: bool) -> None:

@@ -184,7 +184,8 @@ def batch(
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise
-        raise OutputError(f"{out}: can't be written: {error.strerror or error}; {AGAIN}") from error
+        again = f"; {AGAIN}" if out.is_dir() else ""
+        raise OutputError(f"{out}: can't be written: {error.strerror or error}{again}") from error
     if as_json:
         print_json(manifest)
         return

@@ -11,6 +11,7 @@ import typer
 
 from .app import (
     AsJson,
+    ClassNames,
     Colors,
     CustomOps,
     Html,
@@ -22,6 +23,7 @@ from .app import (
     Usage,
     Verify,
     limits,
+    names,
     start_engine,
 )
 from .options import (
@@ -29,7 +31,6 @@ from .options import (
     Baseline,
     BatchAxis,
     BiasFactor,
-    ClassNames,
     CompositeName,
     EpsilonValue,
     FromProbabilities,
@@ -42,7 +43,6 @@ from .options import (
     Steps,
     VerifyMode,
     loading,
-    names,
     of_method,
 )
 from .parsing import distinct, suffix

@@ -15,7 +15,6 @@ __all__ = [
     "Baseline",
     "BatchAxis",
     "BiasFactor",
-    "ClassNames",
     "CompositeName",
     "EpsilonValue",
     "FromProbabilities",
@@ -28,7 +27,6 @@ __all__ = [
     "Steps",
     "VerifyMode",
     "loading",
-    "names",
     "of_method",
 ]
 
@@ -52,12 +50,6 @@ CompositeName = Annotated[
 Gates = Annotated[str, typer.Option(help="What a gate takes of its product: all (to the signal), half, prop, abs.")]
 EpsilonValue = Annotated[float, typer.Option(help="Stabilizer.")]
 BiasFactor = Annotated[float, typer.Option(help="Share of bias and stabilizer that goes to the lower units, 0 to 1.")]
-ClassNames = Annotated[
-    str | None,
-    typer.Option(
-        "--classes", metavar="A,B,C", help="Names of the classes, from class 0 on. Default: those in MODEL's .tokens.json."
-    ),
-]
 At = Annotated[list[str] | None, typer.Option(metavar="TENSOR", help="Attribute to this internal tensor; may be repeated.")]
 OutputName = Annotated[str | None, typer.Option(metavar="NAME", help="Graph output to explain.")]
 PrecisionName = Annotated[Precision, typer.Option(help="Of everything computed.")]
@@ -81,11 +73,6 @@ def loading(
     """What ``onnx_lrp.load`` takes, of the options as they are given."""
     enums = {"precision": precision.value, "jit": jit.value, "verify": verify.value}
     return {**others, "at": at or None, "batch_axis": axes(batch_axis), **enums}
-
-
-def names(given: str | None) -> list[str]:
-    """What ``--classes`` says."""
-    return [] if given is None else [name.strip() for name in given.split(",")]
 
 
 def of_method(**given: Any) -> dict[str, Any]:

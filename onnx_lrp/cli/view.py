@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError
-from .app import State, Usage, start_engine
-from .options import ClassNames, names
+from .app import ClassNames, State, Usage, names, start_engine
 from .texts import TextOption, TokenizerFile, Vocabulary, options_of
 
 if TYPE_CHECKING:

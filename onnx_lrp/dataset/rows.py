@@ -135,7 +135,8 @@ def _array(row: Any, rank: int | None, strings: bool, encode: Encode | None) -> 
         except ValueError as error:
             if encode is not None or isinstance(error, InputError):
                 return Problem("number", f"text {_short(row)}: {error}")
-            return Problem("number", f"{_short(row)} is neither a number nor a list of them, and no tokenizer was given")
+            none = f"{_short(row)} is no number"
+            return Problem("number", none if rank == 0 else f"{none} and no list of them, and no tokenizer was given")
     try:
         array = np.asarray(row)
     except (ValueError, TypeError):

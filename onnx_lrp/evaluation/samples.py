@@ -24,6 +24,8 @@ from ..seeds import scores_of
 
 __all__ = ["Samples", "read_samples"]
 
+REASONS, OTHERS = 5, "other reasons"  # a reason quotes the row: there may be as many as rows
+
 
 @dataclass(frozen=True, eq=False)
 class Samples:
@@ -32,7 +34,7 @@ class Samples:
     Attributes:
         rows: (N) {graph input: array of one sample, its axis of samples kept, with one entry}.
         labels: (N,) the true classes, None where they are not known.
-        left_out: how many rows can't be used, by reason.
+        left_out: how many rows can't be used, by reason, the commonest ones.
     """
 
     rows: list[dict[str, np.ndarray]]
@@ -98,7 +100,9 @@ def _of_files(explainer: Explainer, dataset: Any, labels: Any, inputs: Any, enco
             rows.append(_row(explainer, {n: some.inputs[n][i] for n in engine.inputs}))
             if some.targets is not None:
                 true.append(int(some.targets[i]))
-    return Samples(rows, np.asarray(true, np.int64) if labels is not None else None, dict(left_out))
+    told = dict(left_out.most_common(REASONS))
+    rest = left_out.total() - sum(told.values())
+    return Samples(rows, np.asarray(true, np.int64) if labels is not None else None, told | ({OTHERS: rest} if rest else {}))
 
 
 def _row(explainer: Explainer, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

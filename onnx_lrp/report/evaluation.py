@@ -103,7 +103,7 @@ def _apart(found: Evaluation) -> Sheet | None:
 
 
 def _range(own: Interval) -> Cell:
-    low, high = (f"{v:+.3f}" if 0.001 <= abs(v) < 100 else f"{v:+.0e}" for v in (own.low, own.high))
+    low, high = ("0" if v == 0 else f"{v:+.3f}" if 0.001 <= abs(v) < 100 else f"{v:+.0e}" for v in (own.low, own.high))
     return Cell(f"{low} … {high}", f"mean {figure(own.mean)}, {own.count} samples")
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from .room import finite
 from .sample import Point, Sample
-from .wording import number, short
+from .wording import behind, number, short
 
 __all__ = ["lead"]
 
@@ -23,7 +23,7 @@ def lead(sample: Sample) -> str:
     parts: list[str] = []
     for verb, sign in (("Raises", 1), ("Lowers", -1)):
         order = [int(k) for k in np.argsort(-sign * sums, kind="stable")[:NAMES] if sign * sums[k] > LEAST * largest]
-        said = [f"{short(names[k], LONG)} {number(float(sums[k]))}{_when(point, k, sign)}" for k in order]
+        said = [f"{short(names[k], LONG)}{behind(names[k])} {number(float(sums[k]))}{_when(point, k, sign)}" for k in order]
         if said:
             parts.append(f"{verb} {'the score' if sign > 0 or not parts else 'it'} most: {', '.join(said)}.")
     return " ".join(parts)

@@ -70,6 +70,7 @@ class Sample:
         scores: [(class, score)] of the explained output, empty where it is no vector of classes.
         predicted: the class with the largest score, "" where there are no scores.
         books: where relevance started and ended, by the names that are shown.
+        before: the explained score lies before probabilities, which are what the scores show.
         flow: its way through the layers, where that is known.
     """
 
@@ -82,6 +83,7 @@ class Sample:
     settings: str
     unknown: bool = False
     method: str = "lrp"
+    before: bool = False
     flow: Flow | None = None
 
     @property
@@ -109,11 +111,6 @@ class Sample:
     def written(self, value: float) -> str:
         """One of the scores; probabilities in percent."""
         return percent(value) if self.likely else number(value)
-
-    @property
-    def before(self) -> bool:
-        """Whether the explained score lies before probabilities that are shown."""
-        return self.likely and all(abs(value - self.books.seed) > 1e-5 for _, value in self.scores)
 
     @property
     def cancels(self) -> str:

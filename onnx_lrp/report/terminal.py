@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import unicodedata
 from collections.abc import Sequence
 from typing import IO
 
@@ -17,7 +16,7 @@ from rich.text import Text
 from ..books import Books
 from .images import Image, binned
 from .sample import Point, Sample
-from .wording import number
+from .wording import behind, number
 
 __all__ = ["console", "pair", "render", "show"]
 
@@ -26,7 +25,6 @@ BARS = " ▏▎▍▌▋▊▉█"
 BAR = 20  # cells of the longest bar
 SPARKS = "▁▂▃▄▅▆▇█"
 LEAST = 1 / 16  # share of the largest below which a course shows nothing
-LEFT_TO_RIGHT = "\u200e"  # invisible; keeps a number on the right of a word that is written from right to left
 FEATURES = 12  # of more, the strongest are shown
 REGIONS = 8  # along an image's longer side
 ROWS = 24  # longer series are shown as a line and their strongest steps
@@ -75,11 +73,13 @@ def render(sample: Sample, width: int) -> RenderableType:
     if sample.title:
         parts.append(Text(sample.title, style="bold"))
     if sample.predicted:
-        scores = ", ".join(f"{name} {sample.written(value)}" for name, value in sample.scores[:8])
+        scores = ", ".join(f"{name}{behind(name)} {sample.written(value)}" for name, value in sample.scores[:8])
         more = f", … {len(sample.scores) - 8} more" if len(sample.scores) > 8 else ""
         parts.append(pair("predicted", Text.assemble((sample.predicted, "bold"), f"  ({scores}{more})")))
     before = ", before the probabilities" if sample.before else ""
-    parts.append(pair("explained", Text(f"{sample.explained}, score {number(sample.books.seed)}{before}")))
+    parts.append(
+        pair("explained", Text(f"{sample.explained}{behind(sample.explained)}, score {number(sample.books.seed)}{before}"))
+    )
     if sample.note:
         parts.append(pair("note", Text(sample.note)))
     if sample.cancels:
@@ -113,7 +113,9 @@ def _words(point: Point, width: int) -> list[RenderableType]:
     line, used = Text(), 0
     for word, value in zip(point.labels, point.relevance, strict=True):
         figure = " " + number(value)
-        word = _cut(word, max(width - len(figure) - 1, 4)) if word.strip() else "␣" * max(min(len(word), 4), 1)
+        mark = "?" if word.endswith("?") else ""  # of an unknown word, which is not cut off
+        room = max(width - len(figure) - 1, 4) - len(mark)
+        word = _cut(word.removesuffix("?"), room) + mark if word.strip() else "␣" * max(min(len(word), 4), 1)
         size = cell_len(word) + len(figure)
         if used and used + 3 + size > width:
             lines.append(line)
@@ -121,7 +123,7 @@ def _words(point: Point, width: int) -> list[RenderableType]:
         if used:
             line.append("   ")
             used += 3
-        line.append(word, heat(value / point.largest)).append(LEFT_TO_RIGHT if _turns(word) else "").append(figure, "dim")
+        line.append(word, heat(value / point.largest)).append(behind(word)).append(figure, "dim")
         used += size
     return [*lines, line]
 
@@ -131,11 +133,6 @@ def _cut(text: str, room: int) -> str:
     # no character takes less than a cell but marks: a text that long is cut before its cells are counted
     text = text[: 8 * room]
     return text if cell_len(text) <= room else set_cell_size(text, room - 1).rstrip() + "…"
-
-
-def _turns(text: str) -> bool:
-    """Whether a terminal that writes from right to left would take the number behind along."""
-    return any(unicodedata.bidirectional(c) in ("R", "AL") for c in text)
 
 
 def _steps(point: Point, width: int) -> list[RenderableType]:
@@ -157,7 +154,7 @@ def _steps(point: Point, width: int) -> list[RenderableType]:
     table.add_column("")
     if point.features is not None:
         table.add_column("strongest feature", overflow="fold")
-    labels = [_cut(point.labels[t], width // 3) for t in rows]
+    labels = [name + behind(name) for name in (_cut(point.labels[t], width // 3) for t in rows)]
     room = max(width - max(map(cell_len, labels)) - len("+1.23e+04") - BAR - 6 - len(": +1.23e+04"), 6)
     for label, t in zip(labels, rows, strict=True):
         share = float(point.relevance[t]) / point.largest
@@ -169,7 +166,8 @@ def _steps(point: Point, width: int) -> list[RenderableType]:
         ]
         if point.features is not None:
             k = int(np.abs(point.features[t]).argmax())
-            cells.append(Text(f"{_cut(point.column(k), room)}: {number(float(point.features[t, k]))}"))
+            name = _cut(point.column(k), room)
+            cells.append(Text(f"{name}{behind(name)}: {number(float(point.features[t, k]))}"))
         table.add_row(*cells)
     return [*parts, table]
 
@@ -234,7 +232,7 @@ def _courses(point: Point, width: int) -> list[RenderableType]:
     matrix = point.relevance[:, None] if point.features is None else point.features
     total = matrix.shape[1]
     strongest = np.sort(np.argsort(-np.abs(matrix).sum(0), kind="stable")[:FEATURES])
-    names = [_cut(point.column(int(k)), width // 3) for k in strongest]
+    names = [name + behind(name) for name in (_cut(point.column(int(k)), width // 3) for k in strongest)]
     lines = [matrix[:, k] for k in strongest]
     if total > 1:
         names.append(f"all {total}")

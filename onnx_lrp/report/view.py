@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import InputError
 from ..explanation import Explanation
 from ..labels import Labels, fold
-from ..targets import Spec
+from ..targets import Contrast, Spec
 from .images import picture
 from .rows import Rows, Tokens, behind_ids, columns_of, labelled, named, read_as
 from .sample import Passed, Point, Sample
@@ -122,6 +122,7 @@ def _sample(
         settings=", ".join(settings),
         unknown=unknown or any(rows.unknown and rows.unknown[b] for rows in names.values()),
         method=explanation.method,
+        before=_before(explanation, b, count, np.array([value for _, value in scores])),
     )
 
 
@@ -209,6 +210,20 @@ def _scores(explanation: Explanation, b: int, count: int, classes: Sequence[str]
     if output.shape[1] < 2:
         return (), ""
     return tuple((_class(i, classes), float(v)) for i, v in enumerate(output[b])), _class(int(output[b].argmax()), classes)
+
+
+def _before(explanation: Explanation, b: int, count: int, scores: np.ndarray) -> bool:
+    """Whether relevance started before the softmax or sigmoid whose probabilities, or their logarithms, are the scores."""
+    probable = ((scores >= 0) & (scores <= 1)).all() or abs(np.exp(scores).sum() - 1) < 1e-3
+    target = explanation.target
+    chosen = (target.a, target.b) if isinstance(target, Contrast) else () if isinstance(target, Spec) else (target,)
+    indices = [np.ravel(index) for index in chosen]
+    if not scores.size or not probable or explanation.settings.get("from_probabilities"):
+        return False
+    if not indices or any(index.size not in (1, count) for index in indices):
+        return False
+    shown = [float(scores[int(index[b if index.size > 1 else 0])]) for index in indices]
+    return abs(shown[0] - sum(shown[1:]) - float(explanation.seed[b])) > 1e-3  # float16 rounds the shown ones
 
 
 def _explained(explanation: Explanation, b: int, count: int, classes: Sequence[str], vector: bool) -> str:

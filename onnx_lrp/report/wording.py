@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 
 from ..books import Books
 from ..printable import visible
 
-__all__ = ["SIGNS", "number", "percent", "readable", "short", "visible", "warning"]
+__all__ = ["SIGNS", "behind", "number", "percent", "readable", "short", "visible", "warning"]
 
 # what + and - mean, by method
 SIGNS = {
@@ -28,6 +29,13 @@ def number(value: float) -> str:
     if size == 0 or size != size:
         return "0" if size == 0 else "nan"
     return f"{value:+.3f}" if 0.0005 <= size < 1000 else f"{value:+.3g}" if size >= 1000 else f"{value:+.0e}"
+
+
+def behind(name: str) -> str:
+    """What goes between a name and its number: an invisible mark where the name is written from right to left, as it would take
+    the number along, else nothing.
+    """
+    return "\u200e" if any(unicodedata.bidirectional(c) in ("R", "AL") for c in name) else ""
 
 
 def percent(value: float) -> str:
