@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ._lazy import tf
 from .errors import RuleError
 
@@ -34,6 +36,7 @@ __all__ = [
 
 Tensor = Any
 GATE_RULES = ("all", "half", "prop", "abs")
+UNSURE = 32  # units of rounding of Σ |p|, up to which a sum of the terms of one sign may be of none
 
 
 @dataclass(frozen=True)
@@ -246,12 +249,14 @@ class AlphaBeta(Rule):
     def share(self, z: Tensor, sums: Mapping[Channel, Tensor], r: Tensor) -> Shares:
         absolute = sums[ABSOLUTE]
         epsilon = tf.constant(self.epsilon, z.dtype)
-        positive, negative = tf.maximum((z + absolute) / 2, 0) + epsilon, tf.minimum((z - absolute) / 2, 0) - epsilon
-        up = self.alpha * tf.math.divide_no_nan(r, positive)
-        down = self.beta * tf.math.divide_no_nan(r, negative)
-        stabilizer = epsilon * (up + down)
-        if not self.epsilon:  # a side without terms takes nothing
-            stabilizer = tf.where(positive == 0, self.alpha * r, 0) - tf.where(negative == 0, self.beta * r, 0)
+        positive, negative = (z + absolute) / 2, (z - absolute) / 2
+        # what rounding leaves of a side without terms would, divided by a small ε, drown the other side in the same channels
+        least = absolute * tf.constant(UNSURE * float(np.finfo(z.dtype.as_numpy_dtype).eps), z.dtype)
+        no_up, no_down = positive <= least, negative >= -least
+        none, all_up, all_down = tf.zeros_like(r), self.alpha * r, self.beta * r
+        up = tf.where(no_up, none, tf.math.divide_no_nan(all_up, positive + epsilon))
+        down = tf.where(no_down, none, tf.math.divide_no_nan(all_down, negative - epsilon))
+        stabilizer = tf.where(no_up, all_up, epsilon * up) + tf.where(no_down, -all_down, epsilon * down)
         return Shares({PLAIN: (up - down) / 2, ABSOLUTE: (up + down) / 2}, stabilizer)
 
 

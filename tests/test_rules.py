@@ -118,6 +118,23 @@ def test_a_rule_is_its_twin(rule, spelling, seed):
         np.testing.assert_allclose(sum(a[k] for a in explanation.absorbed.values()), absorbed, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("epsilon", [1e-3, 1e-6, 0.0])
+@pytest.mark.parametrize("rule", [AlphaBeta, ZPlus])
+@pytest.mark.parametrize("op", ["MatMul", "LSTM"])
+def test_a_side_without_terms_is_no_matter_of_rounding(op, rule, epsilon):
+    b = Builder(np.random.default_rng(0), 17)
+    x = b.input("x", 3 * np.eye(6, dtype=np.float32)[None], [1, "B", 6])  # of one-hot inputs sums have terms of one sign
+    if op == "LSTM":
+        x = b.ops("LSTM", x, b.weight(1, 16, 6), b.weight(1, 16, 4), outputs=2, hidden_size=4)[1]
+    y = b.op("MatMul", b.op("Squeeze", x, b.ints(0)), b.weight(4 if op == "LSTM" else 6, 2))
+    model, feeds = b.case(y)
+    exact, found = (relevance(model, feeds, rule=rule(epsilon), precision=p) for p in ("float64", "float32"))
+    for k, want in enumerate(exact.relevance["x"][0]):
+        bound = 1e-5 * (np.abs(want).sum() + abs(exact.seed[k]))
+        np.testing.assert_allclose(found.relevance["x"][0, k], want, rtol=0, atol=bound)
+        assert abs(found.residual[k]) < bound
+
+
 @pytest.mark.parametrize("rule", RULES, ids=names)
 @FEW
 @given(data=st.data())
