@@ -19,7 +19,7 @@ from ..inputs import id_limits, may_miss
 from ..lengths import lens
 from ..precision import PRECISIONS
 from ..seeds import scores_of
-from ..targets import AllClasses, Seed, Spec, TopK
+from ..targets import AllClasses, Output, Seed, Spec, Step, TopK, by_sample
 from .rows import Problem
 
 __all__ = ["ABSORBED", "Engine", "Found"]
@@ -77,7 +77,11 @@ class Engine:
         per_step: bool = False,
         max_length: int | None = None,
     ) -> None:
+        if isinstance(target, Output) and explainer._branches is None:
+            explainer, target = explainer._at_output(target.name), target.target
         plan = explainer._plan
+        if by_sample(target):
+            raise InputError(f"target {target}: one class for all rows, or the name of a column that holds one for each")
         if isinstance(target, AllClasses | TopK) or (isinstance(target, Seed) and not callable(target.value)):
             raise InputError(f"target {target}: a dataset is explained for one class a row; run once for each class")
         if plan.fixed_batch not in (None, 1):
@@ -382,7 +386,8 @@ class Engine:
         if isinstance(target, Spec):
             return np.full(count, str(target), object)
         array = np.asarray(target)
-        axis = self.explainer._samples_of_target()
+        single = isinstance(self.target, Step) and len(self.target.steps) == 1
+        axis = self.explainer._samples_of_target(single=single)
         return np.moveaxis(array, axis, 0) if axis is not None and array.ndim > axis and array.shape[axis] == count else array[None]
 
     def _predicted(self, scores: np.ndarray | None) -> np.ndarray | None:
