@@ -371,9 +371,8 @@ class Engine:
                 times[name] = place
             if time is not None and place == 1:
                 steps.add(name)
-        zero = np.zeros(count)
         for kind in ABSORBED if explanation.method == "lrp" else ():
-            fields[f"absorbed_{kind}"] = np.asarray(explanation.absorbed.get(kind, zero), np.float64)
+            fields[f"absorbed_{kind}"] = np.asarray(explanation.absorbed.get(kind, np.zeros(count)), np.float64)
         fields["residual"] = np.asarray(explanation.residual, np.float64)
         return Found(rows, fields, lengths, times, frozenset(steps))
 
@@ -386,8 +385,7 @@ class Engine:
         if isinstance(target, Spec):
             return np.full(count, str(target), object)
         array = np.asarray(target)
-        single = isinstance(self.target, Step) and len(self.target.steps) == 1
-        axis = self.explainer._samples_of_target(single=single)
+        axis = self.explainer._samples_of_target(single=isinstance(self.target, Step) and len(self.target.steps) == 1)
         return np.moveaxis(array, axis, 0) if axis is not None and array.ndim > axis and array.shape[axis] == count else array[None]
 
     def _predicted(self, scores: np.ndarray | None) -> np.ndarray | None:
@@ -398,6 +396,5 @@ class Engine:
         if scores.ndim < 2 or like.classes == 1:
             return None
         axis = like.class_axis if like.class_axis is not None and scores.ndim == len(like.shape) else scores.ndim - 1
-        batch = like.batch_axis or 0
-        axis = axis + 1 if axis < batch else axis  # that of the rows was moved to the front
+        axis += axis < (like.batch_axis or 0)  # that of the rows was moved to the front
         return np.asarray((np.argmin if like.lowest else np.argmax)(scores, axis))
