@@ -24,6 +24,7 @@ __all__ = [
     "kept_bytes",
     "parts",
     "schedule",
+    "shape_of",
     "sizes_of",
     "splits",
 ]
@@ -42,6 +43,12 @@ def sizes_of(plan: Plan, feeds: Mapping[str, np.ndarray]) -> dict[Label, int]:
             if len(dim.roots) == 1:
                 found.setdefault(dim.roots[0], size)
     return found
+
+
+def shape_of(plan: Plan, name: str, feeds: Mapping[str, np.ndarray], batch: int) -> list[int | None]:
+    """Of a tensor, as far as the inputs of ``batch`` samples tell."""
+    sizes = sizes_of(plan, feeds) | ({plan.batch.root: batch} if plan.batch is not None else {})
+    return [sizes.get(d.roots[0], d.size) if len(d.roots) == 1 else d.size for d in plan.vars[name].dims or ()]
 
 
 def _length(dims: Iterable[Dim], sizes: Mapping[Label, int]) -> int:

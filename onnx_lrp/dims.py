@@ -10,7 +10,11 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Dim", "Label", "broadcast", "fresh", "reshape", "split_axis", "unify"]
+import numpy as np
+
+__all__ = ["Dim", "Label", "Place", "apart", "broadcast", "fresh", "merged", "reshape", "split_axis", "unify"]
+
+Place = tuple[int, int | None, bool]  # of a label: see split_axis
 
 
 DIFFERENCE = "?"  # name of a label that stands for a difference: unlike a size, it may be 0
@@ -245,7 +249,7 @@ def reshape(shape: Sequence[Dim], target: Sequence[Dim | int]) -> tuple[Dim, ...
     return tuple(out)
 
 
-def split_axis(shape: Sequence[Dim], label: Label | None) -> tuple[int, int | None, bool] | None:
+def split_axis(shape: Sequence[Dim], label: Label | None) -> Place | None:
     """Where ``label`` stands: (axis, length of what is inside it on that axis or None, whether anything is outside it)."""
     if label is None:
         return None
@@ -257,3 +261,17 @@ def split_axis(shape: Sequence[Dim], label: Label | None) -> tuple[int, int | No
             outer = any(r.size != 1 for r in roots[:at])
             return axis, inner, outer
     return None
+
+
+def apart(array: np.ndarray, place: Place, count: int) -> np.ndarray:
+    """An array whose ``count`` samples may share their axis with others, that axis as three: outside, samples, inside."""
+    axis, inner, outer = place
+    size = array.shape[axis]
+    inside = inner or 1 if outer else size // count
+    return array.reshape(*array.shape[:axis], size // (count * inside), count, inside, *array.shape[axis + 1 :])
+
+
+def merged(array: np.ndarray, place: Place) -> np.ndarray:
+    """The three axes of :func:`apart` as one again."""
+    axis = place[0]
+    return array.reshape(*array.shape[:axis], math.prod(array.shape[axis : axis + 3]), *array.shape[axis + 3 :])

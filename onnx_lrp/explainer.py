@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import ragged
+from .batches import shape_of
 from .branches import Branches, is_open
 from .composites import Assignment
 from .errors import InputError, OnnxLrpError, RuleError
@@ -24,7 +25,7 @@ from .inputs import prepare_inputs
 from .labels import Labelled
 from .lengths import LENGTHS, lengthened, lens, mixes_no_steps
 from .locate import check_weights
-from .methods import LRP, prepare_method
+from .methods import LRP, part_of_baseline, prepare_method
 from .options import Options
 from .parity import QUANTIZED, is_quantized
 from .plan import Plan, make_plan
@@ -127,8 +128,8 @@ class Explainer:
         if sequences is not None:
             parts = [(rows, self.predict(sequences.inputs(rows))) for rows in sequences.groups()]
             which, count = [rows for rows, _ in parts], len(sequences.lengths)
-            names = [(n, self._plan.batch_axis(n) if n in self._plan.vars else None) for n in parts[0][1]]
-            return {n: together(which, [made[n] for _, made in parts], axis, count) for n, axis in names}
+            names = [(n, self._plan.place(n) if n in self._plan.vars else None) for n in parts[0][1]]
+            return {n: together(which, [made[n] for _, made in parts], place, count) for n, place in names}
         variant = self._variant(inputs)
         if variant is not self:
             return variant.predict(inputs)
@@ -182,6 +183,8 @@ class Explainer:
         if progress is not None:
             with watched(progress):
                 return self.explain(inputs, target, method=method, keep=keep, **options)
+        if isinstance(target, Output) and self._branches is None:
+            return self._at_output(target.name).explain(inputs, target.target, method=method, keep=keep, **options)
         sequences = ragged.read(inputs, self._plan)
         if sequences is not None:
             return self._ragged(sequences, target, method=method, keep=keep, **options)
@@ -206,6 +209,9 @@ class Explainer:
                 continue
             if given.shape[at] not in (1, batch):
                 raise InputError(f"target has {given.shape[at]} entries for {batch} samples")
+            want = [n for a, n in enumerate(shape_of(plan, plan.explained, feeds, batch)) if a != plan.class_axis]
+            if any(n != 1 and w not in (None, n) for n, w in zip(given.shape, want, strict=True)):
+                raise InputError(f"target has shape {given.shape}, the explained positions {tuple(want)}")
         kept = resolve(plan, keep)
         raw = self._runs.chunks(feeds, ready, lambda result, _: {**result, "outputs": self._runs.outputs(result)}, kept, other)
         absorbed: dict[str, np.ndarray] = {}
@@ -314,15 +320,17 @@ class Explainer:
         if longer is not None:
             with contextlib.suppress(OnnxLrpError):  # what is wrong is said of the model as it is
                 return longer._ragged(dataclasses.replace(given, near=True, lens=LENGTHS), target, **options)
-        plan, count = self._plan, len(given.lengths)
+        plan, count, axis = self._plan, len(given.lengths), self._samples_of_target()
         groups = given.groups()
         rounded = len(groups) >= ROUNDED
 
         def explained(rows: np.ndarray) -> Explanation:
-            inputs = given.inputs(rows, rounded=rounded)
-            return self.explain(inputs, ragged.part_of_target(target, rows, count), **options)
+            inputs, own = given.inputs(rows, rounded=rounded), dict(options)
+            if "baseline" in own:
+                own["baseline"] = part_of_baseline(own["baseline"], rows.tolist(), count, plan)
+            return self.explain(inputs, ragged.part_of_target(target, rows, count, axis), **own)
 
-        whole = Reordered(given, plan, keep=resolve(plan, options["keep"]), target_axis=self._samples_of_target())
+        whole = Reordered(given, plan, keep=resolve(plan, options["keep"]), target=target)
         # groups are narrow: side by side they fill the cores. A function of the caller's, or a budget, is for one at a time
         alone = isinstance(target, Seed) or self._options.max_bytes is not None
         with self._program.habits.one_call(), ThreadPoolExecutor(1 if alone else AT_ONCE) as pool:
@@ -369,14 +377,16 @@ class Explainer:
             "gates": self._options.policy.gates,
         }
 
-    def _samples_of_target(self) -> int | None:
-        """The axis of the samples in a target, which has no axis of classes; None where samples and positions share one."""
+    def _samples_of_target(self, *, single: bool = False) -> int | None:
+        """The axis of the samples in a target, which has no axis of classes, and of a ``single`` step none of time; None where
+        samples and positions share one.
+        """
         plan = self._plan
         axis = plan.batch_axis(plan.explained)
         dims = plan.vars[plan.explained].dims or ()
         if axis is None or len(dims[axis].labels) != 1:
             return None
-        return axis - (plan.class_axis is not None and plan.class_axis < axis)
+        return scores_of(plan).sample_axis(single=single)
 
     def _sums(self, point: str, relevance: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """(B,), or (K, B) of several classes: relevance per sample; the batch may be merged with others (the letters of words)."""
@@ -406,12 +416,7 @@ class Explainer:
             if target.value.shape != scores.shape:
                 raise InputError(f"the seed has shape {target.value.shape}, the explained scores {scores.shape}")
             return target
-        sizes = {plan.batch.root: self._runs.batch(feeds)} if plan.batch is not None else {}
-        for name, array in feeds.items():
-            for dim, size in zip(plan.vars[name].dims or (), array.shape, strict=False):
-                if len(dim.roots) == 1:
-                    sizes.setdefault(dim.roots[0], size)
-        want = [sizes.get(d.roots[0], d.size) if len(d.roots) == 1 else d.size for d in plan.vars[plan.explained].dims or ()]
+        want = shape_of(plan, plan.explained, feeds, self._runs.batch(feeds))
         if len(want) != value.ndim or any(w not in (None, n) for w, n in zip(want, value.shape, strict=True)):
             raise InputError(f"the seed has shape {value.shape}, the explained scores {tuple(want)}")
         return target

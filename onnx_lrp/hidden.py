@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .dims import Place, split_axis
 from .errors import InputError
 from .nested import Step
 from .plan import Plan
@@ -32,14 +33,14 @@ class Kept:
     loop: str = ""
     state: str = ""
 
-    def batch_axis(self, plan: Plan) -> int | None:
-        """Axis of the samples, None if there is none."""
+    def place(self, plan: Plan) -> Place | None:
+        """Where the axis of the samples is, and what is merged with it; None if there is none."""
         if self.state:
-            return 2
+            return 2, 1, False
         if not self.loop:
-            return plan.batch_axis(self.tensor)
-        dims = plan.scope.inner[self.loop].vars[self.tensor].dims or ()
-        return next((a + 1 for a, d in enumerate(dims) if d.has(plan.batch)), None)
+            return plan.place(self.tensor)
+        inside = split_axis(plan.scope.inner[self.loop].vars[self.tensor].dims or (), plan.batch)
+        return None if inside is None else (inside[0] + 1, *inside[1:])
 
     def time_axis(self, plan: Plan) -> int | None:
         """Axis of time, None if there is none."""
@@ -60,8 +61,9 @@ class Kept:
         whole = relevance.astype(np.float64)
         if not self.loop and not self.state:
             return plan.per_sample(whole, self.tensor, shape[0])
-        axis = self.batch_axis(plan)
-        if axis is None or whole.shape[axis] != shape[0]:
+        place = self.place(plan)
+        axis = 0 if place is None else place[0]
+        if place is None or whole.shape[axis] != shape[0]:
             return whole.sum().reshape(1)
         return whole.sum(tuple(a for a in range(whole.ndim) if a != axis))
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from .asked import Asked
+from .dims import apart, merged
+from .hidden import Kept
 from .plan import Plan
 from .seeds import scores_of
 
@@ -32,6 +34,15 @@ def joined(plan: Plan, parts: Sequence[Mapping[str, Any]], asked: Asked) -> dict
             return along(plan.batch_axis(name), arrays, lead)
         return np.concatenate([np.asarray(a) for a in arrays], 0)
 
+    def beside(kept: Kept) -> np.ndarray:
+        """What is kept may share its axis of samples with others, as the results themselves may not."""
+        arrays, place = [p["hidden"][kept.key] for p in parts], kept.place(plan)
+        if place is None:
+            return np.stack(arrays, lead)
+        place = (place[0] + lead, *place[1:])
+        rows = [apart(a, place, p["seed"].shape[-1]) for a, p in zip(arrays, parts, strict=True)]
+        return merged(np.concatenate(rows, place[0] + 1), place)
+
     first = parts[0]
     if "outputs" not in first:
         return {n: join(n, [p[n] for p in parts]) for n in first}
@@ -43,7 +54,7 @@ def joined(plan: Plan, parts: Sequence[Mapping[str, Any]], asked: Asked) -> dict
     like = scores_of(plan)
     found |= {
         "relevance": {n: join(n, [p["relevance"][n] for p in parts], lead) for n in first["relevance"]},
-        "hidden": {k.key: along(k.batch_axis(plan), [p["hidden"][k.key] for p in parts], lead) for k in asked.keep},
+        "hidden": {k.key: beside(k) for k in asked.keep},
         "absorbed": {n: np.concatenate([p["absorbed"][n] for p in parts], lead) for n in first["absorbed"]},
         **{n: np.concatenate([p[n] for p in parts], lead) for n in ("seed", "residual") if n in first},
         "index": np.concatenate([np.atleast_1d(p["index"]) for p in parts], lead + like.sample_axis(single=asked.single)),

@@ -23,7 +23,7 @@ from .progress import track
 from .seeds import Target, classes, scores_of
 from .seeds import start as make_seed
 
-__all__ = ["LRP", "METHODS", "OPTIONS", "Method", "attribute", "prepare_method"]
+__all__ = ["LRP", "METHODS", "OPTIONS", "Method", "attribute", "part_of_baseline", "prepare_method"]
 
 Tensor = Any
 Arrays = Mapping[str, np.ndarray]
@@ -69,18 +69,26 @@ class Method:
             found[option] = _described(value) if option == "baseline" else value
         return {k: v for k, v in found.items() if v is not None}
 
-    def part(self, rows: range, count: int, plan: Plan) -> Method:
+    def part(self, rows: Sequence[int], count: int, plan: Plan) -> Method:
         """The method for some samples of ``count``."""
+        return dataclasses.replace(self, baseline=part_of_baseline(self.baseline, rows, count, plan))
 
-        def row(point: str, value: Any) -> Any:
-            axis, array = plan.batch_axis(point), np.asarray(value)
-            rank = plan.vars[point].rank
-            if axis is None or array.ndim != rank or array.shape[axis] != count:
-                return value
-            return np.take(array, rows, axis)
 
-        given = self.baseline if isinstance(self.baseline, Mapping) else dict.fromkeys(plan.points, self.baseline)
-        return dataclasses.replace(self, baseline={p: row(_point(p, plan), v) for p, v in given.items()})
+def part_of_baseline(given: Any, rows: Sequence[int], count: int, plan: Plan) -> Any:
+    """A baseline for some samples of ``count``."""
+
+    def row(point: str, value: Any) -> Any:
+        axis, array = plan.batch_axis(point), np.asarray(value)
+        rank = plan.vars[point].rank
+        if axis is None or array.ndim != rank or array.shape[axis] != count:
+            return value
+        return np.take(array, rows, axis)
+
+    if not isinstance(given, Mapping):
+        if not np.ndim(given):
+            return given
+        given = dict.fromkeys(plan.points, given)
+    return {p: row(_point(p, plan), v) for p, v in given.items()}
 
 
 def _described(baseline: Any) -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 
 from .affine import Role, Scope, analyse
 from .axes import batch_and_times, class_axis, lengths
-from .dims import Label, split_axis
+from .dims import Label, Place, split_axis
 from .errors import InputError, UnsupportedModel
 from .graph import Graph, Node
 from .heads import Head, chooses_lowest, step_back
@@ -86,6 +86,10 @@ class Plan:
             return None
         return next((i for i, d in enumerate(dims) if d.has(self.batch)), None)
 
+    def place(self, name: str) -> Place | None:
+        """Where a tensor's axis of samples is, and what is merged with it; None if there is none."""
+        return split_axis(self.vars[name].dims or (), self.batch)
+
     def time_axis(self, name: str) -> int | None:
         """Axis of a tensor that is time."""
         dims = self.vars[name].dims
@@ -95,7 +99,7 @@ class Plan:
 
     def per_sample(self, x: np.ndarray, name: str, count: int) -> np.ndarray:
         """(B,): sums, in float64, of an array with the axes of a tensor, whose batch of ``count`` may be merged with other axes."""
-        place = split_axis(self.vars[name].dims or (), self.batch)
+        place = self.place(name)
         if place is None:
             return x.sum(dtype=np.float64).reshape(1)
         axis, inner, outer = place

@@ -219,7 +219,7 @@ def read(inputs: Any, plan: Plan) -> Ragged | None:
             timed.add(name)
     found = Ragged(
         sequences=sequences,
-        arrays={name: np.asarray(v) for name, v in given.items() if name not in sequences and name != told},
+        arrays={n: _beside(v, n, batch[n], len(lengths), plan) for n, v in given.items() if n not in sequences and n != told},
         batch=batch,
         lengths=lengths,
         times=times,
@@ -254,6 +254,22 @@ def _sequences(value: Any, name: str, plan: Plan) -> list[np.ndarray] | None:
     return rows
 
 
+def _beside(value: Any, name: str, axis: int | None, count: int, plan: Plan) -> np.ndarray:
+    """What is given beside ``count`` sequences: one array for all of them, or for each."""
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"input {name!r}: not an array: {error}") from error
+    rank = plan.vars[name].rank
+    if rank is not None and array.ndim != rank:
+        raise InputError(f"input {name!r}: got shape {array.shape}, expected {rank} axes")
+    if axis is not None and array.shape[axis] not in (1, count):
+        raise InputError(
+            f"input {name!r}: axis {axis} of shape {array.shape} is that of the samples, and there are {count} sequences"
+        )
+    return array
+
+
 def _time(name: str, rows: Sequence[np.ndarray], batch: int, plan: Plan) -> int:
     """The axis along which sequences differ, that of samples included."""
     shapes = np.asarray([row.shape for row in rows])
@@ -273,21 +289,30 @@ def _time(name: str, rows: Sequence[np.ndarray], batch: int, plan: Plan) -> int:
     return varied[0] + (varied[0] >= batch)
 
 
-def part_of_target(target: Any, rows: np.ndarray, count: int) -> Any:
-    """A target for some of the samples.
+def part_of_target(target: Any, rows: np.ndarray, count: int, axis: int | None) -> Any:
+    """A target for some of the samples, which have an ``axis`` of their own in it unless it has one axis at all.
 
     Raises:
-        InputError: a seed, whose shape is that of one batch.
+        InputError: a seed, whose shape is that of one batch; classes for another number of samples.
     """
     if isinstance(target, Seed) and not callable(target.value):
         raise InputError("a seed array is of one batch's shape; with sequences of different lengths give a function of the scores")
     if isinstance(target, Spec):
-        changed = {f.name: part_of_target(getattr(target, f.name), rows, count) for f in dataclasses.fields(target)}
-        return dataclasses.replace(target, **{k: v for k, v in changed.items() if k != "steps"})
-    if isinstance(target, list | tuple) and len(target) == count and any(np.ndim(t) for t in target):
-        return np.stack([np.asarray(target[i]) for i in rows])
-    array = None if target is None or callable(target) or isinstance(target, str) else np.asarray(target)
-    return np.take(array, rows, 0) if array is not None and array.ndim and len(array) == count else target
+        names = [f.name for f in dataclasses.fields(target) if f.name != "steps"]
+        return dataclasses.replace(target, **{n: part_of_target(getattr(target, n), rows, count, axis) for n in names})
+    if target is None or callable(target) or isinstance(target, str):
+        return target
+    try:
+        if isinstance(target, list | tuple) and len(target) == count and any(np.ndim(t) for t in target):
+            return np.stack([np.asarray(target[i]) for i in rows], axis or 0)
+        array = np.asarray(target)
+    except ValueError as error:
+        raise InputError(f"target: no classes of {count} samples: {error}") from error
+    at = 0 if array.ndim < 2 or axis is None else axis
+    entries = array.shape[at] if array.ndim > at else 1
+    if axis is not None and entries not in (1, count):
+        raise InputError(f"target has {entries} entries for {count} samples")
+    return np.take(array, rows, at) if entries == count and array.ndim else target
 
 
 def check(inputs: Any, plan: Plan) -> None:

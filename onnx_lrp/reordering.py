@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from .dims import Place, apart, merged
 from .explanation import Explanation
 from .hidden import Kept
 from .lengths import LENGTHS
 from .plan import Plan
 from .ragged import Ragged
+from .seeds import scores_of
+from .targets import Output, Seed, Spec, Step
 
 __all__ = ["Reordered", "together"]
 
@@ -22,30 +25,35 @@ LARGE = 2**24  # bytes
 
 
 class _Whole:
-    """An array of ``count`` samples along ``axis``, filled group by group; it grows where a group is longer than those before.
+    """An array of ``count`` samples at ``place``, filled group by group; it grows where a group is longer than those before.
 
     What has no axis of samples, or is no array, is that of the first group.
     """
 
-    def __init__(self, axis: int | None, count: int, fill: float = 0) -> None:
-        self.array: Any = None
-        self._axis, self._count, self._fill = axis, count, fill
+    def __init__(self, place: Place | None, count: int, fill: float = 0) -> None:
+        self._made: Any = None
+        self._place, self._count, self._fill = place, count, fill
+
+    @property
+    def array(self) -> Any:
+        """Of all that was put."""
+        return self._made if self._place is None or not isinstance(self._made, np.ndarray) else merged(self._made, self._place)
 
     def put(self, rows: np.ndarray, array: Any) -> None:
         """The results of some samples."""
-        axis = self._axis
-        if axis is None or not isinstance(array, np.ndarray):
-            self.array = array if self.array is None else self.array
+        if self._place is None or not isinstance(array, np.ndarray):
+            self._made = array if self._made is None else self._made
             return
+        array, axis = apart(array, self._place, len(rows)), self._place[0] + 1
         shape = [self._count if a == axis else n for a, n in enumerate(array.shape)]
-        if self.array is None:
-            self.array = self._new(shape, array.dtype)
-        elif any(n > m for n, m in zip(shape, self.array.shape, strict=True)):
-            old = self.array
-            self.array = self._new(np.maximum(shape, old.shape), old.dtype)
-            self.array[tuple(slice(n) for n in old.shape)] = old
+        if self._made is None:
+            self._made = self._new(shape, array.dtype)
+        elif any(n > m for n, m in zip(shape, self._made.shape, strict=True)):
+            old = self._made
+            self._made = self._new(np.maximum(shape, old.shape), old.dtype)
+            self._made[tuple(slice(n) for n in old.shape)] = old
         where: Any = (rows, *(slice(n) for a, n in enumerate(array.shape) if a != axis))
-        np.moveaxis(self.array, axis, 0)[where] = np.moveaxis(array, axis, 0)
+        np.moveaxis(self._made, axis, 0)[where] = np.moveaxis(array, axis, 0)
 
     def _new(self, shape: Any, dtype: np.dtype[Any]) -> np.ndarray:
         if self._fill:
@@ -58,15 +66,20 @@ class _Whole:
         return np.frombuffer(pages, dtype).reshape(shape)
 
 
-def together(which: Sequence[np.ndarray], arrays: Sequence[Any], axis: int | None, count: int, fill: float = 0) -> Any:
-    """One array of the groups' arrays: ``which`` samples each holds along ``axis``, of ``count``; shorter ones are filled up.
+def together(which: Sequence[np.ndarray], arrays: Sequence[Any], place: Place | None, count: int, fill: float = 0) -> Any:
+    """One array of the groups' arrays: ``which`` samples each holds at ``place``, of ``count``; shorter ones are filled up.
 
     What has no axis of samples is that of the first group.
     """
-    whole = _Whole(axis, count, fill)
+    whole = _Whole(place, count, fill)
     for rows, array in zip(which, arrays, strict=True):
         whole.put(rows, array)
     return whole.array
+
+
+def _behind(lead: int, place: Place | None) -> Place | None:
+    """A place behind an axis of classes."""
+    return None if place is None else (place[0] + lead, *place[1:])
 
 
 class _Inputs(Mapping[str, np.ndarray]):
@@ -98,12 +111,13 @@ class Reordered:
     Args:
         given: the sequences.
         keep: what is kept.
-        target_axis: axis of the samples of the classes explained, None where they have none.
+        target: of all samples.
     """
 
-    def __init__(self, given: Ragged, plan: Plan, *, keep: Sequence[Kept], target_axis: int | None) -> None:
-        self._given, self._plan, self._target_axis = given, plan, target_axis
-        self._axes = {k.key: (k.batch_axis(plan), k.time_axis(plan)) for k in keep}
+    def __init__(self, given: Ragged, plan: Plan, *, keep: Sequence[Kept], target: Any) -> None:
+        self._given, self._plan = given, plan
+        self._target = target.target if isinstance(target, Output) else target
+        self._places = {k.key: (k.place(plan), k.time_axis(plan)) for k in keep}
         self._whole: dict[tuple[str, str], _Whole] = {}
         self._parts: list[tuple[np.ndarray, Explanation]] = []
 
@@ -113,10 +127,10 @@ class Reordered:
         plan = self._plan
         for field, arrays in (("relevance", part.relevance), ("hidden", part.hidden)):
             for name, array in arrays.items():
-                axis, time = self._axes[name] if field == "hidden" else (plan.batch_axis(name), plan.time_axis(name))
+                place, time = self._places[name] if field == "hidden" else (plan.place(name), plan.time_axis(name))
                 if self._given.near and time is not None:  # what is behind the longest was padding, too
                     array = array[(slice(None),) * (lead + time) + (slice(steps),)]
-                whole = _Whole(None if axis is None else axis + lead, len(self._given.lengths))
+                whole = _Whole(_behind(lead, place), len(self._given.lengths))
                 self._whole.setdefault((field, name), whole).put(rows, array)
         if self._parts:
             part = dataclasses.replace(part, inputs={})
@@ -127,35 +141,44 @@ class Reordered:
         parts, plan, count = self._parts, self._plan, len(self._given.lengths)
         which, first = [rows for rows, _ in parts], parts[0][1]
         lead = int(first.several)
+        by_sample = _behind(lead, (0, 1, False))
 
-        def join(arrays: Sequence[Any], axis: int | None, fill: float = 0) -> Any:
-            return together(which, arrays, axis, count, fill)
-
-        def named(field: str, axis: Any) -> dict[str, Any]:
-            names = dict.fromkeys(name for _, e in parts for name in getattr(e, field))
-            return {name: join([getattr(e, field)[name] for _, e in parts], axis(name)) for name in names}
+        def join(arrays: Sequence[Any], place: Place | None, fill: float = 0) -> Any:
+            return together(which, arrays, place, count, fill)
 
         def sums(rows: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
             kinds = dict.fromkeys(kind for row in rows for kind in row)
             zeros = [np.zeros_like(e.seed) for _, e in parts]
-            return {k: join([row.get(k, zero) for row, zero in zip(rows, zeros, strict=True)], lead) for k in kinds}
+            return {k: join([row.get(k, zero) for row, zero in zip(rows, zeros, strict=True)], by_sample) for k in kinds}
+
+        def arrived(arrays: Sequence[np.ndarray]) -> np.ndarray:
+            """By sample, or of all together where it can't be told which it belongs to."""
+            apart = all(len(rows) == a.shape[-1] for rows, a in zip(which, arrays, strict=True))
+            return join(arrays, by_sample) if apart else np.sum([a.sum(-1, keepdims=True) for a in arrays], 0)
 
         layers = dict.fromkeys(layer for _, e in parts for layer in e.ledger)
-        target = first.target
-        if isinstance(target, np.ndarray) and not (lead and target.ndim == 1):
-            target = join([np.asarray(e.target) for _, e in parts], lead if lead else self._target_axis, -1)
+        target, place = first.target, plan.place(plan.explained)
+        if isinstance(target, Seed):  # a function of the caller's made one for every group
+            seeds: list[Any] = [e.target for _, e in parts]
+            target = Seed(join([seed.value for seed in seeds], place))
+        elif isinstance(target, Spec):
+            target = self._target
+        elif not (lead and target.ndim == 1):
+            single = isinstance(self._target, Step) and len(self._target.steps) == 1
+            place = None if place is None else (scores_of(plan).sample_axis(single=single), *place[1:])
+            target = join([e.target for _, e in parts], _behind(lead, place), -1)
         return dataclasses.replace(
             first,
             relevance={name: w.array for (field, name), w in self._whole.items() if field == "relevance"},
             inputs=_Inputs(self._given, first.inputs),
-            outputs=named("outputs", lambda n: plan.batch_axis(n) if n in plan.vars else None),
+            outputs={n: join([e.outputs[n] for _, e in parts], plan.place(n) if n in plan.vars else None) for n in first.outputs},
             target=target,
-            seed=join([e.seed for _, e in parts], lead),
+            seed=join([e.seed for _, e in parts], by_sample),
             absorbed=sums([e.absorbed for _, e in parts]),
             ledger={layer: sums([e.ledger.get(layer, {}) for _, e in parts]) for layer in layers},
-            residual=join([e.residual for _, e in parts], lead),
+            residual=join([e.residual for _, e in parts], by_sample),
             hidden={name: w.array for (field, name), w in self._whole.items() if field == "hidden"},
-            arrived=named("arrived", lambda n: lead),
-            passed=named("passed", lambda n: lead),
+            arrived={n: arrived([e.arrived[n] for _, e in parts]) for n in first.arrived},
+            passed={n: arrived([e.passed[n] for _, e in parts]) for n in first.passed},
             lengths=self._given.lengths,
         )

@@ -115,7 +115,10 @@ class Scores:
 
     def index(self, given: Any) -> np.ndarray:
         """One class a position, broadcastable to the positions."""
-        array = np.asarray(given)
+        try:
+            array = np.asarray(given)
+        except ValueError as error:
+            raise InputError(f"target: not an array: {error}") from error
         if array.dtype.kind == "f" and np.all(array == np.round(array)):
             array = array.astype(np.int64)
         if array.dtype.kind not in "iu":

@@ -23,6 +23,7 @@ __all__ = [
     "Step",
     "TopK",
     "all_classes",
+    "by_sample",
     "contrast",
     "from_text",
     "output",
@@ -155,13 +156,23 @@ KINDS: dict[str, type[Spec]] = {
 }
 
 
+def by_sample(target: Any) -> bool:
+    """Whether a target has classes of its own for the samples of one batch."""
+    if isinstance(target, Spec):
+        return any(by_sample(getattr(target, f.name)) for f in fields(target) if f.name not in ("steps", "value"))
+    return isinstance(target, list | tuple | np.ndarray) and np.ndim(target) > 0
+
+
 def _named(index: Any) -> str:
     return f"class {int(index)}" if np.ndim(index) == 0 else "a class for each sample"
 
 
 def _classes(index: Any) -> Any:
     """A class or an array of classes; whether they exist is known when the model is."""
-    array = np.asarray(index)
+    try:
+        array = np.asarray(index)
+    except ValueError as error:
+        raise InputError(f"classes are no array: {error}") from error
     if array.dtype.kind == "f" and np.all(array == np.round(array)):
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":

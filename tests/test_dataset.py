@@ -8,18 +8,20 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
 import pytest
-from datasets import dense, explain, ids_of, jsonl, parquet, reader, same, series, shards, table, text_csv
+from datasets import EAGER, dense, explain, ids_of, jsonl, parquet, reader, same, series, shards, table, text_csv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_batches import bilstm
-from test_ragged import sequences, with_lengths, words
+from test_ragged import sequences, tagger, with_lengths, words
 
 import onnx_lrp
 from onnx_lrp import BatchExplainer, InputError, targets
 from onnx_lrp.dataset.engine import ABSORBED, Engine, Found
 from onnx_lrp.dataset.tables import columns, objects
 from onnx_lrp.runs import Runs
+from onnx_lrp.testing.build import Builder
 
 arrow = pytest.importorskip("pyarrow")
 LENGTHS = [4, 2, 7, 4, 1, 3, 2, 4, 6, 5]
@@ -80,6 +82,46 @@ def test_a_target_of_each_row_is_its_own_and_the_prediction_is_not_the_target():
         alone = explainer.explain(row[:, None], made["target"][k].as_py())
         np.testing.assert_allclose(made["relevance"][k].as_py(), alone.relevance["x"][:, 0], rtol=1e-4, atol=1e-6)
         assert made["prediction"][k].as_py() == explainer.explain(row[:, None]).target[0]
+
+
+TARGETS = {
+    "a contrast": targets.contrast(0, 2),
+    "a seed": targets.seed(lambda scores: 2 * scores),
+    "the last step": targets.step(-1),
+    "a class at the last step": targets.step(-1, 2),
+    "two steps": targets.step([0, -1], 1),
+}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_targets_beyond_a_class_are_those_of_each_row(tmp_path, target):
+    """Also where time stands in front, with as many steps as rows."""
+    path, given, target = tmp_path / "tagger.onnx", sequences([3, 5, 3, 3, 2]), TARGETS[target]
+    onnx.save(tagger(), path)
+    data = jsonl(tmp_path / "x.jsonl", {"x": [row.tolist() for row in given]})
+    explain(path, data, tmp_path / "out", target=target)
+    found, explainer = shards(tmp_path / "out"), onnx_lrp.load(path, **EAGER)
+    assert [row["row"] for row in found] == [*range(5)]
+    for row, x in zip(found, given, strict=True):
+        alone = explainer.explain(x[:, None], target)
+        np.testing.assert_allclose(row["relevance"], alone.relevance["x"][:, 0], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(row["seed"], alone.seed[0], rtol=1e-5)
+        assert row["target"] == (str(target) if isinstance(alone.target, targets.Spec) else alone.target[0])
+
+
+def test_another_output_with_other_axes():
+    b = Builder(np.random.default_rng(3), 17)
+    x = b.input("x", b.numbers(6, 2, 3), ["T", "B", 3])
+    y, last = b.ops("LSTM", x, b.weight(1, 16, 3), b.weight(1, 16, 4), b.weight(1, 32), hidden_size=4, outputs=2)
+    classes = b.op("MatMul", b.op("Squeeze", last, b.ints(0)), b.weight(4, 2))
+    tags = b.op("MatMul", b.op("Squeeze", y, b.ints(1)), b.weight(4, 3))
+    model, given = b.case(classes, tags)[0], sequences([3, 3, 3, 2])
+    found, _ = run(Engine(onnx_lrp.load(model, jit="eager"), target=targets.output(tags)), {"x": given})
+    _, made = columns(found)
+    for k, row in enumerate(given):
+        alone = onnx_lrp.load(model, jit="eager", output=tags).explain(row[:, None])
+        assert made["target"][k].as_py() == alone.target[:, 0].tolist()
+        np.testing.assert_allclose(made["output"][k].as_py(), alone.outputs[tags][:, 0], rtol=1e-4, atol=1e-6)
 
 
 def test_bunches_hold_no_more_than_the_budget(monkeypatch):
@@ -233,6 +275,8 @@ def test_workers_share_the_rows(tmp_path, model):
         ({"inputs": {"x": "ids"}}, "no input 'x' to feed; this model takes ids"),
         ({"inputs": {"ids": "text"}}, "no column 'text'"),
         ({"target": targets.all_classes()}, "one class a row"),
+        ({"target": [0, 1]}, "one class for all rows"),
+        ({"target": targets.contrast([0, 1], 2)}, "one class for all rows"),
         ({"shard": (3, 3)}, "0 <= i < n"),
         ({"shard_rows": 0}, "positive number of rows"),
         ({"rule": "gama"}, "gama"),

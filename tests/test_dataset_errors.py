@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from datasets import WORDS, both, explain, ids_of, jsonl, parquet, reader, same, series, shards
+from datasets import WORDS, both, dense, explain, ids_of, jsonl, parquet, reader, same, series, shards
 from test_batches import bilstm
 from test_dataset import run
 from test_ragged import sequences
@@ -111,6 +111,31 @@ def test_numbers_that_are_not_finite_or_overflow_are_errors_of_their_rows(tmp_pa
     explain(model, parquet_file, tmp_path / "out", inputs={"x": "ids"})
     assert {e["row"]: e["kind"] for e in shards(tmp_path / "out", "errors")} == {1: "nan", 3: "nan", 4: "shape", 5: "input"}
     assert [r["row"] for r in shards(tmp_path / "out")] == [0, 2]
+
+
+def test_an_empty_cell_of_numbers_has_no_value(tmp_path):
+    path = dense(tmp_path / "model.onnx")
+    (tmp_path / "x.csv").write_text("a,b,c\n1,2,3\n1,,3\n")
+    explain(path, tmp_path / "x.csv", tmp_path / "out", inputs={"x": ["a", "b", "c"]})
+    assert [(e["row"], e["kind"]) for e in shards(tmp_path / "out", "errors")] == [(1, "null")]
+
+
+def test_lengths_that_an_array_does_not_have_are_errors_of_their_rows(tmp_path):
+    x, path = np.ones((4, 5, 3), np.float32), series(tmp_path / "model.onnx")
+    np.savez(tmp_path / "x.npz", x=x, **{"x.lengths": [5, -1, 2, 6]})
+    explain(path, tmp_path / "x.npz", tmp_path / "out")
+    assert [(e["row"], e["kind"]) for e in shards(tmp_path / "out", "errors")] == [(1, "line"), (3, "line")]
+    assert [len(row["relevance"]) for row in shards(tmp_path / "out")] == [5, 2]
+    np.savez(tmp_path / "x.npz", x=x, **{"x.lengths": [5.0, 1, 2, 3]})
+    with pytest.raises(InputError, match="lengths of float64"):
+        explain(path, tmp_path / "x.npz", tmp_path / "other")
+
+
+def test_a_column_that_stands_twice_in_a_csv_is_refused_where_it_is_read(tmp_path, model):
+    (tmp_path / "x.csv").write_text('id,id,ids\n1,2,"[1, 2]"\n')
+    explain(model, tmp_path / "x.csv", tmp_path / "out", inputs={"ids": "ids"})
+    with pytest.raises(InputError, match="2 columns are called 'id'"):
+        explain(model, tmp_path / "x.csv", tmp_path / "other", inputs={"ids": "ids"}, keep=["id"])
 
 
 def test_a_csv_line_of_another_width_keeps_the_numbers_of_all_others(tmp_path, model):

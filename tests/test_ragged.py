@@ -220,3 +220,123 @@ def test_what_is_no_list_of_sequences_is_refused():
     alone, _ = b.case(b.op("ReduceSum", b.op("Tanh", x), keepdims=1))
     with pytest.raises(InputError, match="no axis of samples"):
         onnx_lrp.load(alone).explain([[1.0, 2.0], [1.0]])
+
+
+def tagger(flat=False):
+    """x (T, B, 3) → LSTM → three classes at every step, (T, B, 3) or all steps one below the other, (T · B, 3)."""
+    b = Builder(np.random.default_rng(3), 17)
+    x = b.input("x", b.numbers(6, 2, 3), ["T", "B", 3])
+    y = b.op("LSTM", x, b.weight(1, 16, 3), b.weight(1, 16, 4), b.weight(1, 32), hidden_size=4)
+    y = b.op("Reshape", y, b.ints(-1, 4)) if flat else b.op("Squeeze", y, b.ints(1))
+    return b.case(b.op("MatMul", y, b.weight(4, 3)))[0]
+
+
+def by_steps():
+    """x (T, B, 3) → LSTM → a dense layer over (T · B, 4) → the sum of all steps → two classes, and the name of what is merged."""
+    b = Builder(np.random.default_rng(3), 17)
+    x = b.input("x", b.numbers(6, 2, 3), ["T", "B", 3])
+    y = b.op("Squeeze", b.op("LSTM", x, b.weight(1, 16, 3), b.weight(1, 16, 4), b.weight(1, 32), hidden_size=4), b.ints(1))
+    dense = b.op("Tanh", b.op("MatMul", b.op("Reshape", y, b.ints(-1, 4)), b.weight(4, 4)))
+    total = b.op("ReduceSum", b.op("Reshape", dense, b.op("Shape", y)), b.ints(0), keepdims=0)
+    return b.case(b.op("MatMul", total, b.weight(4, 2)))[0], dense
+
+
+def test_what_shares_its_axis_with_the_samples():
+    model, dense = by_steps()
+    explainer = onnx_lrp.load(model, precision="float64", jit="eager")
+    given = sequences([3, 5, 4, 5])
+    together = explainer.explain(given, keep=dense)
+    hidden = together.hidden[dense].reshape(5, 4, 4)
+    for k, sequence in enumerate(given):
+        alone = explainer.explain(sequence[:, None], keep=dense)
+        np.testing.assert_allclose(hidden[: len(sequence), k], alone.hidden[dense], rtol=1e-9, atol=1e-13)
+        assert not hidden[len(sequence) :, k].any()
+        np.testing.assert_allclose(together.passed[dense][k], alone.passed[dense][0], rtol=1e-9)
+    flat = onnx_lrp.load(tagger(flat=True), precision="float64", jit="eager")
+    made, same = flat.explain(given), onnx_lrp.load(tagger(), precision="float64", jit="eager").explain(given)
+    np.testing.assert_allclose(made.outputs[made.explained].reshape(5, 4, 3), same.outputs[same.explained], rtol=1e-9)
+    np.testing.assert_array_equal(made.target.reshape(5, 4), same.target)
+    np.testing.assert_allclose(flat.predict(given)[made.explained], made.outputs[made.explained], rtol=1e-9)
+
+
+def test_targets_where_time_stands_in_front():
+    explainer = onnx_lrp.load(tagger(), precision="float64", jit="eager")
+    given = sequences([3, 5, 3])
+    own = [np.asarray([k] * len(sequence)) for k, sequence in enumerate(given)]
+    for target, of in (
+        (targets.top_k(2), lambda k: targets.top_k(2)),
+        (targets.step(-1, [0, 1, 2]), lambda k: targets.step(-1, k)),
+        (targets.step([0, -1]), lambda k: targets.step([0, -1])),
+        (own, lambda k: k),
+    ):
+        together = explainer.explain(given, target)
+        for k, sequence in enumerate(given):
+            alone = explainer.explain(sequence[:, None], of(k))
+            np.testing.assert_allclose(together.seed[..., k], alone.seed[..., 0], rtol=1e-9)
+            if isinstance(together.target, np.ndarray):
+                wanted = alone.target[..., 0]
+                found = together.target[..., : len(sequence), k] if together.target.ndim > 1 else together.target[k]
+                np.testing.assert_array_equal(found, wanted)
+    alike = sequences([4, 4, 4])
+    rows = [np.asarray([k] * 4) for k in range(3)]
+    np.testing.assert_array_equal(explainer.explain(alike, rows).target, np.stack(rows, 1))
+
+
+def test_the_target_is_that_of_all_samples():
+    model, _ = bilstm()
+    explainer = onnx_lrp.load(model, jit="eager")
+    given = sequences([2, 5, 2, 3])
+    contrast = targets.contrast([1, 0, 0, 1], [0, 1, 1, 0])
+    assert explainer.explain(given, contrast).target == contrast
+    seeded = explainer.explain(given, targets.seed(lambda scores: 2 * scores))
+    np.testing.assert_allclose(seeded.target.value, 2 * seeded.outputs[seeded.explained], rtol=1e-6)
+    alike = [sequence for sequence in given if len(sequence) == 2] + sequences([3, 3])
+    for few in ([0, 1], targets.contrast([0, 1], 0)):  # as many as a group has samples
+        with pytest.raises(InputError, match="2 entries for 4 samples"):
+            explainer.explain(alike, few)
+    for uneven in ([[0], [1, 2]], [[0], [1, 2], [0], [1]]):
+        with pytest.raises(InputError, match="target"):
+            explainer.explain(given, uneven)
+
+
+def test_another_output_may_have_other_axes():
+    """One with time keeps padding from reaching it, where the default one would let sequences run together."""
+    b = Builder(np.random.default_rng(3), 17)
+    x = b.input("x", b.numbers(6, 2, 3), ["T", "B", 3])
+    y, last = b.ops("LSTM", x, b.weight(1, 16, 3), b.weight(1, 16, 4), b.weight(1, 32), hidden_size=4, outputs=2)
+    classes = b.op("MatMul", b.op("Squeeze", last, b.ints(0)), b.weight(4, 2))
+    tags = b.op("MatMul", b.op("Squeeze", y, b.ints(1)), b.weight(4, 3))
+    model = b.case(classes, tags)[0]
+    given = sequences([4, 5, 4])
+    made = onnx_lrp.load(model, jit="eager").explain(given, targets.output(tags))
+    assert_same(made, onnx_lrp.load(model, jit="eager", output=tags).explain(given))
+    assert made.target.shape == (5, 3)
+
+
+def test_a_baseline_for_each_sample():
+    """Sequences that run together are sorted; their baselines go with them."""
+    explainer = onnx_lrp.load(with_lengths(), precision="float64", jit="eager")
+    given, baseline = sequences([4, 5, 4, 5]), np.random.default_rng(7).normal(size=(1, 4, 3))
+    for method in ("occlusion", "integrated_gradients"):
+        together = explainer.explain(given, 0, method=method, baseline=baseline).relevance["x"]
+        for k, sequence in enumerate(given):
+            one = {"x": sequence[:, None], "lens": [len(sequence)]}
+            alone = explainer.explain(one, 0, method=method, baseline=baseline[:, k : k + 1]).relevance["x"]
+            np.testing.assert_allclose(together[: len(sequence), k], alone[:, 0], rtol=1e-6, atol=1e-9)
+
+
+def test_what_is_given_beside_sequences_fits_them():
+    b = Builder(np.random.default_rng(3), 17)
+    x = b.input("x", b.numbers(6, 2, 3), ["T", "B", 3])
+    h = b.input("h", b.numbers(1, 2, 4), [1, "B", 4])
+    parts = [b.weight(1, 16, 3), b.weight(1, 16, 4), b.weight(1, 32), "", h]
+    _, last = b.ops("LSTM", x, *parts, hidden_size=4, outputs=2)
+    explainer = onnx_lrp.load(b.case(b.op("MatMul", b.op("Squeeze", last, b.ints(0)), b.weight(4, 2)))[0], jit="eager")
+    given = sequences([3, 5, 5])
+    assert explainer.explain({"x": given, "h": np.ones((1, 3, 4))}).relevance["h"].shape == (1, 3, 4)
+    for wrong in (np.ones((1, 2, 4)), np.ones((1, 6, 4))):
+        with pytest.raises(InputError, match="there are 3 sequences"):
+            explainer.explain({"x": given, "h": wrong})
+    for wrong in (np.ones(3), 0.0, None, [[1.0, [2.0]], [3.0, 4.0]]):
+        with pytest.raises(InputError, match=r"'h': (got shape|not an array)"):
+            explainer.explain({"x": given, "h": wrong})

@@ -423,6 +423,10 @@ def test_failures_are_told_and_end_nothing(jobs):
         ({"alpha": float("inf")}, "alpha"),
         ({"show": ["piece"]}, "show"),
         ({"target": 1}, "target: '1', expected text"),
+        ({"target": "\ud800"}, "target"),
+        ({"texts": ["a \udfff b"]}, "texts"),
+        ({"epsilon": 10**400}, "epsilon"),
+        ({"steps": -(10**400)}, "steps"),
     ],
 )
 def test_questions_that_make_no_sense(raw, said):

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_batches import bilstm
 from test_laws import assert_equal, every_recurrence
+from test_ragged import by_steps
 
 import onnx_lrp
 from onnx_lrp import program, targets, ways
@@ -326,3 +327,13 @@ def test_a_batch_that_the_file_fixes_is_not_parted(monkeypatch):
     _, last = b.ops("LSTM", x, b.weight(1, 16, 3), b.weight(1, 16, 4), outputs=2, hidden_size=4)
     model, feeds = b.case(b.op("MatMul", b.op("Reshape", last, b.ints(12, 4)), b.weight(4, 2)))
     assert ways.choose(onnx_lrp.load(model, verify="never")._plan, feeds, 2) is Way.WHOLE
+
+
+@pytest.mark.parametrize("options", [{}, {"max_bytes": 1500, "jit": "eager"}], ids=["side by side", "micro-batches"])
+def test_what_shares_its_axis_with_the_samples_is_joined_along_them(monkeypatch, options):
+    """All steps of all samples one below the other, (T · B, 4): those of a part are not one below the other there."""
+    model, dense = by_steps()
+    x = np.random.default_rng(5).normal(size=(4, 12, 3)).astype(np.float32)
+    whole = onnx_lrp.explain(model, x, precision="float64", jit="eager", keep=dense)
+    _, parts = by(monkeypatch, Way.PARTS, onnx_lrp.load(model, precision="float64", **options), x, keep=dense)
+    same(whole, parts)

@@ -19,7 +19,7 @@ from ..inputs import id_limits, may_miss
 from ..lengths import lens
 from ..precision import PRECISIONS
 from ..seeds import scores_of
-from ..targets import AllClasses, Seed, Spec, TopK
+from ..targets import AllClasses, Output, Seed, Spec, Step, TopK, by_sample
 from .rows import Problem
 
 __all__ = ["ABSORBED", "Engine", "Found"]
@@ -77,7 +77,11 @@ class Engine:
         per_step: bool = False,
         max_length: int | None = None,
     ) -> None:
+        if isinstance(target, Output) and explainer._branches is None:
+            explainer, target = explainer._at_output(target.name), target.target
         plan = explainer._plan
+        if by_sample(target):
+            raise InputError(f"target {target}: one class for all rows, or the name of a column that holds one for each")
         if isinstance(target, AllClasses | TopK) or (isinstance(target, Seed) and not callable(target.value)):
             raise InputError(f"target {target}: a dataset is explained for one class a row; run once for each class")
         if plan.fixed_batch not in (None, 1):
@@ -367,9 +371,8 @@ class Engine:
                 times[name] = place
             if time is not None and place == 1:
                 steps.add(name)
-        zero = np.zeros(count)
         for kind in ABSORBED if explanation.method == "lrp" else ():
-            fields[f"absorbed_{kind}"] = np.asarray(explanation.absorbed.get(kind, zero), np.float64)
+            fields[f"absorbed_{kind}"] = np.asarray(explanation.absorbed.get(kind, np.zeros(count)), np.float64)
         fields["residual"] = np.asarray(explanation.residual, np.float64)
         return Found(rows, fields, lengths, times, frozenset(steps))
 
@@ -382,7 +385,7 @@ class Engine:
         if isinstance(target, Spec):
             return np.full(count, str(target), object)
         array = np.asarray(target)
-        axis = self.explainer._samples_of_target()
+        axis = self.explainer._samples_of_target(single=isinstance(self.target, Step) and len(self.target.steps) == 1)
         return np.moveaxis(array, axis, 0) if axis is not None and array.ndim > axis and array.shape[axis] == count else array[None]
 
     def _predicted(self, scores: np.ndarray | None) -> np.ndarray | None:
@@ -393,6 +396,5 @@ class Engine:
         if scores.ndim < 2 or like.classes == 1:
             return None
         axis = like.class_axis if like.class_axis is not None and scores.ndim == len(like.shape) else scores.ndim - 1
-        batch = like.batch_axis or 0
-        axis = axis + 1 if axis < batch else axis  # that of the rows was moved to the front
+        axis += axis < (like.batch_axis or 0)  # that of the rows was moved to the front
         return np.asarray((np.argmin if like.lowest else np.argmax)(scores, axis))

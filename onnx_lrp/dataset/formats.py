@@ -117,6 +117,9 @@ def _csv(file: File, wanted: Wanted, names: Sequence[str] | None) -> Iterator[Bl
             raise InputError(f"{file.name}: empty; expected a first line with the names of the columns")
         if all(_is_number(cell) for cell in head):
             raise InputError(f"{file.name}: the first line holds numbers ({head[0]}, …), expected the names of the columns")
+        twice = [n for n in head if head.count(n) > 1 and n in (names or ())]
+        if twice:
+            raise InputError(f"{file.name}: {head.count(twice[0])} columns are called {twice[0]!r}")
         at = 0
         for bunch in _bunches(lines, lambda line: sum(map(len, line))):
             if wanted(at, at + len(bunch)):
@@ -199,10 +202,15 @@ def _npz(file: File, wanted: Wanted, names: Sequence[str] | None) -> Iterator[Bl
                 raise InputError(f"{file.name}: arrays of different numbers of rows: {', '.join(streams)}")
             size = next(iter(sizes.values()))
             if wanted(at, at + size):
+                broken: dict[int, str] = {}
                 for name in [n for n in columns if n + LENGTHS in columns]:
-                    own = columns.pop(name + LENGTHS)
-                    columns[name] = [row[:length] for row, length in zip(columns[name], own, strict=True)]
-                yield Block(at, size, columns)
+                    own, rows = columns.pop(name + LENGTHS), columns[name]
+                    if own.dtype.kind not in "iu" or own.ndim != 1 or rows.ndim < 2:
+                        raise InputError(f"{file.name}: {name}{LENGTHS} of {own.dtype} and {own.ndim} axes are no steps of {name}")
+                    steps = rows.shape[1]
+                    broken |= {i: f"{name}{LENGTHS} is {n}, of {steps} steps" for i, n in enumerate(own) if not 0 <= n <= steps}
+                    columns[name] = [None if i in broken else row[:n] for i, (row, n) in enumerate(zip(rows, own, strict=True))]
+                yield Block(at, size, columns, broken)
             at += size
 
 

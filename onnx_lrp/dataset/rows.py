@@ -127,7 +127,7 @@ def _array(row: Any, rank: int | None, strings: bool, encode: Encode | None) -> 
     """One row."""
     if isinstance(row, np.ndarray) and row.dtype.kind in NUMBERS:
         return row if row.ndim or rank != 1 else row.reshape(1)
-    if row is None:
+    if row is None or (rank == 0 and isinstance(row, str) and not strings and not row.strip()):
         return Problem("null", "no value")
     if isinstance(row, str) and not strings:
         try:

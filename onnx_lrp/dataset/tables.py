@@ -30,8 +30,8 @@ def columns(found: Sequence[Found], texts: Sequence[Any] | None = None) -> tuple
     for name in found[0].fields:
         pieces = [piece for f in found for piece in _pieces(f, name)]
         if pieces[0][0].dtype == object:
-            texts = [str(value) for array, _ in pieces for value in array]
-            made[name] = arrow.array([texts[k] for k in order.tolist()], arrow.string())
+            words = [str(value) for array, _ in pieces for value in array]
+            made[name] = arrow.array([words[k] for k in order.tolist()], arrow.string())
         elif pieces[0][0].ndim == 1:
             made[name] = arrow.array(np.concatenate([array for array, _ in pieces])[order])
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -11,6 +11,7 @@ from ..errors import InputError
 __all__ = ["LONGEST", "SAMPLES", "Question", "parameters"]
 
 SAMPLES, LONGEST = 100, 100_000  # texts, and characters of one
+LARGEST = sys.float_info.max
 NEEDED = ("epsilon", "bias_factor")
 NUMBERS = (*NEEDED, "steps", "baseline", "gamma", "alpha", "low", "high")
 
@@ -20,6 +21,11 @@ def parameters(rule: str) -> list[str]:
     from ..rules import NAMES
 
     return [f.name for f in fields(NAMES[rule]) if f.name not in ("epsilon", "beta")] if rule in NAMES else []
+
+
+def _whole(text: str) -> bool:
+    """Whether there is no half of a surrogate pair in it, which JSON can spell and no answer can hold."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 @dataclass(frozen=True)
@@ -75,17 +81,17 @@ class Question:
                 raise InputError(f"there is no field {name!r}; fields are {', '.join(sorted(known))}")
             if name == "texts":
                 good = isinstance(value, list) and len(value) <= SAMPLES
-                good = good and all(isinstance(t, str) and len(t) <= LONGEST for t in value)
+                good = good and all(isinstance(t, str) and len(t) <= LONGEST and _whole(t) for t in value)
                 expected, value = (
                     f"a list of at most {SAMPLES} texts of at most {LONGEST:,} characters",
                     tuple(value) if good else value,
                 )
             elif name in NUMBERS:
-                number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+                number = isinstance(value, int | float) and not isinstance(value, bool) and -LARGEST <= value <= LARGEST
                 good = (number and (name != "steps" or isinstance(value, int))) or (value is None and name not in NEEDED)
                 expected = "a whole number" if name == "steps" else "a number"
             else:
-                good, expected = isinstance(value, str) and len(value) <= 10_000, "text"
+                good, expected = isinstance(value, str) and len(value) <= 10_000 and _whole(value), "text"
             if not good:
                 raise InputError(f"{name}: {str(value)[:60]!r}, expected {expected}")
             given[name] = value
