@@ -178,7 +178,9 @@ def exhausted(error: BaseException) -> bool:
 
 
 def splits(plan: Plan) -> bool:
-    """Whether every result has the batch as an axis of its own, so that parts can be joined."""
+    """Whether every result has the batch as an axis of its own, so that parts can be joined, and the file takes parts."""
+    if plan.fixed_batch not in (None, 1):
+        return False
 
     def alone(name: str) -> bool:
         axis = plan.batch_axis(name)

@@ -117,6 +117,14 @@ def test_a_large_batch_is_split(monkeypatch):
         assert_equal(onnx_lrp.explain(model, feeds, spec), explainer.explain(feeds, spec), 1e-5)
 
 
+def test_a_batch_that_the_file_fixes_is_not_split():
+    b = Builder(np.random.default_rng(0), 17)
+    x = b.input("x", b.numbers(5, 4, 2), [5, 4, 2])
+    _, last = b.ops("RNN", x, b.weight(1, 3, 2), b.weight(1, 3, 3), outputs=2, hidden_size=3)
+    model, feeds = b.case(b.op("MatMul", b.op("Reshape", last, b.ints(4, 3)), b.weight(3, 2)))
+    assert_equal(onnx_lrp.explain(model, feeds), onnx_lrp.explain(model, feeds, max_bytes=1), 1e-6)
+
+
 def test_other_methods_are_split_alike():
     model, feeds = bilstm(batch=12)
     baseline = np.random.default_rng(0).normal(size=feeds["x"].shape)

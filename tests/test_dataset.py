@@ -72,6 +72,13 @@ def test_every_row_is_explained_as_if_it_came_alone(lengths, which, summed):
             np.testing.assert_allclose(made[f"absorbed_{kind}"][k].as_py(), alone.absorbed.get(kind, [0])[0], atol=1e-12)
 
 
+def test_one_step_of_a_model_whose_time_comes_first():
+    explainer = onnx_lrp.load(tagger(), jit="eager")
+    given = sequences([3, 5, 3, 2])
+    _, made = columns(run(Engine(explainer, target=targets.step(-1)), {"x": given})[0])
+    assert made["target"].to_pylist() == explainer.explain(given, targets.step(-1)).target.tolist()
+
+
 def test_a_target_of_each_row_is_its_own_and_the_prediction_is_not_the_target():
     explainer = onnx_lrp.load(bilstm()[0], jit="eager")
     given = sequences([3, 5, 3, 2])

@@ -33,6 +33,14 @@ def words():
     return b.case(b.op("MatMul", b.op("Transpose", b.op("Squeeze", y, b.ints(1)), perm=[1, 0, 2]), b.weight(3, 2)))[0]
 
 
+def four_classes():
+    """x (T, B, 3) → GRU → four classes at every step, (T, B, 4)."""
+    b = Builder(np.random.default_rng(4), 17)
+    x = b.input("x", b.numbers(5, 2, 3), ["T", "B", 3])
+    y = b.op("Squeeze", b.op("GRU", x, b.weight(1, 9, 3), b.weight(1, 9, 3), hidden_size=3), b.ints(1))
+    return b.case(b.op("MatMul", y, b.weight(3, 4)))[0]
+
+
 def with_lengths():
     """x (T, B, 3), lens (B,) → bidirectional LSTM → last states → two classes."""
     b = Builder(np.random.default_rng(3), 17)
@@ -142,6 +150,51 @@ def test_words_and_a_class_at_every_position():
     assert_same(explainer.explain(given, targets.step(-1, [0, 1, 0, 1])), explainer.explain(given, targets.step(-1, [0, 1, 0, 1])))
 
 
+def test_classes_at_every_step_where_time_comes_first():
+    explainer = onnx_lrp.load(four_classes(), precision="float64", jit="eager")
+    given = sequences([3, 5, 5, 4, 5, 5, 5])  # five of length five: an axis that is not turned would not show
+    for target in (targets.step(-1), targets.step(0, [0, 1, 2, 3, 0, 1, 2])):
+        together = explainer.explain(given, target)
+        assert together.target.shape == (7,)
+        for k, sequence in enumerate(given):
+            own = target if target.index is None else targets.step(0, int(target.index[k]))
+            alone = explainer.explain(sequence[:, None], own)
+            np.testing.assert_allclose(together.relevance["x"][: len(sequence), k], alone.relevance["x"][:, 0], rtol=1e-9)
+            assert together.target[k] == alone.target[0]
+    ranked = explainer.explain(given, targets.top_k(2)).target
+    assert ranked.shape == (2, 5, 7)
+    own = [np.random.default_rng(k).integers(4, size=len(sequence)) for k, sequence in enumerate(given)]
+    chosen = explainer.explain(given, own).target
+    for k, sequence in enumerate(given):
+        np.testing.assert_array_equal(
+            ranked[:, : len(sequence), k], explainer.explain(sequence[:, None], targets.top_k(2)).target[:, :, 0]
+        )
+        assert chosen[:, k].tolist() == [*own[k], *[-1] * (5 - len(sequence))]
+
+
+def test_a_target_that_is_no_class_is_of_all_samples_in_their_order(tmp_path):
+    explainer = onnx_lrp.load(bilstm()[0], precision="float64", jit="eager")
+    given, classes = sequences([2, 5, 2, 3]), np.asarray([1, 0, 0, 1])
+    contrast = targets.contrast(classes, 1 - classes)
+    assert explainer.explain(given, contrast).target == contrast
+    seeded = explainer.explain(given, targets.seed(lambda scores: 2 * scores))
+    seeded.save(tmp_path / "e.npz")
+    name = next(iter(seeded.outputs))
+    np.testing.assert_allclose(Explanation.load(tmp_path / "e.npz").target.value, 2 * seeded.outputs[name], rtol=1e-6)
+
+
+def test_another_output_is_explained_at_its_own_places():
+    b = Builder(np.random.default_rng(5), 17)
+    x = b.input("x", b.numbers(5, 2, 3), ["T", "B", 3])
+    y, last = b.ops("RNN", x, b.weight(1, 3, 3), b.weight(1, 3, 3), outputs=2, hidden_size=3)
+    one = b.op("MatMul", b.op("Squeeze", last, b.ints(0)), b.weight(3, 2))
+    each = b.op("MatMul", b.op("Squeeze", y, b.ints(1)), b.weight(3, 4))
+    explainer = onnx_lrp.load(b.case(one, each)[0], precision="float64", jit="eager")
+    found = explainer.explain(sequences([2, 4, 3]), targets.output(each), keep=y)
+    assert found.target.shape == (4, 3)
+    assert found.hidden[y].shape == (4, 1, 3, 3)
+
+
 def test_a_target_a_sample():
     model, _ = bilstm()
     explainer = onnx_lrp.load(model, precision="float64", jit="eager")
@@ -167,6 +220,17 @@ def test_other_methods_take_them_too():
         together = onnx_lrp.explain(model, given, method=method)
         alone = onnx_lrp.explain(model, given[1][:, None], method=method)
         np.testing.assert_allclose(together.relevance["x"][:4, 1], alone.relevance["x"][:, 0], rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["integrated_gradients", "occlusion"])
+def test_a_baseline_a_sample(method):
+    explainer = onnx_lrp.load(with_lengths(), precision="float64", jit="eager")
+    given, baseline = sequences([4, 5, 4, 5]), np.random.default_rng(0).normal(size=(5, 4, 3))
+    together = explainer.explain(given, 0, method=method, baseline=baseline)
+    for k, sequence in enumerate(given):
+        feeds = {"x": sequence[:, None], "lens": np.asarray([len(sequence)], np.int32)}
+        alone = explainer.explain(feeds, 0, method=method, baseline=baseline[: len(sequence), k : k + 1])
+        np.testing.assert_allclose(together.relevance["x"][: len(sequence), k], alone.relevance["x"][:, 0], rtol=1e-9, atol=1e-13)
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".json"])
