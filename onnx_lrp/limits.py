@@ -44,7 +44,7 @@ class Limits:
     depth: int = 24
     loops: int = 6
     tensor_elements: int = 2**31
-    folding_bytes: int = 2**30
+    folding_bytes: int = 2**29
     folding_seconds: float = 5.0
     trips: int = 100_000
     run_bytes: int = 0

@@ -245,6 +245,9 @@ def _batch_norm(X: Any, scale: Any, B: Any, mean: Any, var: Any, epsilon: float,
         raise node.refuse("its running statistics are read: export the model in inference mode")
     if not isinstance(X, Var) or any(isinstance(v, Var) and v.live for v in (scale, B, mean, var)):
         raise node.refuse("scale, shift or statistics carry relevance; only the data may")
+    given = {v.shape for v in (scale, B, mean, var) if isinstance(v, np.ndarray)}
+    if len(given) > 1 or (node.opset >= 9 and any(len(shape) != 1 for shape in given)):  # before: of one sample's axes
+        raise node.refuse(f"scale, shift and statistics have shapes {sorted(given)}; expected one entry a channel")
     slots, parameters, inputs = mixed(X, scale, B, mean, var)
     if len(inputs) > 1:
         return ChannelAffine(parameters=parameters, slots=slots, epsilon=epsilon), inputs

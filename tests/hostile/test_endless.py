@@ -219,6 +219,15 @@ def test_trees_that_onnxruntime_does_not_survive(tmp_path):
     load_graph(chained(1500, "BRANCH_LEQ"))
 
 
+def test_a_shift_of_another_shape_than_its_scale():
+    """They are one factor and one shift: (4, 65536, 1000) and (1,) made arrays of gigabytes."""
+    b = builder()
+    shift = b.op("ConstantOfShape", b.ints(4, 2**16, 500))
+    rest = [b.const([1], np.float32) for _ in range(3)]
+    y = b.op("BatchNormalization", b.rows(2, 1), rest[0], shift, *rest[1:])
+    refused(b.case(b.gemm(y, 1, 2))[0], "one entry a channel", onnx_lrp.UnsupportedModel)
+
+
 @pytest.mark.parametrize("op", ["Loop", "Scan"])
 def test_a_body_with_a_cycle(op):
     """Names are followed before the body is sorted."""
