@@ -35,7 +35,7 @@ from .reordering import Reordered, together
 from .runs import Runs
 from .runtime import Runtime
 from .scaling import scaled
-from .seeds import Target, prepare, scores_of
+from .seeds import Target, prepare, samples_of_target, scores_of
 from .summary import Summary, canonical_weights, summarize
 from .targets import Output, Seed, Spec, seed
 
@@ -204,7 +204,7 @@ class Explainer:
             target = self._seed(target, feeds)
         ready = prepare(target, like)
         for given in (ready.value, ready.other):
-            at = self._samples_of_target()
+            at = samples_of_target(self._plan)
             if given is None or ready.mode == "seed" or at is None or given.ndim <= at:
                 continue
             if given.shape[at] not in (1, batch):
@@ -228,7 +228,7 @@ class Explainer:
                 f"{samples} samples were given and {start.shape[-1]} came out ({shapes}): the file reshapes to sizes that these "
                 "inputs don't have; it may have been exported for sequences of one length"
             )
-        arrived = {p: self._sums(p, r, start.shape) for p, r in raw["relevance"].items()}
+        arrived = {p: plan.per_sample(r, p, start.shape) for p, r in raw["relevance"].items()}
         if other is None:
             residual = start.astype(np.float64) - sum(arrived.values()) - sum(np.asarray(a, np.float64) for a in absorbed.values())
         else:
@@ -253,7 +253,7 @@ class Explainer:
             passed={k.key: k.per_sample(plan, raw["hidden"][k.key], start.shape) for k in kept},
             explained=plan.output,
             settings={
-                **(self._settings() if other is None else other.settings),
+                **(self._options.settings if other is None else other.settings),
                 "precision": self._options.precision,
                 "from_probabilities": bool(plan.options.get("from_probabilities")),
                 **({"target": str(target)} if isinstance(target, Spec) else {}),
@@ -306,7 +306,7 @@ class Explainer:
             xla=self._options.jit == "xla",
             segment=self._options.segment,
             settings={
-                **self._settings(),
+                **self._options.settings,
                 "precision": self._options.precision,
                 "from_probabilities": bool(self._plan.options.get("from_probabilities")),
                 "target": "predicted class" if target is None else str(target),
@@ -320,7 +320,7 @@ class Explainer:
         if longer is not None:
             with contextlib.suppress(OnnxLrpError):  # what is wrong is said of the model as it is
                 return longer._ragged(dataclasses.replace(given, near=True, lens=LENGTHS), target, **options)
-        plan, count, axis = self._plan, len(given.lengths), self._samples_of_target()
+        plan, count, axis = self._plan, len(given.lengths), samples_of_target(self._plan)
         groups = given.groups()
         rounded = len(groups) >= ROUNDED
 
@@ -367,32 +367,6 @@ class Explainer:
         if self._options.verify == "first" and not self._runs.verified:
             self.predict(given.inputs(np.asarray([given.lengths.argmin()])))
         return self._variants["lengths"]
-
-    def _settings(self) -> dict[str, Any]:
-        return {
-            "method": LRP,
-            "rule": str(self._options.composite),
-            "epsilon": self._options.policy.epsilon,
-            "bias_factor": self._options.policy.bias_factor,
-            "gates": self._options.policy.gates,
-        }
-
-    def _samples_of_target(self, *, single: bool = False) -> int | None:
-        """The axis of the samples in a target, which has no axis of classes, and of a ``single`` step none of time; None where
-        samples and positions share one.
-        """
-        plan = self._plan
-        axis = plan.batch_axis(plan.explained)
-        dims = plan.vars[plan.explained].dims or ()
-        if axis is None or len(dims[axis].labels) != 1:
-            return None
-        return scores_of(plan).sample_axis(single=single)
-
-    def _sums(self, point: str, relevance: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """(B,), or (K, B) of several classes: relevance per sample; the batch may be merged with others (the letters of words)."""
-        if len(shape) == 2:
-            return np.stack([self._sums(point, r, shape[1:]) for r in relevance])
-        return self._plan.per_sample(relevance, point, shape[0])
 
     def _at_output(self, name: str) -> Explainer:
         """The explainer of another output, made once."""

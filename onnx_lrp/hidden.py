@@ -60,7 +60,7 @@ class Kept:
             return np.stack([self.per_sample(plan, r, shape[1:]) for r in relevance])
         whole = relevance.astype(np.float64)
         if not self.loop and not self.state:
-            return plan.per_sample(whole, self.tensor, shape[0])
+            return plan.per_sample(whole, self.tensor, shape)
         place = self.place(plan)
         axis = 0 if place is None else place[0]
         if place is None or whole.shape[axis] != shape[0]:

@@ -427,7 +427,7 @@ def _integrated(probe: _Probe, baseline: Arrays, steps: int) -> tuple[dict[str, 
     relevance = {p: g * (probe.points[p] - baseline[p]) for p, g in sums.items()}
     residual = probe.scores.astype(np.float64) - last
     for p, r in relevance.items():
-        residual = residual - probe.program.plan.per_sample(r, p, len(residual))
+        residual = residual - probe.program.plan.per_sample(r, p, residual.shape)
     return relevance, residual
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from .composites import Assignment, Composite, assign
+from .methods import LRP
 from .plan import Plan
 from .program import Program
 from .rules import Policy
@@ -40,6 +42,17 @@ class Options:
     def segment(self) -> int | None:
         """The steps of a segment, where they were given."""
         return None if isinstance(self.checkpoint, str) else int(self.checkpoint)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What an explanation tells of how it was made."""
+        return {
+            "method": LRP,
+            "rule": str(self.composite),
+            "epsilon": self.policy.epsilon,
+            "bias_factor": self.policy.bias_factor,
+            "gates": self.policy.gates,
+        }
 
     def rules(self, plan: Plan) -> Assignment:
         """The rule of every affine block and recurrent layer."""

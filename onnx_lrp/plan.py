@@ -97,8 +97,14 @@ class Plan:
             return None
         return next((i for i, d in enumerate(dims) if any(r in self.times for r in d.roots)), None)
 
-    def per_sample(self, x: np.ndarray, name: str, count: int) -> np.ndarray:
-        """(B,): sums, in float64, of an array with the axes of a tensor, whose batch of ``count`` may be merged with other axes."""
+    def per_sample(self, x: np.ndarray, name: str, shape: Sequence[int]) -> np.ndarray:
+        """Sums, in float64, of an array with the axes of a tensor, whose batch may be merged with other axes.
+
+        ``shape``: of the sums, (B,), or (K, B) of an array with K classes in front.
+        """
+        if len(shape) == 2:
+            return np.stack([self.per_sample(one, name, shape[1:]) for one in x])
+        (count,) = shape
         place = self.place(name)
         if place is None:
             return x.sum(dtype=np.float64).reshape(1)

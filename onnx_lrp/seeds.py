@@ -15,7 +15,7 @@ from .targets import AllClasses, Contrast, Seed, Step, TopK
 if TYPE_CHECKING:
     from .plan import Plan
 
-__all__ = ["SEVERAL", "Scores", "Target", "at_own_step", "classes", "prepare", "scores_of", "start"]
+__all__ = ["SEVERAL", "Scores", "Target", "at_own_step", "classes", "prepare", "samples_of_target", "scores_of", "start"]
 
 Tensor = Any
 SEVERAL = ("all", "top", "bottom")
@@ -225,6 +225,16 @@ def at_own_step(index: Tensor, chosen: Tensor, axis: int) -> Tensor:
     ``index``, ``chosen`` (integers 0 and 1): one entry a position; ``axis``: that of time, which the result lacks.
     """
     return tf.reduce_sum((index + 1) * chosen, axis) - 1
+
+
+def samples_of_target(plan: Plan, *, single: bool = False) -> int | None:
+    """The axis of the samples in a target, which has no axis of classes, and of a ``single`` step none of time; None where samples
+    and positions share one.
+    """
+    axis = plan.batch_axis(plan.explained)
+    if axis is None or len((plan.vars[plan.explained].dims or ())[axis].labels) != 1:
+        return None
+    return scores_of(plan).sample_axis(single=single)
 
 
 def scores_of(plan: Plan) -> Scores:

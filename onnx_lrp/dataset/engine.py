@@ -18,7 +18,7 @@ from ..explanation import Explanation
 from ..inputs import id_limits, may_miss
 from ..lengths import lens
 from ..precision import PRECISIONS
-from ..seeds import scores_of
+from ..seeds import samples_of_target, scores_of
 from ..targets import AllClasses, Output, Seed, Spec, Step, TopK, by_sample
 from .rows import Problem
 
@@ -385,7 +385,7 @@ class Engine:
         if isinstance(target, Spec):
             return np.full(count, str(target), object)
         array = np.asarray(target)
-        axis = self.explainer._samples_of_target(single=isinstance(self.target, Step) and len(self.target.steps) == 1)
+        axis = samples_of_target(self.explainer._plan, single=isinstance(self.target, Step) and len(self.target.steps) == 1)
         return np.moveaxis(array, axis, 0) if axis is not None and array.ndim > axis and array.shape[axis] == count else array[None]
 
     def _predicted(self, scores: np.ndarray | None) -> np.ndarray | None:
