@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,9 @@ import numpy as np
 
 from ._lazy import tf
 from .asked import Asked, explained_at, reported
-from .errors import InputError, RuleError, UnsupportedModel
+from .errors import InputError, RuleError
 from .plan import Plan
+from .probe import Mixed, Probe, needed, slopes
 from .program import Program
 from .progress import track
 from .seeds import Target, classes, scores_of
@@ -40,8 +41,6 @@ METHODS: Mapping[str, tuple[str, ...]] = {
 }
 OPTIONS = ("steps", "baseline", "by")
 UNITS = ("step", "feature")
-ROWS, ENTRIES = 256, 2**22  # samples, and entries of the attribution points, that run at once
-SAME = {"float32": 1e-4, "float64": 1e-9}  # relative: how far the score of a sample may move if others run beside it
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +138,7 @@ def attribute(program: Program, feeds: Arrays, target: Target, method: Method) -
     if target.several:
         return _each(program, feeds, target, method)
     plan = program.plan
-    needed = _needed(plan)
+    before = needed(plan)
     gradient = method.name in ("gradient", "sensitivity", "gradient_x_input")
     asked = Asked.of(target)
     key = ("gradient" if gradient else "score", asked)
@@ -149,8 +148,8 @@ def attribute(program: Program, feeds: Arrays, target: Target, method: Method) -
     if gradient:
         relevance = {p: _of_gradient(method.name, g, inputs[p]) for p, g in start["gradient"].items()}
     else:
-        others = {n: np.asarray(feeds[n]) for n in needed.feeds if n in feeds}
-        probe = _Probe(program, needed, others, inputs, start["weights"], scores)
+        others = {n: np.asarray(feeds[n]) for n in before.feeds if n in feeds}
+        probe = Probe(program, before, others, inputs, start["weights"], scores)
         baseline = _baselines(method.baseline, inputs, plan)
         if method.name == "occlusion":
             relevance = _occlusion(probe, baseline, method.by)
@@ -184,51 +183,6 @@ def _of_gradient(method: str, gradient: np.ndarray, x: np.ndarray) -> np.ndarray
     return gradient * x if method == "gradient_x_input" else gradient
 
 
-@dataclass(frozen=True, eq=False)
-class _Needed:
-    """What the explained score is computed from, once the attribution points are given.
-
-    Attributes:
-        steps: keys of the steps, feeds: names of what is fed beside the points.
-        before: keys of the steps that the points themselves are computed by.
-    """
-
-    steps: frozenset[str]
-    feeds: tuple[str, ...]
-    before: frozenset[str]
-
-
-def _needed(plan: Plan) -> _Needed:
-    made = {o: s for s in plan.steps for o in s.outputs if o}
-
-    def back(names: Sequence[str], ends: Sequence[str]) -> tuple[frozenset[str], tuple[str, ...]]:
-        steps, feeds, seen, stack = set(), [], set(ends), list(names)
-        while stack:
-            name = stack.pop()
-            if name in seen:
-                continue
-            seen.add(name)
-            if name in plan.feeds:
-                feeds.append(name)
-            elif name in made:
-                steps.add(made[name].key)
-                stack += made[name].inputs
-        return frozenset(steps), tuple(sorted(feeds))
-
-    steps, feeds = back([plan.explained, *([plan.lengths] if plan.lengths else [])], plan.points)
-    hidden = [n for n in feeds if n in plan.prefix and plan.vars[n].live]
-    if hidden:
-        raise UnsupportedModel(
-            f"{', '.join(map(repr, hidden))}: computed by onnxruntime from an attribution point, where no derivative passes; "
-            "LRP treats it as a gate. Explain from behind it with at="
-        )
-    before, _ = back([p for p in plan.points if p not in plan.feeds], ())
-    return _Needed(steps, feeds, before)
-
-
-# inside the program
-
-
 def _classes(program: Program, feeds: Mapping[str, Tensor], asked: Asked, given: Mapping[str, Tensor]) -> Tensor:
     """The explained classes of every position."""
     scores = program.forward(feeds).env[program.plan.explained]
@@ -241,7 +195,7 @@ def _start(
     """The forward pass: which scores are explained, and with ``gradient`` their derivatives."""
     plan = program.plan
     like = scores_of(plan)
-    early = program.forward(feeds, _needed(plan).before).env
+    early = program.forward(feeds, needed(plan).before).env
     points = {p: early[p] for p in plan.points}
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         if gradient:
@@ -263,141 +217,20 @@ def _start(
         "shape": tf.shape(scores),
     }
     if gradient:
-        result["gradient"] = _slopes(tape, seed, points)
+        result["gradient"] = slopes(tape, seed, points)
     return result
 
 
-def _slopes(tape: Any, scores: Tensor, points: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    try:
-        found = tape.gradient(scores, points, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-    except LookupError as error:
-        raise UnsupportedModel(f"TensorFlow knows no derivative of a layer of this model: {error}") from error
-    return {p: tf.convert_to_tensor(g) for p, g in found.items()}  # a Gather's comes as rows and their numbers
-
-
-def _again(program: Program, feeds: Mapping[str, Tensor], weights: Tensor, only: frozenset[str], gradient: bool) -> dict[str, Any]:
-    """The explained score, the attribution points being fed."""
-    plan = program.plan
-    points = {p: feeds[p] for p in plan.points}
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        if gradient:
-            tape.watch(list(points.values()))
-        run = program.forward(feeds, only)
-        seed = run.absorbed.per_sample(weights * run.env[plan.explained], plan.explained)
-    result: dict[str, Any] = {"seed": seed}
-    if gradient:
-        result["gradient"] = _slopes(tape, seed, points)
-    return result
-
-
-# around the program
-
-
-class _Mixed(Exception):
-    """Copies of a batch that run beside each other change each other's scores, or don't fit."""
-
-
-class _Probe:
-    """The explained score as a function of the attribution points, all else as in one call; many copies of the batch at once.
-
-    Copies stand one after the other on the batch axis where every tensor that is fed has that axis for itself or not at all,
-    else they run one by one.
-    """
-
-    def __init__(
-        self, program: Program, needed: _Needed, feeds: Arrays, points: Arrays, weights: np.ndarray, scores: np.ndarray
-    ) -> None:
-        self.program = program
-        self.needed = needed
-        self.feeds = feeds
-        self.points = points
-        self.weights = weights
-        self.scores = scores
-        plan = program.plan
-        self.axes = {n: self._own_axis(n) for n in (*points, *feeds, plan.explained)}
-        ends = (*points, plan.explained)
-        self.folds = (
-            plan.batch is not None
-            and plan.fixed_batch is None
-            and all(self.axes[n] is not None for n in ends)
-            and all(self.axes[n] is not None or plan.batch_axis(n) is None for n in feeds)
-            and all(plan.vars[n].dims is not None for n in feeds)
-        )
-
-    def _own_axis(self, name: str) -> int | None:
-        """The batch axis, if it is merged with no other."""
-        plan = self.program.plan
-        axis = plan.batch_axis(name)
-        if axis is None or plan.batch is None:
-            return None
-        return axis if tuple((plan.vars[name].dims or ())[axis].roots) == (plan.batch.root,) else None
-
-    def run(self, make: Callable[[np.ndarray], Arrays], count: int, gradient: bool) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
-        """Copies 0 to ``count`` − 1 of the points; ``make(numbers)`` → {point: (copies, …)}, copy 0 the points as they are.
-
-        Yields (numbers, {"seed": (copies, B), "gradient": {point: (copies, …)}}).
-        """
-        size = sum(a.size for a in self.points.values())
-        most = max(2, min(ROWS // max(len(self.scores), 1), ENTRIES // max(size, 1)))
-        parts = max(1, math.ceil(count / most)) if self.folds else count
-        for numbers in track(np.array_split(np.arange(count), parts)):
-            longest = math.ceil(count / parts)
-            padded = np.concatenate([numbers, np.repeat(numbers[-1:], longest - len(numbers))])  # one shape, one program
-            found = self._side_by_side(make(padded), longest, gradient) if self.folds else self._alone(make(padded), gradient)
-            if self.folds and numbers[0] == 0 and count > 1:
-                moved = np.abs(found["seed"][0] - self.scores).max(initial=0)
-                if not moved <= SAME[self.program.dtype.name] * np.abs(found["seed"]).max(initial=0):
-                    raise _Mixed
-            keep = len(numbers)
-            yield numbers, tf.nest.map_structure(lambda a, keep=keep: a[:keep], found)
-
-    def _call(self, feeds: Arrays, weights: np.ndarray, gradient: bool) -> dict[str, Any]:
-        program, only = self.program, self.needed.steps
-        key = "slopes" if gradient else "scores"
-        body = lambda tensors, given: _again(program, tensors, given["weights"], only, gradient)  # noqa: E731
-        found: dict[str, Any] = program.call(key, body, feeds, {"weights": weights})
-        return found
-
-    def _alone(self, copies: Arrays, gradient: bool) -> dict[str, Any]:
-        found = self._call({**self.feeds, **{p: c[0] for p, c in copies.items()}}, self.weights, gradient)
-        out: dict[str, Any] = tf.nest.map_structure(lambda a: a[None], found)
-        return out
-
-    def _side_by_side(self, copies: Arrays, count: int, gradient: bool) -> dict[str, Any]:
-        def repeated(name: str, array: np.ndarray) -> np.ndarray:
-            axis = self.axes[name]
-            return array if axis is None else np.concatenate([array] * count, axis)
-
-        feeds = {n: repeated(n, a) for n, a in self.feeds.items()}
-        for point, copy in copies.items():
-            axis = self.axes[point] or 0
-            before, after = copy.shape[1 : axis + 1], copy.shape[axis + 2 :]
-            feeds[point] = np.moveaxis(copy, 0, axis).reshape(*before, -1, *after)
-        try:
-            found = self._call(feeds, repeated(self.program.plan.explained, self.weights), gradient)
-        except (ValueError, tf.errors.InvalidArgumentError) as error:
-            raise _Mixed from error
-        out: dict[str, Any] = {"seed": found["seed"].reshape(count, -1)}
-        if gradient:
-            out["gradient"] = {}
-            for point, g in found["gradient"].items():
-                axis = self.axes[point] or 0
-                own = self.points[point].shape
-                apart = g.reshape(*own[:axis], count, *own[axis:])
-                out["gradient"][point] = np.moveaxis(apart, axis, 0)
-        return out
-
-
-def _safely(probe: _Probe, compute: Callable[[], Any]) -> Any:
+def _safely(probe: Probe, compute: Callable[[], Any]) -> Any:
     """Copies beside each other, else one by one."""
     try:
         return compute()
-    except _Mixed:
+    except Mixed:
         probe.folds = False
         return compute()
 
 
-def _integrated(probe: _Probe, baseline: Arrays, steps: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def _integrated(probe: Probe, baseline: Arrays, steps: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Sundararajan et al. 2017, eq. 1: (x − x′) ∫ ∂f(x′ + α (x − x′))/∂x dα, by the Gauss-Legendre rule; and what is missing to
     completeness (proposition 1), f(x) − f(x′) − Σ attributions.
     """
@@ -440,7 +273,7 @@ def _nodes(steps: int) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(at), np.concatenate([weights * width / 2 for _, weights in rules])
 
 
-def _occlusion(probe: _Probe, baseline: Arrays, by: str | None) -> dict[str, np.ndarray]:
+def _occlusion(probe: Probe, baseline: Arrays, by: str | None) -> dict[str, np.ndarray]:
     """Zeiler and Fergus 2014, section 4.2; Li et al. 2016, *Understanding neural networks through representation erasure*, eq. 1,
     as a difference: f(x) − f(x with a part set to the baseline), spread evenly over the part.
     """
@@ -475,7 +308,7 @@ def _occlusion(probe: _Probe, baseline: Arrays, by: str | None) -> dict[str, np.
     return relevance
 
 
-def _units(probe: _Probe, point: str, by: str | None) -> list[int]:
+def _units(probe: Probe, point: str, by: str | None) -> list[int]:
     """The axes whose every index is occluded by itself."""
     plan, x = probe.program.plan, probe.points[point]
     own, batch, time = probe.axes[point], plan.batch_axis(point), plan.time_axis(point)

@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from test_laws import _sample, fixed_lstm
 
 import onnx_lrp
-from onnx_lrp import cli, methods, targets, testing
+from onnx_lrp import cli, methods, probe, targets, testing
 from onnx_lrp.inputs import prepare_inputs
 from onnx_lrp.report import terminal, view
 from onnx_lrp.seeds import Target
@@ -366,13 +366,13 @@ def test_samples_that_change_each_other_are_not_run_side_by_side(method, monkeyp
     gate = b.op("Sigmoid", b.op("ReduceMean", x, axes=[0], keepdims=1))
     model, feeds = b.case(b.gemm(b.op("Mul", gate, b.op("Tanh", x)), 4, 2))
     got = explain(model, feeds, method).relevance["x"]
-    original = methods._Probe.__init__
+    original = probe.Probe.__init__
 
     def alone(self, *given):
         original(self, *given)
         self.folds = False
 
-    monkeypatch.setattr(methods._Probe, "__init__", alone)
+    monkeypatch.setattr(probe.Probe, "__init__", alone)
     np.testing.assert_allclose(got, explain(model, feeds, method).relevance["x"], rtol=1e-9, atol=1e-12)
 
 
