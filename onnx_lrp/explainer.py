@@ -328,7 +328,7 @@ class Explainer:
             inputs, own = given.inputs(rows, rounded=rounded), dict(options)
             if "baseline" in own:
                 own["baseline"] = part_of_baseline(own["baseline"], rows.tolist(), count, plan)
-            return self.explain(inputs, ragged.part_of_target(target, rows, count, axis), **own)
+            return self.explain(inputs, ragged.part_of_target(target, rows, given.lengths, axis), **own)
 
         whole = Reordered(given, plan, keep=resolve(plan, options["keep"]), target=target)
         # groups are narrow: side by side they fill the cores. A function of the caller's, or a budget, is for one at a time

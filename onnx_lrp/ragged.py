@@ -19,7 +19,7 @@ from .inputs import prepare_inputs
 from .labels import Labelled
 from .lengths import lens, mixes_no_steps
 from .plan import Plan
-from .targets import Seed, Spec
+from .targets import Seed, Spec, Step
 
 __all__ = ["Ragged", "check", "part_of_target", "plain", "read"]
 
@@ -289,17 +289,23 @@ def _time(name: str, rows: Sequence[np.ndarray], batch: int, plan: Plan) -> int:
     return varied[0] + (varied[0] >= batch)
 
 
-def part_of_target(target: Any, rows: np.ndarray, count: int, axis: int | None) -> Any:
+def part_of_target(target: Any, rows: np.ndarray, lengths: np.ndarray, axis: int | None) -> Any:
     """A target for some of the samples, which have an ``axis`` of their own in it unless it has one axis at all.
+
+    A step that only longer ones have is none of theirs, and no error.
 
     Raises:
         InputError: a seed, whose shape is that of one batch; classes for another number of samples.
     """
     if isinstance(target, Seed) and not callable(target.value):
         raise InputError("a seed array is of one batch's shape; with sequences of different lengths give a function of the scores")
+    count = len(lengths)
+    if isinstance(target, Step):
+        longest = bool(lengths[rows].max() == lengths.max())
+        return dataclasses.replace(target, index=part_of_target(target.index, rows, lengths, axis), strict=longest)
     if isinstance(target, Spec):
-        names = [f.name for f in dataclasses.fields(target) if f.name != "steps"]
-        return dataclasses.replace(target, **{n: part_of_target(getattr(target, n), rows, count, axis) for n in names})
+        names = [f.name for f in dataclasses.fields(target)]
+        return dataclasses.replace(target, **{n: part_of_target(getattr(target, n), rows, lengths, axis) for n in names})
     if target is None or callable(target) or isinstance(target, str):
         return target
     try:

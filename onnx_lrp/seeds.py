@@ -30,6 +30,7 @@ class Target:
             class a position), "contrast" (minus class ``other``), "all", "top" or "bottom" (``count`` classes), "seed" (``value``
             is the seed tensor itself, of the explained tensor's shape); "forward" and "scores" explain nothing.
         steps: (S,) positions in time that the seed is restricted to.
+        strict: whether each of them has to exist.
     """
 
     mode: str
@@ -37,6 +38,7 @@ class Target:
     other: np.ndarray | None = None
     steps: np.ndarray | None = None
     count: int = 0
+    strict: bool = True
 
     @property
     def several(self) -> bool:
@@ -65,7 +67,7 @@ class Target:
         if size is not None and self.count > size:
             raise InputError(f"top_k({self.count}): this output has {size} class(es)")
         length = None if scores.time is None else scores.shape[scores.time]
-        if self.steps is not None and length is not None:
+        if self.steps is not None and length is not None and self.strict:
             for step in self.steps:
                 if not -length <= step < length:
                     raise InputError(
@@ -82,7 +84,7 @@ class Target:
                 return array
             return np.take(array, rows, axis)
 
-        return Target(self.mode, part(self.value), part(self.other), self.steps, self.count)
+        return Target(self.mode, part(self.value), part(self.other), self.steps, self.count, self.strict)
 
 
 @dataclass(frozen=True)
@@ -153,11 +155,11 @@ def _prepare(target: Any, scores: Scores) -> Target:
     match target:
         case None:
             return Target("argmin" if scores.lowest else "argmax")
-        case Step(steps, index):
+        case Step(steps, index, strict):
             if scores.time is None:
                 raise InputError(f"{target}: the explained output of shape {scores.shape} has no axis of steps beside its samples")
             chosen = _prepare(index, scores)
-            return Target(chosen.mode, chosen.value, steps=np.asarray(steps, np.int64))
+            return Target(chosen.mode, chosen.value, steps=np.asarray(steps, np.int64), strict=strict)
         case Contrast(a, b):
             return Target("contrast", scores.index(a), scores.index(b))
         case AllClasses():

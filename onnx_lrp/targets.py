@@ -81,10 +81,13 @@ class Spec(abc.ABC):
 
 @dataclass(frozen=True, eq=False)
 class Step(Spec):
-    """The scores at some positions in time; ``index``: None (the class predicted there), a class, or (B,) classes."""
+    """The scores at some positions in time; ``index``: None (the class predicted there), a class, or (B,) classes; ``strict``:
+    whether a step that the output does not have is an error, as it is not for the shorter ones of a list of sequences.
+    """
 
     steps: tuple[int, ...]
     index: Any = None
+    strict: bool = True
 
     def __str__(self) -> str:
         word = "step" if len(self.steps) == 1 else "steps"

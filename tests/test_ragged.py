@@ -172,6 +172,24 @@ def test_classes_at_every_step_where_time_comes_first():
         assert chosen[:, k].tolist() == [*own[k], *[-1] * (5 - len(sequence))]
 
 
+@pytest.mark.parametrize("jit", ["eager", "graph", "xla"])
+def test_a_step_that_some_sequences_do_not_have(jit):
+    """It is padding there: nothing is explained. One that none has is an error."""
+    explainer = onnx_lrp.load(four_classes(), precision="float64", jit=jit)
+    given = sequences([3, 5, 2, 5])
+    for step in (3, -4):
+        found = explainer.explain(given, targets.step(step, [0, 1, 2, 3]))
+        assert (found.seed != 0).tolist() == [False, True, False, True]
+        assert found.target.tolist() == [-1, 1, -1, 3]
+        assert not found.relevance["x"][:, [0, 2]].any()
+        alone = explainer.explain(given[3][:, None], targets.step(step, 3))
+        np.testing.assert_allclose(found.relevance["x"][:, 3], alone.relevance["x"][:, 0], rtol=1e-9)
+        assert explainer.explain(given, targets.step([step, 0])).seed.all()
+    for step in (5, -6):
+        with pytest.raises(InputError, match="5 steps"):
+            explainer.explain(given, targets.step(step))
+
+
 def test_a_target_that_is_no_class_is_of_all_samples_in_their_order(tmp_path):
     explainer = onnx_lrp.load(bilstm()[0], precision="float64", jit="eager")
     given, classes = sequences([2, 5, 2, 3]), np.asarray([1, 0, 0, 1])
