@@ -39,7 +39,7 @@ def inlined(proto: onnx.ModelProto) -> onnx.ModelProto:
         raise InvalidModel(f"local functions can't be inlined: {error}") from error
     spelled(proto)  # a call may have told an equation
     if maps:
-        hold(proto, data_prop=True)  # inlining by schemas infers shapes
+        maps = hold(proto, data_prop=True)  # inlining by schemas infers shapes
     with contextlib.suppress(Exception):  # it needs the types of what is mapped; without them the node stays, which nothing reads
         proto = inliner.inline_selected_functions(proto, [("", "SequenceMap")], inline_schema_functions=True) if maps else proto
     return proto

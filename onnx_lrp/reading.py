@@ -113,8 +113,8 @@ def contradiction(model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> st
         except onnx.checker.ValidationError as error:
             if "'shape' of 'type' is required" not in str(error):  # exporters leave the shapes of outputs out
                 raise
-        hold(model, data_prop=False)  # else strict inference might end the process
-        onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+        if hold(model, data_prop=False):  # else strict inference might end the process
+            onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
     except Exception as error:
         return short(" ".join(str(error).split()) or type(error).__name__)
     return ""

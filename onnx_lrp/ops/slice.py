@@ -46,7 +46,8 @@ class Slice(Routing):
         return [dataclasses.replace(x, dims=dims, value=None, origin=frozenset())]
 
     def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:
-        x, starts, ends = fill(self.slots, xs, p)[:3]
+        x, *bounds = fill(self.slots, xs, p)[:3]
+        starts, ends = (b if b.shape.rank else tf.reshape(b, [1]) for b in bounds)  # one number is taken for a list of one
         rank = x.shape.rank
         begin: list[Any] = [0] * rank
         end: list[Any] = [0] * rank

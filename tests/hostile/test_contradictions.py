@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -261,6 +263,76 @@ def test_a_slice_of_a_negative_size_beside_a_sequence_map(tmp_path):
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "model.onnx")], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-300:]
     assert "(1, 1, -3, -3)" in done.stdout
+
+
+ONE, TENSOR = [1], numpy_helper.from_array(np.ones(1, np.float32))
+TREE = {
+    **dict.fromkeys(("tree_roots", "leaf_targetids", "nodes_falsenodeids", "nodes_truenodeids", "nodes_featureids"), ONE),
+    **dict.fromkeys(("nodes_trueleafs", "nodes_falseleafs"), ONE),
+    **dict.fromkeys(("nodes_modes", "leaf_weights", "nodes_splits"), TENSOR),
+}
+FATAL = {
+    "RegexFullMatch": ("", 20, {"pattern": "a"}),
+    "EyeLike": ("", 22, {"dtype": 1}),
+    "GatherND": ("", 13, {}),
+    "LabelEncoder": ("ai.onnx.ml", 1, {}),
+    "TreeEnsemble": ("ai.onnx.ml", 5, TREE),
+    "DictVectorizer": ("ai.onnx.ml", 1, {}),
+}
+
+
+@pytest.mark.parametrize("op", FATAL)
+def test_what_inference_does_not_survive(op, tmp_path):
+    """An input whose type nobody tells, indices of shape (0, -1), no vocabulary: reads beyond memory, which ended the process."""
+    domain, version, attributes = FATAL[op]
+    inputs = ["indices", "indices"] if op == "GatherND" else ["lost"]
+    nodes = [
+        helper.make_node("Mystery", ["x"], ["lost"], domain="odd"),
+        helper.make_node(op, inputs, ["y"], domain=domain, **attributes),
+    ]
+    given = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, [2]),
+        helper.make_tensor_value_info("indices", TensorProto.INT64, [0, -1]),
+    ]
+    graph = helper.make_graph(nodes, "fatal", given, [onnx.ValueInfoProto(name="y")])
+    versions = {"": version, "odd": 1} if not domain else {"": 20, "odd": 1, domain: version}
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid(*pair) for pair in versions.items()]), tmp_path / "m.onnx"
+    )
+    script = (
+        "import sys, onnx\nfrom onnx_lrp import inference, reading\nprint(reading.contradiction(sys.argv[1]))\n"
+        "try:\n    inference.infer(onnx.load(sys.argv[1]), data_prop=True)\nexcept Exception as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "m.onnx")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (done.returncode, done.stderr[-300:])
+
+
+@pytest.mark.parametrize("jit", ["eager", "graph"])
+def test_a_bound_of_a_slice_that_is_no_list(jit):
+    """onnxruntime refuses it; it is one entry wherever the values are read."""
+    b, found = builder(), []
+    x = b.rows(2, 4)
+    for bounds in ([b.const(1, np.int64), b.const(3, np.int64)], [b.ints(1), b.ints(3)]):
+        y = b.op("Slice", x, *bounds, b.ints(1))
+        found.append(b.op("ReduceSum", y, b.ints(1)))
+    model, feeds = b.case(b.op("Concat", *found, axis=1))
+    one, other = (onnx_lrp.load(model, jit=jit, verify="never").explain(feeds, k).relevance["x"] for k in (0, 1))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_a_list_that_inference_would_follow():
+    """Every entry as if it were a size, whatever its type: 2³¹ of them took ten gigabytes."""
+    b = builder()
+    x = b.input("x", b.numbers(2, 2), [2**31, 2])
+    total = b.op("ReduceSum", b.op("Tanh", x), b.ints(1), keepdims=0)
+    model, _ = b.case(b.op("MatMul", b.op("Unsqueeze", total, b.ints(1)), b.weight(1, 2)))
+    limited = resource.getrlimit(resource.RLIMIT_AS)
+    held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (held + 2**30, limited[1]))
+    try:
+        assert inference.infer(model, data_prop=True).graph.value_info
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limited)
 
 
 def test_hidden_slices_change_no_shape():
