@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,7 +12,7 @@ import onnx_lrp
 from onnx_lrp import targets, testing
 from onnx_lrp.composites import Composite, make_composite
 from onnx_lrp.errors import RuleError
-from onnx_lrp.rules import AlphaBeta, Epsilon, Flat, Gamma, WSquare, ZBox, ZPlus
+from onnx_lrp.rules import ABSOLUTE, PLAIN, AlphaBeta, Epsilon, Flat, Gamma, WSquare, ZBox, ZPlus
 from onnx_lrp.testing.build import Builder
 
 RULES = [
@@ -116,6 +117,16 @@ def test_a_rule_is_its_twin(rule, spelling, seed):
         want, absorbed = twin(rule, x[k], w, b, seeds[k])
         np.testing.assert_allclose(explanation.relevance["x"][k], want, rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(sum(a[k] for a in explanation.absorbed.values()), absorbed, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_what_rounding_leaves_of_a_side_takes_nothing(sign):
+    """A sum of 1 in float32, one unit of rounding away from its terms' absolute values."""
+    z = tf.constant([sign * (1 - 2.0**-23)], tf.float32)
+    shares = AlphaBeta(1e-6).share(z, {ABSOLUTE: tf.ones(1)}, tf.ones(1))
+    both = shares.cotangents[ABSOLUTE].numpy(), shares.cotangents[PLAIN].numpy()
+    other = both[0] - sign * both[1]  # of the terms of the other sign
+    np.testing.assert_allclose(other, 0, atol=1e-5)
 
 
 @pytest.mark.parametrize("epsilon", [1e-3, 1e-6, 0.0])

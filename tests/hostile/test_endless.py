@@ -219,10 +219,11 @@ def test_trees_that_onnxruntime_does_not_survive(tmp_path):
     load_graph(chained(1500, "BRANCH_LEQ"))
 
 
-def test_a_shift_of_another_shape_than_its_scale():
+@pytest.mark.parametrize("shape", [(4, 2**16, 500), (5,)])
+def test_a_shift_of_another_shape_than_its_scale(shape):
     """They are one factor and one shift: (4, 65536, 1000) and (1,) made arrays of gigabytes."""
     b = builder()
-    shift = b.op("ConstantOfShape", b.ints(4, 2**16, 500))
+    shift = b.op("ConstantOfShape", b.ints(*shape))
     rest = [b.const([1], np.float32) for _ in range(3)]
     y = b.op("BatchNormalization", b.rows(2, 1), rest[0], shift, *rest[1:])
     refused(b.case(b.gemm(y, 1, 2))[0], "one entry a channel", onnx_lrp.UnsupportedModel)
