@@ -320,7 +320,7 @@ def evaluate(
     meter = meter or Meter(Limits())
     with meter.folding(f"folding {node.label}") as seconds:
         results = _evaluated(node, values, opsets, meter, seconds)
-    size = sum(r.nbytes for r in results if r.base is None)
+    size = sum(r.nbytes for r in results if not isinstance(r.base, np.ndarray))
     meter.fold(size, f"folding {node.label}")
     meter.folded += size
     return results
@@ -388,6 +388,9 @@ def _onnxruntime(model: onnx.ModelProto, feeds: dict[str, np.ndarray], seconds: 
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    options.intra_op_num_threads = 1  # no pool of threads for each constant
+    options.enable_cpu_mem_arena = False  # nor one of memory, which would live as long as the result
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # of one node
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     run = onnxruntime.RunOptions()
     with terminated(run, seconds):

@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from .errors import InputError, ModelError, OnnxLrpError
@@ -144,6 +145,52 @@ class Meter:
         self.limits.check("folding_seconds", self.seconds, what)
 
 
+class _Alarm:
+    """Calls back when a time has come, from one thread for all that wait.
+
+    A thread for each of the thousands of runs that folding may take would be a risk and not only slow: where memory is short,
+    CPython's ``Thread.start`` can wait for ever for a sign of life from a thread that never came up.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._due: dict[object, tuple[float, Callable[[], None]]] = {}
+        self._wakes = -math.inf  # when the thread looks next by itself; before all times while there is none
+
+    @contextlib.contextmanager
+    def after(self, seconds: float, call: Callable[[], None]) -> Iterator[None]:
+        """``call`` in so many seconds, unless the block has ended before."""
+        key, when = object(), time.monotonic() + seconds
+        with self._changed:
+            if self._wakes == -math.inf:
+                threading.Thread(target=self._watch, name="onnx-lrp limits", daemon=True).start()
+                self._wakes = math.inf
+            self._due[key] = when, call
+            if when < self._wakes:
+                self._changed.notify()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._due.pop(key, None)
+
+    def _watch(self) -> None:
+        while True:
+            with self._changed:
+                now = time.monotonic()
+                calls = [self._due.pop(key)[1] for key, (when, _) in list(self._due.items()) if when <= now]
+                if not calls:
+                    self._wakes = min((when for when, _ in self._due.values()), default=math.inf)
+                    self._changed.wait(min(self._wakes - now, threading.TIMEOUT_MAX))
+            for call in calls:
+                call()
+
+
+_alarm = _Alarm()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_alarm.__init__)  # type: ignore[misc]  # the child has the lock but not the thread
+
+
 @contextlib.contextmanager
 def terminated(options: Any, seconds: float) -> Iterator[threading.Event]:
     """Ends a run of onnxruntime under these RunOptions after some seconds; the event tells that it was ended."""
@@ -153,10 +200,5 @@ def terminated(options: Any, seconds: float) -> Iterator[threading.Event]:
         ended.set()
         options.terminate = True
 
-    timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), end)
-    timer.daemon = True
-    timer.start()
-    try:
+    with _alarm.after(seconds, end):
         yield ended
-    finally:
-        timer.cancel()

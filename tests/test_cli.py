@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import apart
 import numpy as np
 import onnx
 import pytest
@@ -245,12 +246,11 @@ def test_closed_pipe_is_5(as_json):
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_interrupt_is_5():
     waiting = subprocess.Popen(
-        [sys.executable, "-m", "onnx_lrp", "explain", MODEL, "-"],
+        apart.command(apart.INTERRUPTIBLE, arguments=["explain", MODEL, "-"]),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite in the background has it ignored
     )
     time.sleep(3)
     waiting.send_signal(signal.SIGINT)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -13,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import apart
 import pytest
 from datasets import explain, ids_of, parquet, reader, same, series, shards
 
@@ -187,11 +187,8 @@ def test_a_full_disk_is_5_and_what_is_done_is_kept(case, tmp_path):
     big = parquet(tmp_path / "big.parquet", ids_of([3] * 40 + [400] * 40))
     asked = command(model, big, out)
     asked[asked.index("--shard-rows") + 1] = "20"
-
-    def small() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-
-    done = subprocess.run(asked, capture_output=True, text=True, check=False, preexec_fn=small)
+    small = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))"
+    done = subprocess.run(apart.command(small, arguments=asked[3:]), capture_output=True, text=True, check=False)
     assert done.returncode == 5, done.stderr
     assert "can't be written: " in done.stderr
     assert "what is done is kept: the same command with --resume goes on" in done.stderr

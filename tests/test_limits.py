@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sys
+import threading
+import time
 import tracemalloc
 from pathlib import Path
 
+import apart
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import onnx_lrp
-from onnx_lrp import InputError, Limits, ModelError, cli
+from onnx_lrp import InputError, Limits, ModelError, cli, limits
 from onnx_lrp.program import Program
 from onnx_lrp.runs import Runs
 from onnx_lrp.testing.build import Builder
@@ -201,6 +205,11 @@ def test_all_folded_constants_together():
     for _ in range(10):
         x = b.op("Add", x, b.op("ConstantOfShape", b.ints(1, 4)))
     refused("folding_bytes", 10 * 16 - 1, b.case(b.gemm(x, 4, 2))[0], allowed=10 * 16)
+    b = builder()  # those that onnxruntime computes, too
+    x = b.rows(2, 4)
+    for k in range(10):
+        x = b.op("Add", x, b.op("Asinh", b.const(np.full((1, 4), k, np.float32))))
+    refused("folding_bytes", 10 * 16 - 1, b.case(b.gemm(x, 4, 2))[0], allowed=10 * 16)
 
 
 def test_time_of_folding():
@@ -268,6 +277,75 @@ def test_onnxruntime_is_ended_after_some_time():
     with pytest.raises(InputError) as caught:
         onnx_lrp.load(model, jit="eager", limits=Limits(run_seconds=0.3)).explain(feeds)
     names_itself(caught, "run_seconds")
+
+
+def test_many_runs_under_a_limit_take_one_thread():
+    """Each is ended at its own time, or not at all, whichever was there first."""
+    before, ended = threading.active_count(), []
+    alarm = limits._Alarm()
+
+    def run(name, seconds, until):
+        with alarm.after(seconds, lambda: ended.append(name)):
+            until.wait(30)
+
+    over, later = threading.Event(), threading.Event()
+    late, soon = (threading.Thread(target=run, args=a) for a in (("late", 600.0, over), ("soon", 0.05, later)))
+    late.start()
+    while not alarm._due:
+        time.sleep(0.001)
+    soon.start()  # when the alarm is asleep for ten minutes
+    for _ in range(200):
+        with alarm.after(500.0, lambda: ended.append("short")):
+            pass
+    while not ended:
+        time.sleep(0.001)
+    assert threading.active_count() == before + 3
+    for event, thread in ((over, late), (later, soon)):
+        event.set()
+        thread.join()
+    assert (ended, alarm._due) == (["soon"], {})
+    again = threading.Event()
+    with alarm.after(0.05, again.set):
+        assert again.wait(30)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_limit_in_a_forked_process():
+    """Which has no thread of the process it came from, but its locks."""
+    script = (
+        "import os, threading, warnings\nfrom onnx_lrp import limits\nwarnings.simplefilter('ignore')\n"
+        "class Run: terminate = False\n"
+        "with limits.terminated(Run(), 600.0), limits._alarm._changed:\n    child = os.fork()\n"
+        "if not child:\n    with limits.terminated(Run(), 0.05) as ended:\n        os._exit(0 if ended.wait(30) else 3)\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    done = apart.python(script)
+    assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc")
+def test_a_folded_constant_holds_its_own_memory_and_no_more(tmp_path):
+    """A pool of onnxruntime's for each of a thousand small ones came to a gibibyte of addresses."""
+
+    b = builder()
+    total, y = b.op("Sinh", b.const(np.ones(3, np.float32))), b.rows(2, 3)
+    for _ in range(1000):
+        total = b.op("Asinh", total)
+    model, _ = b.case(b.gemm(b.op("Add", y, total), 3, 2))
+    paths = tmp_path / "dense.onnx", tmp_path / "many.onnx"
+    for path, proto in zip(paths, (dense(), model), strict=True):
+        onnx.save(proto, path)
+    script = """
+import sys, onnxruntime
+from onnx_lrp.reading import load_graph
+for path in sys.argv[1:]:
+    graph = load_graph(path)
+    print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmSize:")))
+"""
+    done = apart.python(script, *paths)
+    assert done.returncode == 0, done.stderr
+    before, behind = map(int, done.stdout.split())  # KiB of addresses
+    assert behind - before < 200 * 2**10
 
 
 def test_nodes_that_onnxruntime_is_given_to_load(monkeypatch):

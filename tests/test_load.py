@@ -13,6 +13,7 @@ import threading
 import time
 from pathlib import Path
 
+import apart
 import numpy as np
 import onnx
 import pytest
@@ -152,7 +153,7 @@ def test_an_interrupted_run_leaves_nothing_behind(tmp_path):
     onnx.save(dense(), tmp_path / "model.onnx")
     np.save(tmp_path / "x.npy", np.ones((2, 3), np.float32))
     script = (
-        "import sys, time\nfrom onnx_lrp import cli, Explanation\nsave = Explanation.save\n"
+        f"import sys, time\n{apart.INTERRUPTIBLE}\nfrom onnx_lrp import cli, Explanation\nsave = Explanation.save\n"
         "def slow(self, path):\n    save(self, path)\n    print('written', flush=True)\n    time.sleep(600)\n"
         "Explanation.save = slow\ncli.main(['explain', 'model.onnx', 'x.npy', '--save', 'out.npz', '--jit', 'eager'])\n"
     )
@@ -163,13 +164,12 @@ def test_an_interrupted_run_leaves_nothing_behind(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(Path(onnx_lrp.__file__).parents[1])},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite in the background has it ignored
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "written\n"
     assert len(list(tmp_path.iterdir())) == 3  # the part that is not in its place yet
     time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate()
+    _, err = process.communicate(timeout=apart.PATIENCE)
     assert (process.returncode, err) == (5, "onnx-lrp: interrupted\n")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.onnx", "x.npy"]

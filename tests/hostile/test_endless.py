@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import io
 import itertools
-import resource
-import subprocess
 import sys
-from pathlib import Path
 
+import apart
 import numpy as np
 import onnx
 import pytest
@@ -30,19 +28,12 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
 """
 
 
-def apart(model, tmp_path):
-    """What becomes of a model in a process of its own, which has 4 GiB and 30 s of the processor: this one is to survive."""
+def survived(model, tmp_path):
+    """What becomes of a model in a process of its own, which has 4 GiB and 30 s of the processor."""
     path = tmp_path / "model.onnx"
     onnx.save(model, path)
-
-    def limit():
-        resource.setrlimit(resource.RLIMIT_AS, (4 * 2**30,) * 2)
-        resource.setrlimit(resource.RLIMIT_CPU, (30, 30))
-
-    root = str(Path(onnx_lrp.__file__).parents[1])
-    command = [sys.executable, "-c", SCRIPT, str(path)]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, preexec_fn=limit)
-    assert done.returncode == 0, done.stderr[-500:]
+    done = apart.python(SCRIPT, path, gib=4, seconds=30)
+    assert done.returncode == 0, done.stderr[-3000:]
     assert int(done.stderr.split()[-1]) < 2**20  # KiB
     return done.stdout.strip()
 
@@ -67,7 +58,7 @@ def sliced(step, how):
 @pytest.mark.parametrize("how", ["constant", "product", "of the shape"])
 @pytest.mark.parametrize("step", [2**62, 2**32, 2**31 - 1])
 def test_steps_of_a_slice_that_overflow_in_shape_inference(step, how, tmp_path):
-    found = apart(sliced(step, how), tmp_path)
+    found = survived(sliced(step, how), tmp_path)
     assert found.isdigit() or found.startswith(("InvalidModel", "UnsupportedModel"))
 
 
@@ -85,7 +76,7 @@ def test_a_split_that_contradicts_itself(tmp_path):
     b.nodes.append(helper.make_node("Split", [x], parts, "split", axis=1, num_outputs=2))
     model = b.case(b.op("Concat", *parts, axis=1))[0]
     model.opset_import[0].version = 20
-    assert "num_outputs says 2" in apart(model, tmp_path)
+    assert "num_outputs says 2" in survived(model, tmp_path)
 
 
 def test_a_shape_of_millions_of_axes():
@@ -104,7 +95,7 @@ def test_a_constant_whose_size_nobody_tells(opset, tmp_path):
     b.nodes.append(helper.make_node("Resize", [b.weight(1, 1, 1), "", scales, b.ints(2, 2, 2)], ["big"], "big"))
     model = b.case(b.op("Add", b.rows(2, 3), "big"))[0]
     model.opset_import[0].version = opset
-    assert "Resize 'big'" in apart(model, tmp_path)
+    assert "Resize 'big'" in survived(model, tmp_path)
 
 
 @pytest.mark.parametrize("where", ["node", "input", "attribute", "in a body"])
@@ -179,7 +170,7 @@ def test_a_list_of_integers_that_is_no_shape(how, tmp_path):
     model, _ = b.case(y)
     if how != "axes":
         model.graph.output.append(onnx.helper.make_tensor_value_info(many, onnx.TensorProto.INT32, None))
-    apart(model, tmp_path)
+    survived(model, tmp_path)
 
 
 def test_a_sum_of_itself_again_and_again_is_one_branch(tmp_path):
@@ -189,7 +180,7 @@ def test_a_sum_of_itself_again_and_again_is_one_branch(tmp_path):
     for _ in range(300):
         x = b.op("Mul", b.op("Add", x, x), b.const(np.float32(0.5)))
     model, _ = b.case(b.op("MatMul", b.op("Tanh", x), b.weight(3, 2)))
-    assert apart(model, tmp_path) == "603"
+    assert survived(model, tmp_path) == "603"
 
 
 def chained(depth, mode):
@@ -214,7 +205,7 @@ def chained(depth, mode):
 
 
 def test_trees_that_onnxruntime_does_not_survive(tmp_path):
-    assert "more than 2_000 nodes deep" in apart(chained(30_000, "BRANCH_LEQ"), tmp_path)
+    assert "more than 2_000 nodes deep" in survived(chained(30_000, "BRANCH_LEQ"), tmp_path)
     refused(chained(2001, "BRANCH_LEQ"), "TreeEnsembleRegressor 'Tree.*: its trees are more than 2_000 nodes deep")
     load_graph(chained(1500, "BRANCH_LEQ"))
 

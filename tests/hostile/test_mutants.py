@@ -5,17 +5,13 @@ from __future__ import annotations
 import ast
 import os
 import random
-import resource
-import subprocess
-import sys
 from pathlib import Path
 
+import apart
 import pytest
 import worker
 from bases import bases, external_bytes
 from mutator import mutate
-
-import onnx_lrp
 
 EACH = 600 if os.environ.get("HYPOTHESIS_PROFILE") == "ci" or os.environ.get("CI") else 60  # about a minute, or a tenth of it
 
@@ -58,16 +54,8 @@ def test_what_was_found_once_stays_mended(path, tmp_path):
         "import sys, worker; from pathlib import Path\n"
         "print([worker.judge(Path(sys.argv[1]), task) for task in (worker.inspect, worker.explain)])"
     )
-
-    def limit():
-        resource.setrlimit(resource.RLIMIT_AS, (6 * 2**30,) * 2)
-        resource.setrlimit(resource.RLIMIT_CPU, (25, 25))
-
-    roots = [str(Path(worker.__file__).parent), str(Path(onnx_lrp.__file__).parents[1])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(roots)}
-    command = [sys.executable, "-c", script, str(path)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, preexec_fn=limit)
-    assert done.returncode == 0, done.stderr[-300:]
+    done = apart.python(script, path, gib=6, seconds=25)
+    assert done.returncode == 0, done.stderr[-3000:]
     read, explained = (verdict.split(":")[0] for verdict in ast.literal_eval(done.stdout))
     assert read in ("read", "refused")
     assert explained in ("explained", "refused")
