@@ -190,29 +190,6 @@ def test_a_step_that_some_sequences_do_not_have(jit):
             explainer.explain(given, targets.step(step))
 
 
-def test_a_target_that_is_no_class_is_of_all_samples_in_their_order(tmp_path):
-    explainer = onnx_lrp.load(bilstm()[0], precision="float64", jit="eager")
-    given, classes = sequences([2, 5, 2, 3]), np.asarray([1, 0, 0, 1])
-    contrast = targets.contrast(classes, 1 - classes)
-    assert explainer.explain(given, contrast).target == contrast
-    seeded = explainer.explain(given, targets.seed(lambda scores: 2 * scores))
-    seeded.save(tmp_path / "e.npz")
-    name = next(iter(seeded.outputs))
-    np.testing.assert_allclose(Explanation.load(tmp_path / "e.npz").target.value, 2 * seeded.outputs[name], rtol=1e-6)
-
-
-def test_another_output_is_explained_at_its_own_places():
-    b = Builder(np.random.default_rng(5), 17)
-    x = b.input("x", b.numbers(5, 2, 3), ["T", "B", 3])
-    y, last = b.ops("RNN", x, b.weight(1, 3, 3), b.weight(1, 3, 3), outputs=2, hidden_size=3)
-    one = b.op("MatMul", b.op("Squeeze", last, b.ints(0)), b.weight(3, 2))
-    each = b.op("MatMul", b.op("Squeeze", y, b.ints(1)), b.weight(3, 4))
-    explainer = onnx_lrp.load(b.case(one, each)[0], precision="float64", jit="eager")
-    found = explainer.explain(sequences([2, 4, 3]), targets.output(each), keep=y)
-    assert found.target.shape == (4, 3)
-    assert found.hidden[y].shape == (4, 1, 3, 3)
-
-
 def test_a_target_a_sample():
     model, _ = bilstm()
     explainer = onnx_lrp.load(model, precision="float64", jit="eager")
@@ -240,10 +217,12 @@ def test_other_methods_take_them_too():
         np.testing.assert_allclose(together.relevance["x"][:4, 1], alone.relevance["x"][:, 0], rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize("steps", [5, 1])
 @pytest.mark.parametrize("method", ["integrated_gradients", "occlusion"])
-def test_a_baseline_a_sample(method):
+def test_a_baseline_a_sample(method, steps):
+    """Sequences that run together are sorted; their baselines go with them."""
     explainer = onnx_lrp.load(with_lengths(), precision="float64", jit="eager")
-    given, baseline = sequences([4, 5, 4, 5]), np.random.default_rng(0).normal(size=(5, 4, 3))
+    given, baseline = sequences([4, 5, 4, 5]), np.random.default_rng(0).normal(size=(steps, 4, 3))
     together = explainer.explain(given, 0, method=method, baseline=baseline)
     for k, sequence in enumerate(given):
         feeds = {"x": sequence[:, None], "lens": np.asarray([len(sequence)], np.int32)}
@@ -364,14 +343,17 @@ def test_targets_where_time_stands_in_front():
     np.testing.assert_array_equal(explainer.explain(alike, rows).target, np.stack(rows, 1))
 
 
-def test_the_target_is_that_of_all_samples():
+def test_the_target_is_that_of_all_samples(tmp_path):
+    """In their order, also where it is no class."""
     model, _ = bilstm()
     explainer = onnx_lrp.load(model, jit="eager")
     given = sequences([2, 5, 2, 3])
     contrast = targets.contrast([1, 0, 0, 1], [0, 1, 1, 0])
     assert explainer.explain(given, contrast).target == contrast
     seeded = explainer.explain(given, targets.seed(lambda scores: 2 * scores))
-    np.testing.assert_allclose(seeded.target.value, 2 * seeded.outputs[seeded.explained], rtol=1e-6)
+    seeded.save(tmp_path / "e.npz")
+    for found in (seeded, Explanation.load(tmp_path / "e.npz")):
+        np.testing.assert_allclose(found.target.value, 2 * seeded.outputs[seeded.explained], rtol=1e-6)
     alike = [sequence for sequence in given if len(sequence) == 2] + sequences([3, 3])
     for few in ([0, 1], targets.contrast([0, 1], 0)):  # as many as a group has samples
         with pytest.raises(InputError, match="2 entries for 4 samples"):
@@ -382,7 +364,7 @@ def test_the_target_is_that_of_all_samples():
 
 
 def test_another_output_may_have_other_axes():
-    """One with time keeps padding from reaching it, where the default one would let sequences run together."""
+    """At its own places; one with time keeps padding from reaching it, where the default one would let sequences run together."""
     b = Builder(np.random.default_rng(3), 17)
     x = b.input("x", b.numbers(6, 2, 3), ["T", "B", 3])
     y, last = b.ops("LSTM", x, b.weight(1, 16, 3), b.weight(1, 16, 4), b.weight(1, 32), hidden_size=4, outputs=2)
@@ -390,21 +372,10 @@ def test_another_output_may_have_other_axes():
     tags = b.op("MatMul", b.op("Squeeze", y, b.ints(1)), b.weight(4, 3))
     model = b.case(classes, tags)[0]
     given = sequences([4, 5, 4])
-    made = onnx_lrp.load(model, jit="eager").explain(given, targets.output(tags))
+    made = onnx_lrp.load(model, jit="eager").explain(given, targets.output(tags), keep=y)
     assert_same(made, onnx_lrp.load(model, jit="eager", output=tags).explain(given))
     assert made.target.shape == (5, 3)
-
-
-def test_a_baseline_for_each_sample():
-    """Sequences that run together are sorted; their baselines go with them."""
-    explainer = onnx_lrp.load(with_lengths(), precision="float64", jit="eager")
-    given, baseline = sequences([4, 5, 4, 5]), np.random.default_rng(7).normal(size=(1, 4, 3))
-    for method in ("occlusion", "integrated_gradients"):
-        together = explainer.explain(given, 0, method=method, baseline=baseline).relevance["x"]
-        for k, sequence in enumerate(given):
-            one = {"x": sequence[:, None], "lens": [len(sequence)]}
-            alone = explainer.explain(one, 0, method=method, baseline=baseline[:, k : k + 1]).relevance["x"]
-            np.testing.assert_allclose(together[: len(sequence), k], alone[:, 0], rtol=1e-6, atol=1e-9)
+    assert made.hidden[y].shape == (5, 1, 3, 4)
 
 
 def test_what_is_given_beside_sequences_fits_them():
