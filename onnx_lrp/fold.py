@@ -40,7 +40,10 @@ SPEED = 1e9  # multiplications a second that any machine does
 
 
 def _axes(axes: Any, rank: int) -> tuple[int, ...]:
-    return tuple(int(a) % rank if rank else 0 for a in np.atleast_1d(np.asarray(axes)))
+    listed = [int(a) for a in np.atleast_1d(np.asarray(axes))]
+    if any(not -rank <= a < rank for a in listed if rank):
+        raise ValueError(f"axes {listed} of a tensor of {rank} axes")
+    return tuple(a % rank if rank else 0 for a in listed)
 
 
 def _squeeze(x: np.ndarray, axes: Any = None, **attributes: Any) -> np.ndarray:

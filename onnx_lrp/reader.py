@@ -23,6 +23,7 @@ from .limits import Meter
 from .nested import Body, Nested, Step, sources
 from .reading import value_of
 from .registry import NodeContext, Var, find, is_float
+from .schemas import within
 
 __all__ = ["Reader"]
 
@@ -129,6 +130,7 @@ class Reader:
         operands = [self._operand(n) for n in node.inputs]
         while operands and operands[-1] is None:
             operands.pop()
+        within(node, operands)
         if self._fold(node, operands):
             return
         entry = find(node.op, node.domain, node.version)

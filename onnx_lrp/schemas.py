@@ -6,14 +6,17 @@ Importers bind to what a node has; what a node can't have by the standard is ref
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import onnx
 
 from .errors import InvalidModel
+from .graph import Node
 from .printable import short
 
-__all__ = ["alike", "fits"]
+__all__ = ["alike", "fits", "within"]
 
 KINDS = onnx.AttributeProto
 FIELDS = {KINDS.GRAPH: "g", KINDS.TENSOR: "t", KINDS.SPARSE_TENSOR: "sparse_tensor", KINDS.TYPE_PROTO: "tp"}
@@ -37,6 +40,16 @@ GAINED: Mapping[str, frozenset[str]] = {
     "Shape": frozenset({"end", "start"}),
     "TopK": frozenset({"largest", "sorted"}),
 }
+
+# ops whose ``axis`` is one of their first input's, and such as stand behind them all
+AXIS = frozenset(
+    {"ArgMax", "ArgMin", "Compress", "Concat", "Gather", "GatherElements", "Hardmax", "LayerNormalization", "LogSoftmax"}
+    | {"LpNormalization", "RMSNormalization", "Scatter", "ScatterElements", "SimplifiedLayerNormalization", "Softmax", "Split"}
+    | {"SplitToSequence", "TopK", "Unique"}
+)
+BEHIND = {"Flatten": (0, 1), "OneHot": (1, 1), "Unsqueeze": (0, 0)}  # how far beyond -rank and rank - 1 its axes reach
+# ops that list axes of their first input: as an attribute, or as this input
+AXES = {"CumSum": 1, "MeanVarianceNormalization": 1, "Pad": 3, "Resize": 4, "Slice": 3, "Squeeze": 1, "Unsqueeze": 1}
 
 
 @functools.lru_cache(maxsize=4096)
@@ -84,6 +97,38 @@ def fits(node: onnx.NodeProto, version: int) -> None:
             raise InvalidModel(f"{what}: {len(node.output)} outputs, its attribute num_outputs says {count}")
     if node.op_type == "GatherND" and _number(node, "batch_dims") < 0:  # on which onnxruntime ends the process
         raise InvalidModel(f"{what}: its attribute batch_dims is {_number(node, 'batch_dims')}; expected 0 or more")
+
+
+def within(node: Node, operands: Sequence[Any]) -> None:
+    """Refuse an axis that a node's first input does not have: layers count axes modulo the number there is.
+
+    ``operands`` are arrays, or what has a ``rank``, which may be None.
+
+    Raises:
+        InvalidModel: with the node, the axis and what there is.
+    """
+    op, attributes = node.op, node.attributes
+    if node.domain:
+        return
+    first = operands[0] if operands else None
+    rank = first.ndim if isinstance(first, np.ndarray) else getattr(first, "rank", None)
+    if not rank:
+        return
+    listed = attributes.get("axis", ()) if op in AXIS or op in BEHIND else ()
+    if op in AXES:
+        listed = attributes.get("axes", operands[AXES[op]] if len(operands) > AXES[op] else ())
+    if op == "Transpose" and "perm" in attributes:
+        listed = attributes["perm"]
+        if sorted(listed) != list(range(rank)):
+            raise InvalidModel(f"{node.label}: perm {list(listed)} of a tensor of {rank} axes")
+    if not isinstance(listed, int | list | tuple | np.ndarray):  # known when it runs
+        return
+    axes = np.atleast_1d(np.asarray(listed, np.int64))
+    reach = rank + (len(axes) if op == "Unsqueeze" else 0)
+    below, above = BEHIND.get(op, (0, 0))
+    if np.any(axes < -reach - below) or np.any(axes >= reach + above):
+        what = f"axis {axes[0]}" if len(axes) == 1 else f"axes {', '.join(map(str, axes))}"
+        raise InvalidModel(f"{node.label}: {what} of a tensor of {rank} axes")
 
 
 def _number(node: onnx.NodeProto, name: str) -> int:

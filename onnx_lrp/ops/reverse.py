@@ -56,5 +56,7 @@ class ReverseSequence(Routing):
 def reverse_sequence(input: Any, sequence_lens: Any, *, batch_axis: int = 1, time_axis: int = 0, node: Any) -> Any:
     if not isinstance(input, Var):
         raise node.refuse("constant data with computed lengths is not read")
+    if {batch_axis, time_axis} != {0, 1}:
+        raise node.refuse(f"batch_axis {batch_axis} and time_axis {time_axis}; the standard has 0 and 1, or 1 and 0")
     slots, parameters, inputs = mixed(input, sequence_lens)
     return ReverseSequence(parameters=parameters, slots=slots, batch_axis=batch_axis, time_axis=time_axis), inputs

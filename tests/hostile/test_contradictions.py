@@ -11,7 +11,8 @@ from harm import builder, refused
 from onnx import TensorProto, helper, numpy_helper
 
 import onnx_lrp
-from onnx_lrp import InvalidModel, ModelError, inference, sanity
+from onnx_lrp import InvalidModel, ModelError, UnsupportedModel, inference, sanity
+from onnx_lrp.testing.build import Builder
 
 
 def renamed(kind):
@@ -327,6 +328,74 @@ def test_a_list_that_inference_would_follow(tmp_path):
     done = apart.python(script, tmp_path / "model.onnx", gib=4)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "value_info" in done.stdout
+
+
+PLACED = {
+    "ArgMax": lambda b, x, axis: b.op("Mul", x, b.op("Cast", b.op("ArgMax", x, axis=axis, keepdims=1), to=1)),
+    "Concat": lambda b, x, axis: b.op("Concat", x, x, axis=axis),
+    "CumSum": lambda b, x, axis: b.op("CumSum", x, b.ints(axis)),
+    "Embedding": lambda b, x, axis: b.op("Gather", b.weight(3, 4, 5), b.input("ids", np.asarray([0, 1]), [2]), axis=axis),
+    "Gather": lambda b, x, axis: b.op("Gather", x, b.ints(0, 1), axis=axis),
+    "GatherElements": lambda b, x, axis: b.op("GatherElements", x, b.const(np.zeros((2, 3, 4), np.int64)), axis=axis),
+    "Hardmax": lambda b, x, axis: b.op("Mul", x, b.op("Hardmax", x, axis=axis)),
+    "LayerNormalization": lambda b, x, axis: b.op("LayerNormalization", x, b.weight(*(2, 3, 4)[axis:]), axis=axis),
+    "LpNormalization": lambda b, x, axis: b.op("LpNormalization", x, axis=axis),
+    "Pad": lambda b, x, axis: b.op("Pad", x, b.ints(1, 1), "", b.ints(axis)),
+    "ReduceMean": lambda b, x, axis: b.op("ReduceMean", x, b.ints(axis)),
+    "Slice": lambda b, x, axis: b.op("Slice", x, b.ints(0), b.ints(1), b.ints(axis)),
+    "Softmax": lambda b, x, axis: b.op("Softmax", x, axis=axis),
+    "Split": lambda b, x, axis: b.ops("Split", x, axis=axis, num_outputs=2, outputs=2)[1],
+    "Squeeze": lambda b, x, axis: b.op("Squeeze", b.op("ReduceSum", x, b.ints(*range(3)), keepdims=1), b.ints(axis)),
+    "TopK": lambda b, x, axis: b.ops("TopK", x, b.ints(2), axis=axis, outputs=2)[0],
+    "Transpose": lambda b, x, axis: b.op("Transpose", x, perm=[0, 1, axis]),
+}
+REACH = dict.fromkeys(PLACED, (-3, 2)) | {"Transpose": (2, 2)}
+
+
+@pytest.mark.parametrize("op", PLACED)
+def test_an_axis_that_there_is_not(op):
+    """Layers count axes modulo the rank: it would be another one, where onnxruntime refuses the model and nothing is compared."""
+    low, high = REACH[op]
+    for axis in (low, high, low - 1, high + 1):
+        b = Builder(np.random.default_rng(0), 20)
+        y = PLACED[op](b, b.input("x", b.numbers(2, 3, 4), [2, 3, 4]), axis)
+        model, feeds = b.case(b.op("ReduceSum", b.op("Tanh", y), keepdims=1))
+        if low <= axis <= high:
+            found = onnx_lrp.load(model, jit="eager", batch_axis=None).explain(feeds)
+            assert "onnxruntime can't" not in str(found)
+        else:
+            with pytest.raises(ModelError, match=f"{axis}]? of a tensor of 3 axes"):
+                onnx_lrp.load(model)
+
+
+@pytest.mark.parametrize(("op", "low", "high"), [("Flatten", -3, 3), ("OneHot", -3, 2), ("Unsqueeze", -4, 3)])
+def test_an_axis_behind_the_last(op, low, high):
+    for axis in (low, high, low - 1, high + 1):
+        b = Builder(np.random.default_rng(0), 20)
+        if op == "OneHot":
+            ids = b.input("ids", np.zeros((2, 3), np.int64), [2, 3])
+            y = b.op("OneHot", ids, b.ints(4), b.const(np.asarray([0, 1], np.float32)), axis=axis)
+        else:
+            x = b.input("x", b.numbers(2, 3, 4), [2, 3, 4])
+            y = b.op("Flatten", x, axis=axis) if op == "Flatten" else b.op("Unsqueeze", x, b.ints(axis))
+        model, feeds = b.case(b.op("ReduceSum", b.op("Tanh", y), keepdims=1))
+        if low <= axis <= high:
+            onnx_lrp.load(model, jit="eager", batch_axis=None).explain(feeds)
+        else:
+            refused(model, f"{op} .*: axis {axis} of a tensor of")
+
+
+def test_axes_of_a_reversal():
+    for axes, right in (((0, 1), True), ((1, 0), True), ((2, 1), False), ((0, -1), False)):
+        b = builder()
+        x = b.input("x", b.numbers(2, 2, 4), [2, 2, 4])
+        y = b.op("ReverseSequence", x, b.ints(2, 1), batch_axis=axes[0], time_axis=axes[1])
+        model, feeds = b.case(b.op("ReduceSum", b.op("Tanh", y), keepdims=1))
+        if right:
+            onnx_lrp.load(model, jit="eager", batch_axis=None).explain(feeds)
+        else:
+            with pytest.raises(UnsupportedModel, match=f"batch_axis {axes[0]} and time_axis {axes[1]}"):
+                onnx_lrp.load(model)
 
 
 def test_hidden_slices_change_no_shape():
