@@ -21,6 +21,9 @@ __all__ = ["Runtime"]
 
 TRIED, NODES = 32 * 2**20, 2000  # bytes of weights and nodes up to which a session is made only to tell whether it can be
 
+# bytes of folded constants from which onnxruntime does not fold them once more: it holds three copies while it does
+FOLDED = 64 * 2**20
+
 
 def _onnxruntime(purpose: str) -> Any:
     try:
@@ -53,7 +56,7 @@ class Runtime:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
 
-    def _session(self, source: Any) -> Any:
+    def _session(self, source: Any, *, lean: bool = False) -> Any:
         ort = _onnxruntime("running a model's forward pass")
         options = ort.SessionOptions()
         options.log_severity_level = 4
@@ -66,7 +69,8 @@ class Runtime:
                     f"custom_ops: onnxruntime can't load {library!r}; expected a library that exports RegisterCustomOps, built for "
                     f"onnxruntime {ort.__version__} or older. It says: {reason}"
                 ) from error
-        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        left_out = ["ConstantFolding"] if lean else []
+        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"], disabled_optimizers=left_out)
 
     @functools.cached_property
     def reference(self) -> tuple[Any, str]:
@@ -76,10 +80,12 @@ class Runtime:
         assert graph.model is not None
         hold(graph.model, data_prop=graph.tame)
         model = shortened(graph.model)
+        made = {name for node in graph.model.graph.node for name in node.output}
+        lean = sum(array.nbytes for name, array in graph.constants.items() if name in made) > FOLDED
         try:
             if graph.path is not None and model is graph.model:
-                return self._session(str(graph.path)), ""
-            return self._session(model.SerializeToString()), ""
+                return self._session(str(graph.path), lean=lean), ""
+            return self._session(model.SerializeToString(), lean=lean), ""
         except (MissingExtra, InputError):
             raise
         except Exception as error:

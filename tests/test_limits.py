@@ -348,6 +348,27 @@ for path in sys.argv[1:]:
     assert behind - before < 200 * 2**10
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc")
+def test_onnxruntime_does_not_hold_large_constants_three_times(tmp_path):
+    """It folds what reading has folded before."""
+    b = builder()
+    many = b.op("Expand", b.const(np.ones((1, 1), np.float32)), b.ints(2**25, 1))  # 128 MiB
+    b.op("Add", many, b.const(0.5, np.float32))
+    onnx.save(b.case(b.gemm(b.rows(2, 3), 3, 2))[0], tmp_path / "model.onnx")
+    script = """
+import sys, onnx_lrp, onnxruntime
+def status(): return dict(line.split(":", 1) for line in open("/proc/self/status"))
+explainer = onnx_lrp.load(sys.argv[1])
+before = int(status()["VmRSS"].split()[0])
+open("/proc/self/clear_refs", "w").write("5")
+assert explainer._runtime.reference[0] is not None
+print((int(status()["VmHWM"].split()[0]) - before) // 1024)
+"""
+    done = apart.python(script, tmp_path / "model.onnx")
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 128  # MiB, of 256 that are folded
+
+
 def test_nodes_that_onnxruntime_is_given_to_load(monkeypatch):
     """For the comparison, and for a prefix; without either they don't count."""
     x = np.ones((2, 3), np.float32)
