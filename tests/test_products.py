@@ -64,3 +64,24 @@ def test_what_is_refused_says_so(why):
     model, _ = b.case(b.op("Tanh", REFUSED[why](b, b.rows(2, 3))))
     with pytest.raises(onnx_lrp.UnsupportedModel, match=why):
         onnx_lrp.load(model)
+
+
+@pytest.mark.parametrize("jit", ["eager", "graph"])
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize(("equation", "shape", "other"), [("bij,bjk->bik", (1, 4, 2), (3, 4, 2)), ("bij,jk->bik", (1, 2), (4, 2))])
+def test_an_axis_of_one_entry_is_repeated_in_an_einsum(equation, shape, other, first, jit):
+    """As numpy and onnxruntime do; ``first``: the constant is the first operand."""
+
+    def build(expanded):
+        b = Builder(np.random.default_rng(2), 17)
+        x = b.series(2, 3, 4)
+        w = b.numbers(*shape)
+        w = b.const(np.broadcast_to(w, other) if expanded else w)
+        left, right = equation.split("->")[0].split(",")
+        operands, terms = ((w, x), (right, left)) if first else ((x, w), (left, right))
+        y = b.op("Einsum", *operands, equation=f"{terms[0]},{terms[1]}->bik")
+        return b.case(b.op("MatMul", b.op("Tanh", y), b.weight(2, 3)))
+
+    got, want = (onnx_lrp.load(m, precision="float64", jit=jit).explain(feeds) for m, feeds in map(build, (False, True)))
+    np.testing.assert_allclose(got.relevance["x"], want.relevance["x"], rtol=1e-9)
+    np.testing.assert_allclose(got.residual, 0, atol=1e-12)
