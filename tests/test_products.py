@@ -85,3 +85,37 @@ def test_an_axis_of_one_entry_is_repeated_in_an_einsum(equation, shape, other, f
     got, want = (onnx_lrp.load(m, precision="float64", jit=jit).explain(feeds) for m, feeds in map(build, (False, True)))
     np.testing.assert_allclose(got.relevance["x"], want.relevance["x"], rtol=1e-9)
     np.testing.assert_allclose(got.residual, 0, atol=1e-12)
+
+
+MASKS = {
+    "Cast": (lambda b, m: b.op("Cast", m, to=1), 1.0, 0.0),
+    "product": (lambda b, m: b.op("Mul", b.op("Cast", m, to=1), b.op("Cast", m, to=1)), 1.0, 0.0),
+    "Where": (lambda b, m: b.op("Where", m, b.const(np.float32(1)), b.const(np.float32(0))), 1.0, 0.0),
+    "scaled": (lambda b, m: b.op("Mul", b.op("Cast", m, to=1), b.const(np.float32(0.25))), 0.25, 0.0),
+    "two weights": (lambda b, m: b.op("Where", m, b.const(np.float32(0.75)), b.const(np.float32(0.5))), 0.75, 0.5),
+    "Sigmoid": (lambda b, m: b.op("Sigmoid", b.op("Cast", m, to=1)), 1 / (1 + np.exp(-1)), 0.5),
+}
+
+
+@pytest.mark.parametrize("how", MASKS)
+def test_a_mask_that_mixes_shares_by_the_terms(how):
+    """m·a + (1 − m)·b selects where m is 0 or 1; weights that a bool chooses between share as any others."""
+    make, true, false = MASKS[how]
+    b = Builder(np.random.default_rng(2), 17)
+    x, y = b.rows(2, 3), b.rows(2, 3, "y")
+    given = np.array([[1, 0, 1], [0, 1, 1]], bool)
+    m = make(b, b.input("m", given, ["batch", 3]))
+    rest = b.op("Sub", one(b), m)
+    z = b.op("Add", b.op("Mul", m, x), b.op("Mul", rest, y))
+    model, feeds = b.case(b.op("Tanh", z))
+    epsilon = 0.1
+    got = onnx_lrp.load(model, epsilon=epsilon, precision="float64", jit="eager").explain(
+        feeds, onnx_lrp.targets.seed(np.ones((2, 3)))
+    )
+    weight = np.where(given, true, false)
+    first, second = weight * feeds["x"], (1 - weight) * feeds["y"]
+    total = first + second
+    whole = weight if {true, false} == {0, 1} else first / (total + epsilon * np.sign(total))
+    other = 1 - weight if {true, false} == {0, 1} else second / (total + epsilon * np.sign(total))
+    np.testing.assert_allclose(got.relevance["x"], whole, rtol=1e-6)
+    np.testing.assert_allclose(got.relevance["y"], other, rtol=1e-6)

@@ -136,7 +136,8 @@ def einsum(*Inputs: Any, equation: str, node: Any) -> Any:
         raise node.refuse(str(error)) from None
     if len(Inputs) == 1:
         return _one(terms[0], out, Inputs[0]), Inputs
-    return contracted(Einsum(*_apart(terms, out, Inputs), out), *Inputs)
+    first, second = _apart(terms, out, Inputs)
+    return contracted(Einsum(first, second, out), *Inputs)
 
 
 def _apart(terms: Sequence[str], out: str, operands: Sequence[Any]) -> list[str]:
