@@ -119,3 +119,36 @@ def test_a_mask_that_mixes_shares_by_the_terms(how):
     other = 1 - weight if {true, false} == {0, 1} else second / (total + epsilon * np.sign(total))
     np.testing.assert_allclose(got.relevance["x"], whole, rtol=1e-6)
     np.testing.assert_allclose(got.relevance["y"], other, rtol=1e-6)
+
+
+@pytest.mark.parametrize("fixed", ["q", "k", "qk"])
+@pytest.mark.parametrize("op", ["Attention", "MultiHeadAttention"])
+def test_an_attention_with_learned_queries_is_its_spelling(op, fixed):
+    """Queries and keys that are constant, and values that aren't; one head."""
+
+    def build(fused):
+        b = Builder(np.random.default_rng(5), 23 if op == "Attention" else 17)
+        x = b.input("x", b.numbers(1, 4, 3), [1, 4, 3])
+        learned = {c: b.weight(1, 4, 3) for c in "qk"}
+        q, k = (learned[c] if c in fixed else x for c in "qk")
+        if fused:
+            own = {"q_num_heads": 1, "kv_num_heads": 1} if op == "Attention" else {"num_heads": 1, "domain": "com.microsoft"}
+            y = b.op(op, q, k, x, **own)
+        else:
+            scores = b.op("MatMul", q, b.op("Transpose", k, perm=[0, 2, 1]))
+            weights = b.op("Softmax", b.op("Mul", scores, b.const(np.float32(3**-0.5))), axis=-1)
+            y = b.op("MatMul", weights, x)
+        return b.case(b.op("MatMul", b.op("Tanh", y), b.weight(3, 2)))
+
+    got, want = (onnx_lrp.load(m, precision="float64", jit="eager").explain(f).relevance["x"] for m, f in map(build, (True, False)))
+    np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("fixed", ["v", "kv"])
+def test_an_attention_to_constant_values_is_refused_by_what_is_wrong(fixed):
+    b = Builder(np.random.default_rng(5), 23)
+    x = b.input("x", b.numbers(1, 4, 3), [1, 4, 3])
+    operands = [b.weight(1, 4, 3) if c in fixed else x for c in "qkv"]
+    model, _ = b.case(b.op("Attention", *operands, q_num_heads=1, kv_num_heads=1))
+    with pytest.raises(onnx_lrp.UnsupportedModel, match="values are constant"):
+        onnx_lrp.load(model, verify="never")
