@@ -575,3 +575,16 @@ def test_a_constant_for_all_samples_absorbs_what_each_gate_leaves_it(gates):
     explainer = onnx_lrp.load(model, gates=gates, precision="float64", jit="eager")
     got = explainer.explain(feeds, onnx_lrp.targets.seed(np.arange(6.0).reshape(2, 3)))
     np.testing.assert_allclose(got.residual, 0, atol=1e-12)
+
+
+def test_elements_gathered_at_fewer_places_than_the_data_have():
+    """Away from its axis a GatherElements has the lengths of its indices; a sum over the one entry that is left is none."""
+    b = Builder(np.random.default_rng(4), 18)
+    x = b.input("x", b.numbers(2, 4, 2), ["batch", 4, 2])
+    y = b.op("GatherElements", x, b.const([[[0]], [[1]]], np.int64), axis=2)
+    model, feeds = b.case(b.over("ReduceSum", y, 1, keepdims=0))
+    explainer = onnx_lrp.load(model, epsilon=0.5, precision="float64", jit="eager")
+    got = explainer.explain(feeds, onnx_lrp.targets.seed(np.array([[1.0], [2.0]])))
+    want = np.zeros((2, 4, 2))
+    want[0, 0, 0], want[1, 0, 1] = 1, 2
+    np.testing.assert_array_equal(got.relevance["x"], want)
