@@ -152,3 +152,12 @@ def test_an_attention_to_constant_values_is_refused_by_what_is_wrong(fixed):
     model, _ = b.case(b.op("Attention", *operands, q_num_heads=1, kv_num_heads=1))
     with pytest.raises(onnx_lrp.UnsupportedModel, match="values are constant"):
         onnx_lrp.load(model, verify="never")
+
+
+@pytest.mark.parametrize(("data", "slope"), [((1, 3), (2, 3)), ((4, 3), (1, 4, 3))])
+def test_a_slope_that_is_wider_than_the_data_is_refused(data, slope):
+    """It would repeat them, which onnxruntime does and the standard does not."""
+    b = Builder(np.random.default_rng(5), 17)
+    model, _ = b.case(b.op("PRelu", b.input("x", b.numbers(*data), data), b.weight(*slope)))
+    with pytest.raises(onnx_lrp.UnsupportedModel, match="does not broadcast"):
+        onnx_lrp.load(model, verify="never")
