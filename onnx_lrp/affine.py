@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .layer import Affine, Routing
+from .layer import Affine, Plain, Routing
 from .nested import Nested, Step
 from .registry import Var
 
@@ -22,6 +22,7 @@ __all__ = ["Role", "Scope", "analyse"]
 
 Mixture = tuple[tuple[str, str], ...]
 GATED: Mixture = ()
+BINARY = ("Abs", "Max", "Min", "Mul", "Relu")  # of zeros and ones make zeros and ones
 
 
 class Role(enum.Enum):
@@ -174,7 +175,7 @@ class _Analysis:
 def mixed_by_gates(scope: _Analysis) -> dict[str, Mixture]:
     """Sums on the path that are g·a + (1 − g)·b, or a + g·(b − a).
 
-    Value: ((term, mask), (term, mask)) where g is a mask, GATED where it is a gate.
+    Value: ((term, mask), (term, mask)) where g is a mask of zeros and ones, GATED where it is a gate.
     """
     made, vars = scope.made, scope.vars
     found: dict[str, Mixture] = {}
@@ -186,7 +187,7 @@ def mixed_by_gates(scope: _Analysis) -> dict[str, Mixture]:
         (a, fa), (b, fb) = terms
         first, second = (_gate_of(n, made) or _held(n, made, vars) for n in (a, b))
         if fa == fb == 1 and first and second and _complement(first, second, scope):
-            masks = vars[first].mask and vars[second].mask
+            masks = all(vars[n].mask and _is_binary(n, scope) for n in (first, second))
             found[name] = ((a, first), (b, second)) if masks else GATED
             continue
         for base, sign_base, product, sign in ((a, fa, b, fb), (b, fb, a, fa)):
@@ -253,6 +254,28 @@ def _literal(name: str, scope: _Analysis) -> tuple[Any, bool]:
         made = scope.made.get(name)  # rows with different numbers are different tensors
         return (outer, made.inputs[1:] if made is not None else ()), negated != flipped
     return name, negated
+
+
+def _is_binary(mask: str, scope: _Analysis) -> bool:
+    """Whether a mask's entries are 0 or 1, by how it was made: one that was scaled mixes its terms, and selects none."""
+    left, met = [(mask, scope)], set()
+    while left:
+        name, inside = left.pop()
+        if (name, inside) in met or inside.vars[name].dtype == np.dtype(bool):
+            continue
+        met.add((name, inside))
+        if name in inside.leaves and inside.parent is not None:
+            left.append((inside.leaves[name], inside.parent))
+            continue
+        step = inside.made.get(name)
+        layer: Any = step.layer if step is not None else None
+        if step is None or not (isinstance(layer, Plain | Routing) or _is_one_minus(layer) or step.node.op in BINARY):
+            return False
+        if not all(np.isin(v, (0, 1)).all() for v in layer.parameters.values() if v.dtype.kind == "f"):
+            return False
+        if not isinstance(layer, Plain):  # which makes zeros and ones of anything
+            left += [(n, inside) for n in step.inputs if inside.vars[n].is_float or inside.vars[n].mask]
+    return True
 
 
 def _is_one_minus(layer: Any) -> bool:

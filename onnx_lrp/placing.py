@@ -164,9 +164,10 @@ class Rebuilder:
 
 def _foldable(node: Node) -> bool:
     # Sub-graphs may capture constants that a one-node model would lack; sequences and optionals are no arrays.
-    # What was refused is known to the file alone.
+    # What was refused is known to the file alone; ops of this package's own, in which others are written out, to no runtime.
     return (
         not node.graphs
+        and node.domain != "onnx_lrp"
         and not node.refused
         and node.op not in {"SequenceConstruct", "SequenceEmpty", "SplitToSequence", "Optional"}
     )

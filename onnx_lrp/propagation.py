@@ -267,15 +267,41 @@ class Propagation:
         """What a computed term is that carries no relevance: a state if it has the batch axis, else a bias."""
         return "constant" if self.batch_axis(name) is not None else "bias"
 
+    def is_common(self, name: str) -> bool:
+        """Whether a tensor carries no relevance and is the same for all samples, so that its own share does not tell them apart."""
+        assert self.scope is not None
+        batch = self.plan.batch
+        return name not in self.scope.path and batch is not None and split_axis(self.vars(name).dims or (), batch) is None
+
+    def leave(self, step: Step, trace: Trace, rs: Sequence[Tensor | None], kind: Part, index: int) -> None:
+        """What a routing's input takes that :meth:`is_common`, by sample: where its entries stand in the outputs."""
+        layer: Any = step.layer
+        x = self.env[step.inputs[index]]
+        value = tf.ones_like(x) if kind == "r" else kind.constant(x)
+        if value is None:
+            return
+        others = [self.env[n] for n in step.inputs]
+        alone = [value if i == index else tf.zeros_like(o) if o.dtype.is_floating else o for i, o in enumerate(others)]
+        part = 1.0 if kind == "r" else 1 - self.policy.bias_factor
+        for name, r, there in zip(step.outputs, rs, layer.move(trace, alone, constants=False), strict=False):
+            if r is not None:
+                self.absorbed.add(step, "constant" if kind == "r" else "bias", part * there * r, name)
+
     def route(self, step: Step, trace: Trace, outputs: Sequence[str]) -> None:
         layer: Any = step.layer
         for kind, part in self.parts():
             rs = [part.get(o) if o in outputs else None for o in step.outputs]
             if all(r is None for r in rs):
                 continue
-            self.hand(step, layer.route(trace, rs), kind)
+            shares = list(layer.route(trace, rs))
             if kind == "q":
+                self.hand(step, shares, kind)
                 continue
+            for index, source in enumerate(step.inputs):
+                if shares[index] is not None and self.is_common(source):
+                    shares[index] = None
+                    self.leave(step, trace, rs, kind, index)
+            self.hand(step, shares, kind)
             for constant, r in layer.lost(trace, rs):
                 if kind == "r":
                     self.absorbed.add(step, "constant", r, step.outputs[0])
@@ -292,7 +318,11 @@ class Propagation:
             self.settle(name)
             parts = {}
             for term, mask in self.scope.selections[name]:
-                parts[term] = unbroadcast(self.r[name] * self.env[mask], self.env[term])
+                part = self.r[name] * self.env[mask]
+                if self.is_common(term):
+                    self.absorbed.add(step, "constant", part, name)
+                else:
+                    parts[term] = unbroadcast(part, self.env[term])
             self.hand(step, [parts.get(n) for n in step.inputs], "r")
             return
         if role is Role.PASS:

@@ -275,6 +275,11 @@ class Recurrent(Opaque):
         state = state[:, d] if self.batch_first else state[d]
         return tf.broadcast_to(state, [batch, self.hidden]) if state.shape[0] == 1 else state
 
+    @property
+    def _started(self) -> bool:
+        """Whether there is an initial state; onnxruntime ends a sequence without a step at zero all the same."""
+        return any(slot is not None for slot in self.slots[2:])
+
     def clamp(self, z: Tensor) -> Tensor:
         """Pre-activations after ``clip``."""
         return z if self.clip is None else tf.clip_by_value(z, -self.clip, self.clip)
@@ -296,6 +301,8 @@ class Recurrent(Opaque):
             # with lengths a direction starts at each sample's own end
             turned = flip(x, lens) if backwards and lens is not None else x
             final, run, y = self._forth(d, turned, start, valid, p)
+            if lens is not None and self._started:
+                final = [tf.where(lens[:, None] > 0, state, tf.zeros_like(state)) for state in final]
             if y is not None:
                 ys.append(flip(y, lens) if turned is not x else y)
             finals.append(final)
@@ -346,6 +353,10 @@ class Recurrent(Opaque):
             batch = x.shape[1] if x.shape[1] is not None else tf.shape(x)[1]
             zero = tf.zeros([batch, self.hidden], x.dtype)
             ends = [zero if r is None else r for r in ends]
+            if lens is not None and self._started:
+                none = [tf.where(lens[:, None] > 0, zero, r) for r in ends]
+                totals["constant"] = totals.get("constant", 0.0) + tf.reduce_sum(tf.add_n(none), 1)
+                ends = [r - lost for r, lost in zip(ends, none, strict=True)]
             run = saved["runs"][d]
             if isinstance(run, Pass):
                 seen: list[list[Tensor]] | None = [] if "keep" in saved else None

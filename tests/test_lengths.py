@@ -341,3 +341,25 @@ def test_few_lengths_hold_all(length):
     assert length <= ragged._few(length) <= max(2, 1.5 * length)
     assert len({ragged._few(n) for n in range(1, 257)}) <= 16
     assert ragged._few(ragged._few(length)) == ragged._few(length)
+
+
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+@pytest.mark.parametrize("op", GATES)
+def test_a_sequence_without_a_step_ends_at_zero_wherever_it_starts(op, direction):
+    """As in onnxruntime, which the forward pass is held against; relevance at such an end stays there."""
+    b = Builder(np.random.default_rng(1), 17)
+    d, size = (2 if direction == "bidirectional" else 1), 3
+    gates = GATES[op]
+    x = b.input("x", b.numbers(4, 3, 2), ["T", "B", 2])
+    lens = b.input("lens", np.array([4, 0, 2], np.int32), ["B"])
+    start = b.input("start", b.numbers(d, 3, size), [d, "B", size])
+    weights = [b.weight(d, gates * size, 2), b.weight(d, gates * size, size), b.weight(d, 2 * gates * size)]
+    states = [start] * (2 if op == "LSTM" else 1)
+    _, *ends = b.ops(op, x, *weights, lens, *states, outputs=1 + len(states), hidden_size=size, direction=direction)
+    flat = [b.op("Reshape", b.op("Transpose", end, perm=[1, 0, 2]), b.ints(-1, d * size)) for end in ends]
+    model, feeds = b.case(b.gemm(b.op("Concat", *flat, axis=1), len(flat) * d * size, 2))
+    explanation = onnx_lrp.load(model, precision="float64", jit="eager", bias_factor=1.0).explain(feeds)
+    np.testing.assert_allclose(explanation.residual, 0, atol=1e-12)
+    assert not explanation.relevance["start"][:, 1].any()
+    assert not explanation.relevance["x"][:, 1].any()
+    assert explanation.absorbed["constant"][1] != 0 == explanation.absorbed["constant"][0]

@@ -505,3 +505,86 @@ def test_books_of_samples_that_are_merged_with_time_at_the_embedding():
     assert explanation.relevance["ids"].shape == (8, 3)
     np.testing.assert_allclose(explanation.residual, 0, atol=1e-14)
     assert explanation.residual.shape == (2,)
+
+
+@pytest.mark.parametrize("jit", ["eager", "graph"])
+@pytest.mark.parametrize(("op", "keepdims"), [("ReduceMax", 0), ("ReduceMin", 1)])
+def test_the_extreme_of_all_entries_takes_all(op, keepdims, jit):
+    b = Builder(np.random.default_rng(3), 18)
+    x = b.input("x", b.numbers(2, 3), [2, 3])
+    case = b.case(b.op(op, x, keepdims=keepdims))
+    got = onnx_lrp.load(case[0], precision="float64", jit=jit).explain(case[1], onnx_lrp.targets.seed(lambda z: np.ones_like(z)))
+    want = np.zeros(6)
+    want[(np.argmax if op == "ReduceMax" else np.argmin)(case[1]["x"])] = 1
+    np.testing.assert_array_equal(got.relevance["x"], want.reshape(2, 3))
+
+
+def _numbered(b, x):
+    """0, 1, … for each entry of the last axis of x (B, T): computed, and the same for all samples."""
+    count = b.op("Squeeze", b.op("Shape", x, start=1, end=2), b.ints(0))
+    numbers = b.op("Range", b.const(0, np.int64), count, b.const(1, np.int64))
+    return b.op("Cast", numbers, to=TensorProto.FLOAT)
+
+
+def _scattered(b, x, updates):
+    return b.op("ScatterND", x, b.const([[1, 0], [0, 2], [1, 2]], np.int64), updates)
+
+
+def _selected(b, x):
+    """m·x + (1 − m)·f with m and f the same for all samples."""
+    f = _numbered(b, x)
+    mask = b.op("Less", f, b.const(np.float32(1.5)))
+    first, second = (b.op("Cast", m, to=TensorProto.FLOAT) for m in (mask, b.op("Not", mask)))
+    return b.op("Add", b.op("Mul", first, x), b.op("Mul", second, f))
+
+
+COMMON = {
+    "Where": (lambda b, x: b.op("Where", b.const([True, False, False]), x, _numbered(b, x)), [[0, 1, 1], [0, 1, 1]]),
+    "Pad": (
+        lambda b, x: b.op("Pad", x, b.ints(0, 0, 0, 1), b.op("ReduceMax", _numbered(b, x), keepdims=0)),
+        [[0, 0, 0, 1], [0, 0, 0, 1]],
+    ),
+    "computed updates": (lambda b, x: _scattered(b, x, _numbered(b, x)), [[0, 0, 1], [1, 0, 1]]),
+    "constant updates": (lambda b, x: _scattered(b, x, b.const([5, 6, 7], np.float32)), [[0, 0, 1], [1, 0, 1]]),
+    "constant rows": (lambda b, x: b.op("ScatterND", x, b.const([[1]], np.int64), b.weight(1, 3)), [[0, 0, 0], [1, 1, 1]]),
+    "mask": (_selected, [[0, 0, 1], [0, 0, 1]]),
+}
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("name", COMMON)
+def test_what_is_the_same_for_all_samples_absorbs_the_relevance_of_each(name, inside):
+    """Constants that are computed without the batch axis, or written over the samples' own entries; ``inside`` a block, too."""
+    make, taken = COMMON[name]
+    b = Builder(np.random.default_rng(4), 18)
+    x = b.input("x", b.numbers(2, 3), [2, 3] if name.startswith("co") else ["B", "T"])
+    y = make(b, x)
+    model, feeds = b.case(b.op("Add", y, b.op("Mul", y, b.const(np.float32(2)))) if inside else y)
+    seed = np.arange(1.0, np.size(taken) + 1).reshape(np.shape(taken))
+    got = onnx_lrp.load(model, epsilon=1e-9, precision="float64", jit="eager").explain(feeds, onnx_lrp.targets.seed(seed))
+    np.testing.assert_allclose(got.residual, 0, atol=1e-12)
+    if not inside:
+        np.testing.assert_allclose(got.absorbed["constant"], (seed * taken).sum(1))
+
+
+@pytest.mark.parametrize("gates", ["half", "abs", "prop"])
+def test_a_constant_for_all_samples_absorbs_what_each_gate_leaves_it(gates):
+    b = Builder(np.random.default_rng(4), 18)
+    x = b.input("x", b.numbers(2, 3), ["B", "T"])
+    model, feeds = b.case(b.op("Mul", b.op("Sigmoid", x), b.op("Add", _numbered(b, x), b.const(np.float32(1)))))
+    explainer = onnx_lrp.load(model, gates=gates, precision="float64", jit="eager")
+    got = explainer.explain(feeds, onnx_lrp.targets.seed(np.arange(6.0).reshape(2, 3)))
+    np.testing.assert_allclose(got.residual, 0, atol=1e-12)
+
+
+def test_elements_gathered_at_fewer_places_than_the_data_have():
+    """Away from its axis a GatherElements has the lengths of its indices; a sum over the one entry that is left is none."""
+    b = Builder(np.random.default_rng(4), 18)
+    x = b.input("x", b.numbers(2, 4, 2), ["batch", 4, 2])
+    y = b.op("GatherElements", x, b.const([[[0]], [[1]]], np.int64), axis=2)
+    model, feeds = b.case(b.over("ReduceSum", y, 1, keepdims=0))
+    explainer = onnx_lrp.load(model, epsilon=0.5, precision="float64", jit="eager")
+    got = explainer.explain(feeds, onnx_lrp.targets.seed(np.array([[1.0], [2.0]])))
+    want = np.zeros((2, 4, 2))
+    want[0, 0, 0], want[1, 0, 1] = 1, 2
+    np.testing.assert_array_equal(got.relevance["x"], want)

@@ -313,5 +313,10 @@ class PRelu(Elementwise):
 def prelu(X: Any, slope: Any, *, node: Any) -> Any:
     if isinstance(slope, Var) and slope.live:
         raise node.refuse("the slope depends on an attribution point")
+    data, own = X.shape, slope.shape
+    if data is not None and own is not None:
+        longer = any(n == 1 and s not in (1, None) for n, s in zip(data[::-1], own[::-1], strict=False))
+        if longer or len(own) > len(data):
+            raise node.refuse(f"a slope of shape {own} does not broadcast to data of shape {data}")
     slots, parameters, inputs = mixed(X, slope)
     return PRelu(parameters=parameters, slots=slots), inputs

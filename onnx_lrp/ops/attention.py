@@ -19,6 +19,7 @@ from ..linear import LinearMap
 from ..registry import Var, importer
 from .add import read_sum
 from .gather import inside
+from .reshape import Held, Same
 
 __all__ = ["AttentionWeights", "RepeatedHeads", "Rotation", "SplitHeads"]
 
@@ -134,8 +135,7 @@ def attention_weights(
     filtered: float = -np.inf,
     node: Any,
 ) -> Any:
-    if not (isinstance(Q, Var) and isinstance(K, Var)):
-        raise node.refuse("queries and keys must be computed")
+    Q, K = (_computed(x, node, hint) for x, hint in ((Q, "queries"), (K, "keys")))
     given = [v for v in (Q, K, mask, lengths, past) if v is not None]
     used, parameters, inputs = mixed(*given)
     places = iter(used)
@@ -181,9 +181,16 @@ class RepeatedHeads(Routing):
         return [tf.reduce_sum(tf.reshape(rs[0], tf.concat([shape[:2], [-1], shape[2:]], 0)), 2), None]
 
 
+def _computed(x: Any, node: Any, hint: str) -> Var:
+    """A constant operand (learned queries, say) as a tensor like the others."""
+    return x if isinstance(x, Var) else node.before(Held(parameters={"value": x}), (), hint)[0]
+
+
 @importer("RepeatHeads", domain=OWN)
-def repeat(x: Any, like: Any) -> Any:
-    return RepeatedHeads(), (x, like)
+def repeat(x: Any, like: Any, *, node: Any) -> Any:
+    if not isinstance(x, Var):
+        raise node.refuse("the values are constant: relevance would have to pass the attention's weights, which are its gate")
+    return RepeatedHeads(), (x, _computed(like, node, "queries"))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -213,8 +220,6 @@ class SplitHeads(Routing):
 @importer("SplitHeads", domain=OWN)
 def split_heads(x: Any, *, heads: int, node: Any) -> Any:
     """A tensor of rank 4 has its heads on axis 1 already."""
-    from .reshape import Same
-
     if x.rank not in (3, 4):
         raise node.refuse(f"operands of rank {x.rank} are not read")
     return (Same() if x.rank == 4 else SplitHeads(heads=heads)), (x,)
@@ -225,6 +230,7 @@ def packed_bias(x: Any, bias: Any, *, part: int, node: Any) -> Any:
     """x plus its part (0: q, 1: k, 2: v) of a bias of q, k and v one after the other."""
     if isinstance(bias, Var):
         raise node.refuse("the bias must be constant")
+    x = _computed(x, node, "operand")
     size = x.dims[-1].size if x.rank == 3 else None
     if size is None:
         if len(bias) % 3:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import numpy as np
 from .._lazy import tf
 from ..contraction import Einsum, axes_of, einsum_dims, einsum_sums, parse, single, single_back, spelled
 from ..dims import unify
-from ..layer import Affine, Routing, Trace
+from ..layer import Affine, Routing, Trace, constant_dims
 from ..linear import LinearMap
 from ..registry import Var, importer
 from ..rewrite import Rewriting, rewriter
@@ -135,7 +136,26 @@ def einsum(*Inputs: Any, equation: str, node: Any) -> Any:
         raise node.refuse(str(error)) from None
     if len(Inputs) == 1:
         return _one(terms[0], out, Inputs[0]), Inputs
-    return contracted(Einsum(terms[0], terms[1], out), *Inputs)
+    first, second = _apart(terms, out, Inputs)
+    return contracted(Einsum(first, second, out), *Inputs)
+
+
+def _apart(terms: Sequence[str], out: str, operands: Sequence[Any]) -> list[str]:
+    """The terms, with another letter for an axis of one entry that meets a longer one.
+
+    Such an axis is repeated, as numpy and onnxruntime have it and TensorFlow has not: by itself it is summed over its one entry.
+    """
+    sizes: list[dict[str, int | None]] = []
+    for term, x in zip(terms, operands, strict=True):
+        dims = x.dims if isinstance(x, Var) else constant_dims(x)
+        own = {} if dims is None else {c: axes_of(term, [c], len(dims))[0] for c in term if c != "."}
+        sizes.append({c: dims[axis].size for c, axis in own.items()} if dims is not None else {})
+    unused = iter(c for c in string.ascii_letters if c not in "".join([*terms, out]))
+    found = []
+    for term, own_sizes, others in zip(terms, sizes, sizes[::-1], strict=True):
+        once = [c for c, size in own_sizes.items() if size == 1 and others.get(c, 1) != 1]
+        found.append("".join(next(unused) if c in once else c for c in term))
+    return found
 
 
 def _one(own: str, out: str, x: Var) -> Any:

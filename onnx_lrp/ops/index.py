@@ -90,7 +90,7 @@ class GatherElements(Routing):
         dims = indices.dims
         if dims is not None and data.dims is not None:
             axis = self.axis % len(dims)
-            dims = tuple(i if a == axis else meet(i, d) for a, (i, d) in enumerate(zip(dims, data.dims, strict=True)))
+            dims = tuple(i if a == axis else meet(d, i) for a, (i, d) in enumerate(zip(dims, data.dims, strict=True)))
         return [Var("", data.dtype, dims, interval=data.interval, mask=data.mask)]
 
     def run(self, xs: Sequence[Tensor], p: Mapping[str, Tensor]) -> Trace:

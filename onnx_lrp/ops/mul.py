@@ -86,14 +86,19 @@ class Gated(Affine):
         slot = self.slots[1 - self.signal]
         if self.divide or isinstance(slot, str) or not xs[slot].live or xs[slot].mask:
             return None
-        return GatedProduct(parameters=self.parameters, base=self)
+        held = tuple(s for s in self.slots if isinstance(s, int) and not xs[s].live)
+        return GatedProduct(parameters=self.parameters, base=self, held=held)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class GatedProduct(Opaque):
-    """gate · signal under a gate rule other than "all": a step of its own, both factors take a share (Arras et al. 2019)."""
+    """gate · signal under a gate rule other than "all": a step of its own, both factors take a share (Arras et al. 2019).
+
+    ``held``: factors that carry no relevance; what they take is absorbed.
+    """
 
     base: Gated
+    held: tuple[int, ...] = ()
 
     @property
     def title(self) -> str:
@@ -122,7 +127,7 @@ class GatedProduct(Opaque):
             slot = self.base.slots[position]
             if part is None:
                 continue
-            if isinstance(slot, str):
+            if isinstance(slot, str) or slot in self.held:
                 absorbed["constant"] = part
             else:
                 part = unbroadcast(part, operands[position])
@@ -207,7 +212,8 @@ def mul(A: Any, B: Any, *, node: Any) -> Any:
             return Product(), inputs
         signal = 1 if gates[0] else 0  # gate × gate: the second operand is the signal
     else:
-        signal = 1 if live[1] or not isinstance(A, Var) else 0
+        masked = isinstance(A, Var) and A.mask and isinstance(B, Var) and not B.mask and not any(live)
+        signal = 1 if live[1] or not isinstance(A, Var) or masked else 0
         signal_, other = (A, B)[signal], (A, B)[1 - signal]
         state = not other.mask if isinstance(other, Var) else not np.any(other)
         if any(live) and signal_.is_gate and state:

@@ -133,7 +133,7 @@ class Extreme(Routing):
         over = sorted(range(rank) if self.axes is None else {a % rank for a in self.axes})
         kept = [a for a in range(rank) if a not in over]
         moved = tf.transpose(x, kept + over)
-        flat = tf.reshape(moved, tf.concat([tf.gather(tf.shape(x), kept), [-1]], 0))
+        flat = tf.reshape(moved, tf.concat([tf.shape(moved)[: len(kept)], [-1]], 0))
         pick = tf.argmax if self.largest else tf.argmin
         winner = tf.one_hot(pick(flat, axis=-1), tf.shape(flat)[-1], dtype=x.dtype)
         return tf.transpose(tf.reshape(winner, tf.shape(moved)), [int(a) for a in np.argsort(kept + over)])

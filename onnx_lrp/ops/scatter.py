@@ -104,8 +104,14 @@ class Overwritten(Scatter, Routing):
         return [part for part, s in zip(self._parts(trace, rs[0]), self.slots, strict=True) if not isinstance(s, str)]
 
     def lost(self, trace: Trace, rs: Sequence[Tensor | None]) -> Sequence[tuple[Tensor, Tensor]]:
-        parts = zip(self._parts(trace, rs[0]), self.slots, strict=True)
-        return [(trace.parameters[s], part) for part, s in parts if isinstance(s, str) and part is not None]
+        r: Tensor = rs[0]
+        gone = []
+        if isinstance(self.slots[0], str):
+            gone.append((trace.parameters[self.slots[0]], self._parts(trace, r)[0]))
+        if isinstance(self.slots[2], str):  # where they have been written: their own axes don't tell samples apart
+            there = tf.where(trace.saved["taken"], tf.reshape(r, trace.saved["rows"]), tf.zeros([], r.dtype))
+            gone.append((trace.outputs[0], tf.reshape(there, tf.shape(r))))
+        return gone
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -196,7 +196,7 @@ class Computing(Base):
     def op_globalmaxpool(self, node: Node, args: Sequence[Value]) -> Value:
         return self.extreme(node, args, 1, list(range(2, args[0].now.ndim)), 1, 0)
 
-    def op_maxpool(self, node: Node, args: Sequence[Value], *, kernel_shape: Any, **at: Any) -> Value:
+    def op_maxpool(self, node: Node, args: Sequence[Value], *, kernel_shape: Any, storage_order: int = 0, **at: Any) -> list[Value]:
         x = args[0]
         places = windows(x.now.shape[2:], kernel_shape, **at)  # (K, outputs)
         out = places.shape[1:]
@@ -205,7 +205,12 @@ class Computing(Base):
         first = np.argmax(candidates, 2)  # (B, C, outputs)
         winner = np.take_along_axis(places.reshape(1, 1, len(places), -1), first[:, :, None], 2)[:, :, 0]
         lead = x.now.shape[:2]
-        return route(lambda t: tf.reshape(tf.gather(tf.reshape(t, [*lead, -1]), winner, axis=2, batch_dims=2), [*lead, *out]), x)
+        y = route(lambda t: tf.reshape(tf.gather(tf.reshape(t, [*lead, -1]), winner, axis=2, batch_dims=2), [*lead, *out]), x)
+        if storage_order:  # the first spatial axis innermost
+            size = x.now.shape[2:]
+            winner = np.ravel_multi_index(np.unravel_index(winner, size), size, order="F")
+        rows = flat.shape[2] * np.arange(math.prod(lead)).reshape(*lead, 1)
+        return [y, data((winner + rows).reshape(*lead, *out), [x])][: len(node.outputs)]
 
     # elementwise with more than one argument
 

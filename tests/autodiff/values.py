@@ -193,7 +193,7 @@ def mixture(x: Value) -> str | None:
         return None
     (a, sign_a), (b, sign_b) = x.terms
     if sign_a == sign_b == 1 and a.factors and b.factors and complement(a.factors[0], b.factors[0]):
-        return "mask" if a.factors[0].mask and b.factors[0].mask else "gate"
+        return "mask" if all(f.mask and np.isin(f.now, (0, 1)).all() for f in (a.factors[0], b.factors[0])) else "gate"
     for base, sign_base, product, sign in ((a, sign_a, b, sign_b), (b, sign_b, a, sign_a)):
         if sign_base == 1 and product.factors and product.factors[0].gate and not product.factors[0].constant:
             inner = product.factors[1].terms
