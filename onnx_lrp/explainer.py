@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import os
 from collections import deque
@@ -235,11 +236,11 @@ class Explainer:
             residual = raw["residual"]
         index = np.arange(len(start)) if ready.mode == "all" else raw["index"]
         if isinstance(target, Spec) and not ready.several and (ready.steps is None or ready.steps.size > 1):
-            index = target
+            index = copy.deepcopy(target)
         axes = {p: (plan.batch_axis(p), plan.time_axis(p)) for p in plan.points}
         return Explanation(
             relevance=raw["relevance"],
-            inputs=feeds,
+            inputs={name: array.copy() for name, array in feeds.items()},  # the caller's own may change
             outputs=raw["outputs"],
             target=index,
             seed=start,

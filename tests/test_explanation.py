@@ -113,6 +113,23 @@ def test_nothing_of_the_engine_leaves(series):
         assert all(type(v) is np.ndarray for v in getattr(series, part).values())
 
 
+def test_it_keeps_what_was_given_whatever_becomes_of_that():
+    """Whoever reads batches into one buffer changes no explanation he has."""
+    explainer = onnx_lrp.load(test_inputs.tokens(), jit="eager")
+    array, rows = np.asarray([[0, 1, 4], [2, 2, 3]], np.int32), [np.asarray([0, 1, 4], np.int32), np.asarray([2, 3], np.int32)]
+    chosen, start = np.asarray([0, 1]), np.ones((2, 2))
+    found = [explainer.explain(array), explainer.explain({"ids": array}), explainer.explain(rows)]
+    aims = [explainer.explain(array, aim) for aim in (onnx_lrp.targets.contrast(chosen, 0), onnx_lrp.targets.seed(start))]
+    aims.append(explainer.explain(rows, onnx_lrp.targets.contrast(chosen, 0)))
+    for given in (array, *rows, chosen, start):
+        given[...] = 0
+    for explanation in found[:2]:
+        np.testing.assert_array_equal(explanation.inputs["ids"], [[0, 1, 4], [2, 2, 3]])
+    np.testing.assert_array_equal(found[2].inputs["ids"], [[0, 1, 4], [2, 3, 0]])
+    assert [aim.target.a.tolist() for aim in (aims[0], aims[2])] == [[0, 1]] * 2
+    assert aims[1].target.value.all()
+
+
 def test_targets():
     model, x = test_inputs.dense(), np.asarray([[1, 2, 3], [3, 1, -2]], np.float32)
     explainer = onnx_lrp.load(model, jit="eager")
