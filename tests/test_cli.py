@@ -89,6 +89,7 @@ def launch(*arguments: str, **options: object) -> subprocess.CompletedProcess[st
 def test_help_and_version(capsys):
     assert "explain" in passes(capsys, "--help")
     assert "--bias-factor" in passes(capsys, "explain", "--help")
+    assert "integrated_gradients, sensitivity," in " ".join(passes(capsys, "evaluate", "--help").split())  # no word is broken
     assert passes(capsys, "--version") == f"onnx-lrp {onnx_lrp.__version__}\n"
 
 
@@ -117,6 +118,7 @@ def test_help_and_version(capsys):
         ("explain", MODEL, "out.json", "--save", "out.json"),
         ("explain", MODEL, "ids.npy", "--rule", "gama"),
         ("explain", MODEL, "ids.npy", "--epsilon", "-1"),
+        ("explain", MODEL, "ids.npy", "--method", "occlusion", "--baseline", "nan"),
         ("weights", MODEL, "out.txt"),
         ("weights", MODEL, "out.npz", "--order", "xyz"),
     ],

@@ -183,3 +183,5 @@ def test_too_many_errors_stop_the_run_and_nothing_but_errors_is_told(tmp_path, m
         explain(model, parquet(tmp_path / "y.parquet", [[WORDS], [WORDS]]), tmp_path / "none")
     with pytest.raises(InputError, match="max_errors"):
         explain(model, file, tmp_path / "out", max_errors="many")
+    with pytest.raises(InputError, match="max_errors"):
+        explain(model, file, tmp_path / "out", max_errors="nan%")

@@ -248,7 +248,7 @@ def _limit(given: int | str | None, rows: int) -> float:
         text = str(given)
         share = text.endswith("%")
         number = float(text[:-1]) if share else int(text)
-        if number < 0:
+        if not 0 <= number < float("inf"):
             raise ValueError
     except ValueError as error:
         raise InputError(f"max_errors={given!r}: expected a number of rows, or a share as in 5%") from error
