@@ -10,7 +10,7 @@ lowercase  true: texts are lower-cased first
 replace    of a vocabulary: an object {character: what is read instead}, behind lower-casing
 unknown    id or word that stands for words outside the vocabulary. Default: the vocabulary's <unk>, [UNK] or <oov>
 bos, eos   id or word put before and behind every text (a tokenizer.json mostly does so itself)
-max_length at most so many ids, bos and eos included; what is beyond is cut off
+max_length at most so many ids, bos and eos included; what is beyond is cut off, and reports say how many
 cut        where: "right" (default) or "left"
 pad        "right" or "left": texts shorter than max_length are filled up to it, as models with a fixed length need
 padding    id or word to fill up with

@@ -239,6 +239,49 @@ def test_a_tokenizer_cuts_between_what_it_adds(cut, last):
     assert len(Tokenizer(backend=backend("wordpiece")).encode("the film is funny").pieces[0]) > 3  # whose limits stay its own
 
 
+@given(
+    texts=st.lists(st.sampled_from(["the", "film", "is", "funny", "wonderfully", "acted"]), min_size=1, max_size=12).map(" ".join),
+    length=st.integers(3, 9),
+    cut=st.sampled_from([None, "left"]),
+    kind=st.sampled_from(["vocabulary", "wordpiece", "bytes", "unigram"]),
+)
+def test_what_is_cut_off_is_counted(texts, length, cut, kind):
+    """Against the same text as a whole."""
+    if kind == "vocabulary":
+        whole = Tokenizer(TextOptions(unknown=1, bos="<s>"), vocabulary=WORDS)
+        made = Tokenizer(TextOptions(unknown=1, bos="<s>", max_length=length, cut=cut), vocabulary=WORDS)
+    else:
+        whole = Tokenizer(backend=backend(kind))
+        made = Tokenizer(TextOptions(max_length=length, cut=cut), backend=backend(kind))
+    [every], [found] = whole.encode(texts), made.encode(texts)
+    assert found.left_out == len(every) - len(found)
+
+
+@pytest.mark.parametrize("direction", ["left", "right"])
+@pytest.mark.parametrize("stride", [0, 1, 2])
+def test_a_tokenizers_own_cut_is_counted(stride, direction):
+    """Also where the parts that are left overlap, and are filled up."""
+    tokenizers = pytest.importorskip("tokenizers")
+    own = tokenizers.Tokenizer.from_str(backend("wordpiece").to_str())
+    own.enable_truncation(6, stride=stride, direction=direction)
+    own.enable_padding(pad_id=0, pad_token="[PAD]", length=8)
+    for text in ("film", "the film is funny", "wonderfully acted , beautifully filmed , the film is wonderful and funny"):
+        [every], [found] = Tokenizer(backend=backend("wordpiece")).encode(text), Tokenizer(backend=own).encode(text)
+        assert found.left_out == len(every) - (len(found) - len(found.padding))
+
+
+def test_a_text_that_is_cut_is_not_passed_off_as_read(tmp_path):
+    tokens = Tokenizer.load(Path(MODEL).with_name("vocabulary.txt"), max_length=2).encode(["a fine film", "a film"])
+    assert [text.left_out for text in tokens] == [1, 0]
+    found = explainer().explain(tokens)
+    said = "The model did not read all of this text: 1 token more was cut off."
+    assert [sample.cut for sample in samples(found)] == [said, ""]
+    assert found.to_html().count(said) == 1
+    found.save(tmp_path / "x.json")
+    assert Explanation.load(tmp_path / "x.json").labels.left_out == (1, 0)
+    assert "left_out" not in explainer().explain(tokens[1:]).labels.to_dict()
+
+
 def test_filling_up_is_marked():
     left, right = (Tokenizer(TextOptions(padding=0, pad=side, max_length=5), vocabulary=WORDS) for side in ("left", "right"))
     assert left.encode("a film")[0].ids.tolist() == [0, 0, 0, 2, 4]
@@ -486,6 +529,9 @@ def test_texts_on_the_command_line(capsys, tmp_path):
     found = json.loads(passes(capsys, "explain", MODEL, "--text", "a fine film", *EAGER, "--json"))
     assert found["labels"]["steps"] == [["a", "fine", "film"]]
     assert [word for word, _ in found["per_word"][0]] == ["a", "fine", "film"]
+    cut = ("--text", "a very fine film", *EAGER, "--text-option", "max_length=2")
+    assert "2 tokens more were cut off" in " ".join(passes(capsys, "explain", MODEL, *cut).split())
+    assert json.loads(passes(capsys, "explain", MODEL, *cut, "--json"))["labels"]["left_out"] == [2]
     books = sum(r for _, r in found["per_word"][0]) + sum(a[0] for a in found["absorbed"].values())
     assert books == pytest.approx(found["seed"][0], abs=1e-5)
     several = json.loads(passes(capsys, "explain", MODEL, "--text", "a fine film", *EAGER, "--target", "all", "--json"))

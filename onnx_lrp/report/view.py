@@ -123,6 +123,7 @@ def _sample(
         unknown=unknown or any(rows.unknown and rows.unknown[b] for rows in names.values()),
         method=explanation.method,
         before=_before(explanation, b, count, np.array([value for _, value in scores])),
+        left_out=labels.left_out[b] if (labels := explanation.labels) is not None and labels.left_out else 0,
     )
 
 
