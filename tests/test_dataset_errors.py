@@ -151,10 +151,10 @@ def test_a_model_that_overflows_on_one_row_blames_that_row_alone(monkeypatch):
     given[5][0, 0] = 1e30
     real = Verifier.finite
 
-    def finite(self, program, arrays, given):
+    def finite(self, program, arrays, given, **options):
         if np.abs(given["x"]).max() > 1e29:
             raise onnx_lrp.ParityError("'y' is not finite although the inputs are: the model overflows on them")
-        real(self, program, arrays, given)
+        real(self, program, arrays, given, **options)
 
     monkeypatch.setattr(Verifier, "finite", finite)
     found, problems = run(Engine(explainer), {"x": given})

@@ -196,6 +196,25 @@ def test_bad_options_are_refused(options, error, parts):
         assert part in str(caught.value)
 
 
+@pytest.mark.parametrize("jit", ["eager", "graph"])
+def test_an_infinite_score_is_told_whether_it_is_meant_or_not(jit):
+    def model(grow: bool) -> bytes:
+        b = Builder(np.random.default_rng(0), 17)
+        y = b.gemm(b.rows(2, 3), 3, 2)
+        if grow:
+            return b.case(b.op("Exp", b.op("Exp", b.op("Abs", b.op("Mul", y, b.const(np.float32(1e3)))))))[0]
+        return b.case(b.op("Add", y, b.const(np.asarray([[0, -np.inf]], np.float32))))[0]
+
+    for grow, op in ((True, "Exp"), (False, "Add")):
+        with pytest.raises(onnx_lrp.ParityError) as caught:
+            onnx_lrp.load(model(grow), jit=jit).explain(GOOD)
+        said = str(caught.value)
+        assert re.match(
+            r"output '\w+' is not finite although the inputs are: the model overflows on them, or .* a mask of -inf", said
+        )
+        assert f"{op} '{op}" in said
+
+
 def test_nothing_to_explain():
     b = Builder(np.random.default_rng(0), 17)
     x = b.input("x", b.numbers(2, 3), ["batch", 3])
