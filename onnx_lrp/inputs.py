@@ -12,7 +12,9 @@ from .graph import Value
 from .plan import Plan
 from .registry import is_float
 
-__all__ = ["id_limits", "may_miss", "prepare_inputs"]
+__all__ = ["id_limits", "may_miss", "prepare_inputs", "unlike_declared"]
+
+DYNAMIC = "export it with a dynamic batch axis (PyTorch: dynamic_shapes or dynamic_axes; tf2onnx: None in the input signature)"
 
 
 def prepare_inputs(inputs: Any, plan: Plan, *, sizes: bool = True) -> dict[str, np.ndarray]:
@@ -102,6 +104,23 @@ def _cast(array: np.ndarray, value: Value) -> np.ndarray:
     return array.astype(want)
 
 
+def unlike_declared(feeds: Mapping[str, np.ndarray], plan: Plan) -> InputError | None:
+    """What to say of inputs that are not of the sizes in the file, where which branch it takes depends on them: the samples
+    of a batch may take several, so that those of a file for one sample are not run one by one.
+    """
+    for value in plan.graph.inputs:
+        for axis, (size, fixed) in enumerate(zip(feeds[value.name].shape, value.shape or (), strict=False)):
+            if not isinstance(fixed, int) or fixed == size:
+                continue
+            if axis != plan.batch_axis(value.name):
+                return InputError(f"input {value.name!r}: axis {axis} has size {size}, expected {fixed} ({value})")
+            alone = "pass one sample at a time, as each may take another branch, or " if fixed == 1 else ""
+            return InputError(
+                f"input {value.name!r}: batch {size}, but the file was exported for batches of {fixed}; {alone}{DYNAMIC}"
+            )
+    return None
+
+
 def _sizes(feeds: Mapping[str, np.ndarray], plan: Plan) -> None:
     seen: dict[Any, tuple[int, str]] = {}
     batch = plan.batch.root if plan.batch is not None else None
@@ -113,8 +132,7 @@ def _sizes(feeds: Mapping[str, np.ndarray], plan: Plan) -> None:
             if label is not None and label is batch:
                 if isinstance(fixed, int) and fixed not in (1, size):
                     raise InputError(
-                        f"input {value.name!r}: batch {size}, but the file was exported for batches of {fixed}; export it with a "
-                        "dynamic batch axis (PyTorch: dynamic_shapes or dynamic_axes; tf2onnx: None in the input signature)"
+                        f"input {value.name!r}: batch {size}, but the file was exported for batches of {fixed}; {DYNAMIC}"
                     )
                 fixed = None
             if isinstance(fixed, int) and fixed != size:
