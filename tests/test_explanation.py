@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import onnx
 import pytest
 import test_inputs
 import test_twin
 
 import onnx_lrp
+from onnx_lrp.testing.build import Builder
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +49,54 @@ def test_round_trip(which, suffix, tmp_path, request):
     assert before.settings == after.settings
     for point in before.relevance:
         np.testing.assert_array_equal(before.per_step(point), after.per_step(point))
+
+
+def of_labels() -> onnx_lrp.Explanation:
+    """A classifier whose first output are words."""
+    b = Builder(np.random.default_rng(0), 17)
+    x = b.rows(2, 3)
+    numbers = {"coefficients": [1.0, -2.0, 0.5, 0.0, 1.0, 1.0], "intercepts": [0.0, 0.1]}
+    label, scores = b.ops(
+        "LinearClassifier", x, outputs=2, domain="ai.onnx.ml", classlabels_strings=["ä\0", "b"], post_transform="SOFTMAX", **numbers
+    )
+    model = b.case(scores)[0]
+    model.graph.output.insert(0, onnx.helper.make_tensor_value_info(label, onnx.TensorProto.STRING, ["batch"]))
+    return onnx_lrp.load(model, jit="eager").explain(np.ones((2, 3)))
+
+
+def of_bfloat16() -> onnx_lrp.Explanation:
+    b = Builder(np.random.default_rng(0), 17)
+    x = b.rows(2, 3)
+    y = b.op("Cast", b.gemm(b.op("Cast", x, to=onnx.TensorProto.FLOAT), 3, 2), to=onnx.TensorProto.BFLOAT16)
+    model = b.case(y)[0]
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = onnx.TensorProto.BFLOAT16
+    return onnx_lrp.load(model, jit="eager", verify="never").explain(np.ones((2, 3)))
+
+
+def of_missing() -> onnx_lrp.Explanation:
+    b = Builder(np.random.default_rng(0), 17)
+    filled = b.op("Imputer", b.rows(2, 3), domain="ai.onnx.ml", imputed_value_floats=[0.5], replaced_value_float=float("nan"))
+    model = b.case(b.gemm(filled, 3, 2))[0]
+    return onnx_lrp.load(model, jit="eager").explain(np.asarray([[1, np.nan, 2], [0, 1, 2]], np.float32))
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".json", ".parquet"])
+@pytest.mark.parametrize("made", [of_labels, of_bfloat16, of_missing])
+def test_round_trip_of_what_is_no_common_number(made, suffix, tmp_path):
+    before, file = made(), tmp_path / f"saved{suffix}"
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    before.save(file)
+    after = onnx_lrp.Explanation.load(file)
+    for part in ("relevance", "inputs", "outputs"):
+        a, b = getattr(before, part), getattr(after, part)
+        assert list(a) == list(b)
+        for name in a:
+            assert a[name].dtype == b[name].dtype
+            np.testing.assert_array_equal(a[name], b[name])
+    if suffix == ".json":
+        json.loads(file.read_text(), parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
 
 
 def test_saved_without_pickle(series, tmp_path):
