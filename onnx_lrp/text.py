@@ -94,8 +94,9 @@ class Tokenizer:
         """
         file = beside(model)
         own = {name: value for name, value in options.items() if value is not None}
-        stored = TextOptions.read(file) if file.is_file() else TextOptions()
-        return cls(stored.but(**own)) if own or file.is_file() else None
+        there = os.path.isfile(file)
+        stored = TextOptions.read(file) if there else TextOptions()
+        return cls(stored.but(**own)) if own or there else None
 
     def encode(self, texts: str | Sequence[str]) -> Tokens:
         """Ids, pieces and words of every text, each by itself.

@@ -54,7 +54,8 @@ KINDS: dict[str, tuple[tuple[type, ...], str]] = {
 
 def beside(model: str | os.PathLike[str]) -> Path:
     """Where the options of a model are kept: ``model.tokens.json`` for ``model.onnx``."""
-    return Path(model).with_suffix(SUFFIX)
+    path = Path(model)
+    return path.parent / f"{path.stem}{SUFFIX}"  # with_suffix() refuses "." and "/"
 
 
 @dataclass(frozen=True)

@@ -209,6 +209,18 @@ def test_unwritable_output_is_5_before_anything_is_read(capsys, tmp_path):
     fails(5, capsys, "weights", "no model", tmp_path / "none" / "out.npz")
 
 
+def test_names_that_no_file_can_have(capsys, tmp_path, ids):
+    long = "x" * 300
+    fails(3, capsys, "explain", f"{long}.onnx", ids)
+    fails(3, capsys, "evaluate", f"{long}.onnx", ids)
+    fails(2, capsys, "explain", ".", "--text", "a")  # there are no options beside it
+    fails(4, capsys, "explain", MODEL, f"{long}.npy")
+    fails(4, capsys, "batch", MODEL, f"{long}.npy", "--out", tmp_path / "out")
+    assert "empty name" in fails(4, capsys, "batch", MODEL, "", "--out", tmp_path / "out")
+    fails(5, capsys, "batch", MODEL, ids, "--out", tmp_path / long)
+    fails(5, capsys, "weights", MODEL, tmp_path / f"{long}.npz")
+
+
 def test_failed_write_leaves_nothing(capsys, tmp_path, ids, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

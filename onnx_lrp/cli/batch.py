@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import math
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -197,7 +198,7 @@ def batch(
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise
-        again = f"; {AGAIN}" if out.is_dir() else ""
+        again = f"; {AGAIN}" if os.path.isdir(out) else ""
         raise OutputError(f"{out}: can't be written: {error.strerror or error}{again}") from error
     if as_json:
         print_json(manifest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -145,7 +146,7 @@ def evaluate(
         from ..text import beside
 
         encode = None
-        if made or beside(model).is_file():
+        if made or os.path.isfile(beside(model)):
             coder = tokenizer_of(model, made)
 
             def encode(text: str) -> Any:

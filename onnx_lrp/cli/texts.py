@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -99,7 +100,7 @@ def tokenizer_of(model: str, options: dict[str, Any]) -> Tokenizer:
     from ..text import Tokenizer, beside
 
     stored = beside(model)
-    if not stored.is_file() and not {"tokenizer", "vocabulary"} & set(options):
+    if not os.path.isfile(stored) and not {"tokenizer", "vocabulary"} & set(options):
         raise Usage(f"texts need --tokenizer tokenizer.json or --vocab FILE, as there is no {stored} that says how ids are made")
     found = Tokenizer.beside(model, **options)
     assert found is not None
