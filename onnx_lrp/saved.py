@@ -6,7 +6,9 @@ import contextlib
 import importlib
 import io
 import json
+import lzma
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -26,6 +28,19 @@ __all__ = ["SCHEMA", "SUFFIXES", "need_pyarrow", "read", "write"]
 SCHEMA = 1
 SUFFIXES = (".npz", ".json", ".parquet")
 META = b"onnx-lrp"  # key in a .parquet file's metadata
+DAMAGED = (
+    OSError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    EOFError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)  # what a file can raise that holds something else than its name says
 LARGEST = 2**31 - 1  # bytes of metadata; pyarrow's own limit is lower
 
 
@@ -51,10 +66,10 @@ def read(file: Path) -> dict[str, Any]:
             return _read_parquet(file)
         with file.open("rb") as stream:
             return _read_npz(stream)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{file}: not a saved explanation: {error}") from error
+        raise InputError(f"{file}: not a saved explanation: {error or type(error).__name__}") from error
 
 
 def need_pyarrow() -> tuple[Any, Any]:

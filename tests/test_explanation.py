@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import numpy as np
@@ -109,6 +110,39 @@ def test_saved_without_pickle(series, tmp_path):
 def test_other_suffix(series, tmp_path):
     with pytest.raises(onnx_lrp.InputError, match=r"\.npz"):
         series.save(tmp_path / "saved.pickle")
+
+
+@pytest.mark.parametrize("suffix", [".json", ".npz"])
+def test_a_file_that_contradicts_itself_is_no_explanation(suffix, series, tmp_path):
+    """Whatever stands where something else belongs, one error class tells."""
+    series.save(tmp_path / f"good{suffix}")
+    if suffix == ".npz":
+        with np.load(tmp_path / "good.npz") as archive:
+            arrays = dict(archive)
+        whole = json.loads(str(arrays["meta"]))
+    else:
+        whole = json.loads((tmp_path / "good.json").read_text())
+    for name in whole:
+        for wrong in (None, 5, "x", [[1]], {"a": None}):
+            document, file = {**whole, name: wrong}, tmp_path / f"wrong{suffix}"
+            if suffix == ".npz":
+                np.savez(file, **{**arrays, "meta": np.asarray(json.dumps(document))})
+            else:
+                file.write_text(json.dumps(document))
+            with contextlib.suppress(onnx_lrp.InputError):
+                onnx_lrp.Explanation.load(file)
+
+
+def test_flipped_bits_are_no_explanation(series, tmp_path):
+    series.save(tmp_path / "good.npz")
+    data, rng = (tmp_path / "good.npz").read_bytes(), np.random.default_rng(0)
+    for _ in range(200):
+        other = bytearray(data)
+        for place in rng.integers(len(data), size=3):
+            other[place] = rng.integers(256)
+        (tmp_path / "wrong.npz").write_bytes(other)
+        with contextlib.suppress(onnx_lrp.InputError):
+            onnx_lrp.Explanation.load(tmp_path / "wrong.npz")
 
 
 DAMAGED = ["none.npz", "none.json", "text.npz", "text.json", "list.json", "other.json", "newer.json", "short.npz"]

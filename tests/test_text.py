@@ -541,6 +541,8 @@ def test_texts_on_the_command_line(capsys, tmp_path):
 def test_classes_are_called_by_their_names(capsys, tmp_path):
     """As the file beside the model says; in the terminal and on the page, also where every class is explained."""
     assert demo.tokenizer().options.classes == demo.CLASSES
+    unnamed = passes(capsys, "explain", MODEL, "--text", "a bad film", *EAGER, "--classes", ",good")
+    assert "predicted   class 0  (class 0 " in unnamed  # an empty name is none
     page = tmp_path / "page.html"
     for target in ("1", "all"):
         shown = passes(capsys, "explain", MODEL, "--text", "a fine film", *EAGER, "--target", target, "--html", page)

@@ -201,7 +201,8 @@ def _unit(rank: int) -> str:
 
 
 def _class(index: int, classes: Sequence[str]) -> str:
-    return visible(classes[index]) if index < len(classes) else f"class {index}"
+    name = classes[index] if index < len(classes) else ""
+    return visible(name) if name.strip() else f"class {index}"
 
 
 def _scores(explanation: Explanation, b: int, count: int, classes: Sequence[str]) -> tuple[tuple[tuple[str, float], ...], str]:
