@@ -12,7 +12,7 @@ from .graph import Value
 from .plan import Plan
 from .registry import is_float
 
-__all__ = ["id_limits", "may_miss", "prepare_inputs", "unlike_declared"]
+__all__ = ["id_limits", "may_miss", "prepare_inputs", "unlike_declared", "unmasked"]
 
 DYNAMIC = "export it with a dynamic batch axis (PyTorch: dynamic_shapes or dynamic_axes; tf2onnx: None in the input signature)"
 
@@ -58,6 +58,7 @@ def may_miss(name: str, plan: Plan) -> bool:
 
 def _array(given: Any, value: Value, *, missing: bool = False) -> np.ndarray:
     name = value.name
+    unmasked(name, given)
     try:
         array = np.asarray(given)
     except (ValueError, TypeError) as error:
@@ -82,6 +83,16 @@ def _array(given: Any, value: Value, *, missing: bool = False) -> np.ndarray:
         if size == 0:
             raise InputError(f"input {name!r}: axis {axis} of shape {array.shape} is empty; there is nothing to explain")
     return _cast(array, value)
+
+
+def unmasked(name: str, *given: Any) -> None:
+    """Refuse masked entries, whose numbers numpy would hand on as if they were none.
+
+    Raises:
+        InputError: there are such.
+    """
+    if any(map(np.ma.is_masked, given)):
+        raise InputError(f"input {name!r}: entries are masked, and a model reads all; fill them with a value, or leave them out")
 
 
 def _cast(array: np.ndarray, value: Value) -> np.ndarray:

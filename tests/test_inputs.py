@@ -52,6 +52,7 @@ BAD = {
     "int out of range": (tokens, np.asarray([[2**40, 1, 2]]), None, ["'ids'", "int32", str(2**40)]),
     "id outside the embedding": (tokens, np.asarray([[0, 1, 7]]), None, ["'ids'", "7", "5 rows"]),
     "NaN": (dense, NAN, None, ["'x'", "nan", "finite"]),
+    "masked": (dense, np.ma.masked_equal(np.asarray([[1, 2, 3]]), 2), None, ["'x'", "masked"]),
     "infinity": (dense, GOOD * np.inf, None, ["'x'", "inf", "finite"]),
     "overflow": (dense, GOOD.astype(np.float64) * 1e300, None, ["'x'", "overflow", "float32"]),
     "other batch": (lambda: recurrent(batch=2), np.ones((4, 3, 3)), None, ["'x'", "batch", "3", "2", "dynamic"]),
