@@ -180,6 +180,7 @@ def test_the_suggested_cut_works():
         ({"gates": "none"}, onnx_lrp.RuleError, ["none", "all"]),
         ({"epsilon": -1}, onnx_lrp.RuleError, ["epsilon", "-1"]),
         ({"epsilon": float("nan")}, onnx_lrp.RuleError, ["epsilon", "nan"]),
+        ({"epsilon": 1e39}, onnx_lrp.RuleError, ["epsilon", "1e+39"]),
         ({"bias_factor": 2}, onnx_lrp.RuleError, ["bias_factor", "2"]),
         ({"at": "nowhere"}, onnx_lrp.InputError, ["nowhere"]),
         ({"output": "nowhere"}, onnx_lrp.InputError, ["nowhere"]),
