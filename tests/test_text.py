@@ -538,6 +538,15 @@ def test_texts_on_the_command_line(capsys, tmp_path):
     assert np.shape(several["per_word"]) == (2, 1, 3, 2)
 
 
+def test_an_evaluation_says_that_texts_were_cut(capsys, tmp_path):
+    pytest.importorskip("pyarrow")
+    (tmp_path / "rows.jsonl").write_text('{"text": "a fine film"}\n{"text": "a bad film"}\n{"text": "good"}\n')
+    asked = ["--parts", "sparsity", "--methods", "lrp", "--resamples", "100", "--input", "token_ids=text"]
+    shown = passes(capsys, "evaluate", MODEL, tmp_path / "rows.jsonl", *asked, "--text-option", "max_length=2")
+    assert "skipped, rest of 2 texts: cut off, as max_length says" in shown
+    assert "rest of" not in passes(capsys, "evaluate", MODEL, tmp_path / "rows.jsonl", *asked)
+
+
 def test_classes_are_called_by_their_names(capsys, tmp_path):
     """As the file beside the model says; in the terminal and on the page, also where every class is explained."""
     assert demo.tokenizer().options.classes == demo.CLASSES

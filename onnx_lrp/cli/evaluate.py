@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import re
@@ -145,16 +146,22 @@ def evaluate(
         from .. import evaluate as run
         from ..text import beside
 
-        encode = None
+        encode, cut = None, set[str]()
         if made or os.path.isfile(beside(model)):
             coder = tokenizer_of(model, made)
 
             def encode(text: str) -> Any:
-                return coder.encode(text)[0].ids
+                [own] = coder.encode(text)
+                if own.left_out:
+                    cut.add(text)
+                return own.ids
 
         progress.stage("starting TensorFlow")
         start_engine()
         found = run(model, dataset, encode=encode, progress=progress.at, **given)
+        if cut:
+            rest = {f"rest of {len(cut)} texts": "cut off, as max_length says"}
+            found = dataclasses.replace(found, skipped={**found.skipped, **rest})
         if html is not None:
             page = found.to_html(title=f"{Path(model).name}: are the explanations right?")
             files.stage(html, lambda part: part.write_text(page, encoding="utf-8"))
