@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InputError
-from .vocabulary import read_file
+from .vocabulary import LARGEST, read_file
 
 __all__ = ["SUFFIX", "TextOptions", "beside", "check"]
 
@@ -127,6 +127,8 @@ class TextOptions:
         for name in ("tokenizer", "vocabulary"):
             if isinstance(raw.get(name), str):
                 raw[name] = str(file.parent / raw[name])
+                if os.path.exists(raw[name]) and not os.path.isfile(raw[name]):  # a device or pipe may never end
+                    raise InputError(f"{file}: {name} {raw[name]}: expected a regular file")
         try:
             return cls(**raw)
         except InputError as error:
@@ -160,7 +162,7 @@ def check(name: str, value: Any) -> None:
     types, expected = KINDS[name]
     good = value is None or (isinstance(value, types) and (bool in types or not isinstance(value, bool)))
     if good and isinstance(value, int) and not isinstance(value, bool):
-        good = value >= (1 if name == "max_length" else 0)
+        good = (1 if name == "max_length" else 0) <= value <= LARGEST
     if good and name in ("cut", "pad") and value is not None:
         good = value in SIDES
     if good and isinstance(value, Mapping):

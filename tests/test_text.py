@@ -327,11 +327,14 @@ def test_vocabularies_in_both_forms(tmp_path):
         ("v.json", b"[]", "expected an object"),
         ("v.json", b'{"a": "b"}', "the id of 'a' is 'b'"),
         ("v.json", b'{"a": -1}', "whole number"),
+        ("v.json", b'{"a": 9223372036854775808}', "whole number from 0 to 9223372036854775807"),
         ("v.tokens.json", b"[]", "expected an object with the fields"),
         ("v.tokens.json", b"{", "not JSON"),
         ("v.tokens.json", b"{}", "neither a tokenizer.json nor a vocabulary"),
         ("v.tokens.json", b'{"lower": true}', "no field 'lower'"),
         ("v.tokens.json", b'{"vocabulary": "none.txt"}', "can't be read"),
+        ("v.tokens.json", b'{"vocabulary": "."}', "expected a regular file"),
+        ("v.tokens.json", b'{"tokenizer": "/dev/null"}', "expected a regular file"),
     ],
 )
 def test_damaged_files_are_refused(name, content, message, tmp_path):
@@ -347,6 +350,8 @@ def test_damaged_files_are_refused(name, content, message, tmp_path):
         ({"max_length": 0}, "max_length: 0"),
         ({"max_length": True}, "max_length: True"),
         ({"unknown": -1}, "unknown: -1"),
+        ({"unknown": 2**63}, "unknown: 9223372036854775808"),
+        ({"max_length": 2**63}, "max_length: 9223372036854775808"),
         ({"cut": "middle"}, "left or right"),
         ({"split": "("}, "no regular expression"),
         ({"replace": {"ab": "c"}}, "replace"),
