@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import os
 from collections import deque
@@ -21,7 +22,7 @@ from .explanation import Explanation
 from .export import Export
 from .graph import Graph, Value
 from .hidden import resolve
-from .inputs import prepare_inputs
+from .inputs import prepare_inputs, unlike_declared
 from .labels import Labelled
 from .lengths import LENGTHS, lengthened, lens, mixes_no_steps
 from .locate import check_weights
@@ -78,7 +79,10 @@ class Explainer:
         feeds = prepare_inputs(inputs, self._plan, sizes=False)
         if set(feeds) != {v.name for v in self._graph.inputs}:  # a cut was entered directly
             return self
-        choices, graph = self._branches.take(feeds)
+        try:
+            choices, graph = self._branches.take(feeds)
+        except InputError as error:
+            raise (unlike_declared(feeds, self._plan) or error) from error
         if choices not in self._variants:
             self._variants[choices] = Explainer(graph, plan_of(graph, self._choose), choose=self._choose, options=self._options)
         return self._variants[choices]
@@ -235,11 +239,11 @@ class Explainer:
             residual = raw["residual"]
         index = np.arange(len(start)) if ready.mode == "all" else raw["index"]
         if isinstance(target, Spec) and not ready.several and (ready.steps is None or ready.steps.size > 1):
-            index = target
+            index = copy.deepcopy(target)
         axes = {p: (plan.batch_axis(p), plan.time_axis(p)) for p in plan.points}
         return Explanation(
             relevance=raw["relevance"],
-            inputs=feeds,
+            inputs={name: array.copy() for name, array in feeds.items()},  # the caller's own may change
             outputs=raw["outputs"],
             target=index,
             seed=start,

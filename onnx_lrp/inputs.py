@@ -12,7 +12,9 @@ from .graph import Value
 from .plan import Plan
 from .registry import is_float
 
-__all__ = ["id_limits", "may_miss", "prepare_inputs"]
+__all__ = ["id_limits", "may_miss", "prepare_inputs", "unlike_declared", "unmasked"]
+
+DYNAMIC = "export it with a dynamic batch axis (PyTorch: dynamic_shapes or dynamic_axes; tf2onnx: None in the input signature)"
 
 
 def prepare_inputs(inputs: Any, plan: Plan, *, sizes: bool = True) -> dict[str, np.ndarray]:
@@ -56,6 +58,7 @@ def may_miss(name: str, plan: Plan) -> bool:
 
 def _array(given: Any, value: Value, *, missing: bool = False) -> np.ndarray:
     name = value.name
+    unmasked(name, given)
     try:
         array = np.asarray(given)
     except (ValueError, TypeError) as error:
@@ -82,6 +85,16 @@ def _array(given: Any, value: Value, *, missing: bool = False) -> np.ndarray:
     return _cast(array, value)
 
 
+def unmasked(name: str, *given: Any) -> None:
+    """Refuse masked entries, whose numbers numpy would hand on as if they were none.
+
+    Raises:
+        InputError: there are such.
+    """
+    if any(map(np.ma.is_masked, given)):
+        raise InputError(f"input {name!r}: entries are masked, and a model reads all; fill them with a value, or leave them out")
+
+
 def _cast(array: np.ndarray, value: Value) -> np.ndarray:
     want = value.dtype
     assert want is not None
@@ -102,6 +115,23 @@ def _cast(array: np.ndarray, value: Value) -> np.ndarray:
     return array.astype(want)
 
 
+def unlike_declared(feeds: Mapping[str, np.ndarray], plan: Plan) -> InputError | None:
+    """What to say of inputs that are not of the sizes in the file, where which branch it takes depends on them: the samples
+    of a batch may take several, so that those of a file for one sample are not run one by one.
+    """
+    for value in plan.graph.inputs:
+        for axis, (size, fixed) in enumerate(zip(feeds[value.name].shape, value.shape or (), strict=False)):
+            if not isinstance(fixed, int) or fixed == size:
+                continue
+            if axis != plan.batch_axis(value.name):
+                return InputError(f"input {value.name!r}: axis {axis} has size {size}, expected {fixed} ({value})")
+            alone = "pass one sample at a time, as each may take another branch, or " if fixed == 1 else ""
+            return InputError(
+                f"input {value.name!r}: batch {size}, but the file was exported for batches of {fixed}; {alone}{DYNAMIC}"
+            )
+    return None
+
+
 def _sizes(feeds: Mapping[str, np.ndarray], plan: Plan) -> None:
     seen: dict[Any, tuple[int, str]] = {}
     batch = plan.batch.root if plan.batch is not None else None
@@ -113,8 +143,7 @@ def _sizes(feeds: Mapping[str, np.ndarray], plan: Plan) -> None:
             if label is not None and label is batch:
                 if isinstance(fixed, int) and fixed not in (1, size):
                     raise InputError(
-                        f"input {value.name!r}: batch {size}, but the file was exported for batches of {fixed}; export it with a "
-                        "dynamic batch axis (PyTorch: dynamic_shapes or dynamic_axes; tf2onnx: None in the input signature)"
+                        f"input {value.name!r}: batch {size}, but the file was exported for batches of {fixed}; {DYNAMIC}"
                     )
                 fixed = None
             if isinstance(fixed, int) and fixed != size:

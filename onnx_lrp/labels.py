@@ -36,6 +36,7 @@ class Labels:
         time: what the steps of a series are called, unit included, such as "time [s]".
         words: (B)(W_b) of texts: which pieces are one word; in order, and every piece is in one.
         unknown: (B) of texts: positions of the pieces that the model does not know.
+        left_out: (B) of texts: how many pieces the tokenizer cut off; empty where it cut none.
         features: (F) names of the features of a step.
         units: (F) their units, "" where a feature has none.
         also: internal tensors with the same features as the input, each scaled for itself.
@@ -46,6 +47,7 @@ class Labels:
     time: str = ""
     words: tuple[tuple[Word, ...], ...] = ()
     unknown: tuple[tuple[int, ...], ...] = ()
+    left_out: tuple[int, ...] = ()
     features: tuple[str, ...] = ()
     units: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
@@ -72,7 +74,7 @@ class Labels:
     def from_dict(cls, raw: Mapping[str, Any]) -> Labels:
         """What :meth:`to_dict` made, also behind JSON."""
         found: dict[str, Any] = {f.name: raw[f.name] for f in fields(cls) if f.name in raw}
-        for name in ("samples", "features", "units", "also"):
+        for name in ("samples", "left_out", "features", "units", "also"):
             found[name] = tuple(found.get(name, ()))
         for name in ("steps", "unknown"):
             found[name] = tuple(tuple(row) for row in found.get(name, ()))

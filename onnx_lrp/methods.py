@@ -340,6 +340,8 @@ def _baselines(given: Any, points: Arrays, plan: Plan) -> dict[str, np.ndarray]:
             out[point] = np.broadcast_to(array, x.shape)
         except (ValueError, TypeError) as error:
             raise InputError(f"baseline for {point!r}: expected a number or an array for shape {x.shape}: {error}") from error
-        if not np.all(np.isfinite(array)):
-            raise InputError(f"baseline for {point!r} must be finite")
+        with np.errstate(over="ignore"):
+            finite = np.all(np.isfinite(array.astype(x.dtype)))
+        if not finite:
+            raise InputError(f"baseline for {point!r} must be finite in {x.dtype}")
     return out

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .errors import InputError
-from .inputs import prepare_inputs
+from .inputs import prepare_inputs, unmasked
 from .labels import Labelled
 from .lengths import lens, mixes_no_steps
 from .plan import Plan
@@ -246,6 +246,7 @@ def _sequences(value: Any, name: str, plan: Plan) -> list[np.ndarray] | None:
     if len(lengths) == 1 and not (arrays and plan.batch_axis(name) is not None):
         return None
     try:
+        unmasked(name, *value)
         rows = [np.asarray(row) for row in value]
     except (ValueError, TypeError) as error:
         raise InputError(f"a sequence is no array: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import mmap
@@ -86,7 +87,8 @@ class _Inputs(Mapping[str, np.ndarray]):
     """The arrays that sequences make, zeros behind each; made when somebody asks, as most don't."""
 
     def __init__(self, given: Ragged, like: Mapping[str, np.ndarray]) -> None:
-        self._given = given
+        rows = {name: [row.copy() for row in given.sequences[name]] for name in given.sequences}  # the caller's own may change
+        self._given = dataclasses.replace(given, sequences=rows, arrays={n: a.copy() for n, a in given.arrays.items()})
         self._dtypes = {name: array.dtype for name, array in like.items() if name != LENGTHS}
         self._made: dict[str, np.ndarray] = {}
 
@@ -162,7 +164,7 @@ class Reordered:
             seeds: list[Any] = [e.target for _, e in parts]
             target = Seed(join([seed.value for seed in seeds], place))
         elif isinstance(target, Spec):
-            target = self._target
+            target = copy.deepcopy(self._target)
         elif not (lead and target.ndim == 1):
             single = isinstance(self._target, Step) and len(self._target.steps) == 1
             place = None if place is None else (scores_of(plan).sample_axis(single=single), *place[1:])

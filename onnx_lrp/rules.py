@@ -36,6 +36,7 @@ __all__ = [
 
 Tensor = Any
 GATE_RULES = ("all", "half", "prop", "abs")
+LARGEST = float(np.finfo(np.float32).max)  # number that is finite in every precision
 UNSURE = 32  # units of rounding of Σ |p|, up to which a sum of the terms of one sign may be of none
 
 
@@ -130,7 +131,7 @@ def stabilized(z: Tensor, r: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
 
 
 def _checked(name: str, value: float, low: float, high: float = float("inf")) -> None:
-    if not low <= value <= high or value == float("inf"):
+    if not low <= value <= high or value > LARGEST:
         limits = f">= {low:g}" if high == float("inf") else f"in [{low:g}, {high:g}]"
         raise RuleError(f"{name} must be a finite number {limits}, got {value!r}")
 

@@ -206,7 +206,7 @@ class Runs:
             self.verified = True
         self._verifier.finite(program, result["outputs"], given)
         if method is None:
-            self._verifier.finite(program, result.get("relevance", {}), given)
+            self._verifier.finite(program, result.get("relevance", {}), given, relevance=True)
         else:
             defined(result["relevance"], method.name)
         return result

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import json
+import lzma
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -25,6 +28,19 @@ __all__ = ["SCHEMA", "SUFFIXES", "need_pyarrow", "read", "write"]
 SCHEMA = 1
 SUFFIXES = (".npz", ".json", ".parquet")
 META = b"onnx-lrp"  # key in a .parquet file's metadata
+DAMAGED = (
+    OSError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    EOFError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)  # what a file can raise that holds something else than its name says
 LARGEST = 2**31 - 1  # bytes of metadata; pyarrow's own limit is lower
 
 
@@ -50,10 +66,10 @@ def read(file: Path) -> dict[str, Any]:
             return _read_parquet(file)
         with file.open("rb") as stream:
             return _read_npz(stream)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{file}: not a saved explanation: {error}") from error
+        raise InputError(f"{file}: not a saved explanation: {error or type(error).__name__}") from error
 
 
 def need_pyarrow() -> tuple[Any, Any]:
@@ -88,9 +104,25 @@ def _write_json(explanation: Explanation, file: Path) -> None:
         for name, array in getattr(explanation, part).items()
         if isinstance(array, np.ndarray)
     }
-    residual = explanation.residual.astype(object)
-    residual[np.isnan(explanation.residual)] = None  # JSON has no NaN
-    file.write_text(json.dumps({**explanation.to_dict(), "residual": residual.tolist(), "dtypes": dtypes}))
+    document = explanation.to_dict() | {"residual": _without_nan(explanation.residual), "dtypes": dtypes}
+    for name, array in explanation.inputs.items():
+        if array.dtype.kind == "f" and np.isnan(array).any():  # missing entries, of a model that replaces them
+            document["inputs"][name] = _without_nan(array)
+    file.write_text(json.dumps(document))
+
+
+def _without_nan(array: np.ndarray) -> Any:
+    """As lists with None for NaN, which JSON does not have."""
+    found = array.astype(np.float64).astype(object)
+    found[np.isnan(array)] = None
+    return found.tolist()
+
+
+def _dtype(name: str) -> np.dtype[Any]:
+    """By its name, which numpy alone may not know."""
+    with contextlib.suppress(ImportError):
+        importlib.import_module("ml_dtypes")
+    return np.dtype(name)
 
 
 def _read_json(raw: dict[str, Any]) -> dict[str, Any]:
@@ -98,7 +130,7 @@ def _read_json(raw: dict[str, Any]) -> dict[str, Any]:
     dtypes = raw["dtypes"]
 
     def arrays(part: str) -> dict[str, Any]:
-        return {k: np.asarray(v, np.dtype(dtypes[f"{part}/{k}"])) if f"{part}/{k}" in dtypes else v for k, v in raw[part].items()}
+        return {k: np.asarray(v, _dtype(dtypes[f"{part}/{k}"])) if f"{part}/{k}" in dtypes else v for k, v in raw[part].items()}
 
     return {
         "relevance": arrays("relevance"),
@@ -121,16 +153,34 @@ def _read_json(raw: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _plain(array: np.ndarray) -> tuple[np.ndarray, str]:
+    """(what .npy holds without pickle, the dtype it stands for where that is another one): of texts JSON, of bfloat16 its bits."""
+    if array.dtype == object:
+        return np.asarray(json.dumps(array.tolist())), "object"
+    return (array.view(f"u{array.dtype.itemsize}"), str(array.dtype)) if array.dtype.kind == "V" else (array, "")
+
+
+def _typical(array: np.ndarray, kind: str) -> np.ndarray:
+    """What :func:`_plain` made."""
+    if kind == "object":
+        return np.asarray(json.loads(str(array)), object)
+    return array.view(_dtype(kind)) if kind else array
+
+
 def _write_npz(explanation: Explanation, stream: IO[bytes], *, relevance: bool = True) -> None:
     """``relevance``: also that of the attribution points, else its shapes alone."""
     arrays: dict[str, Any] = {}
     parts: dict[str, list[str]] = {}
+    kinds: dict[str, str] = {}  # of arrays that .npy has no dtype for
     for part in ("relevance", "inputs", "outputs", "absorbed", "hidden", "arrived", "passed"):
         if part == "relevance" and not relevance:
             continue
-        values = {k: v for k, v in getattr(explanation, part).items() if isinstance(v, np.ndarray) and v.dtype != object}
+        values = {k: v for k, v in getattr(explanation, part).items() if isinstance(v, np.ndarray)}
         parts[part] = list(values)
-        arrays.update({f"{part}.{i}": v for i, v in enumerate(values.values())})
+        for i, v in enumerate(values.values()):
+            arrays[f"{part}.{i}"], kind = _plain(v)
+            if kind:
+                kinds[f"{part}.{i}"] = kind
     rows = [(layer, kind, amount) for layer, kinds in explanation.ledger.items() for kind, amount in kinds.items()]
     arrays.update({f"ledger.{i}": amount for i, (_, _, amount) in enumerate(rows)})
     arrays.update(seed=explanation.seed, residual=explanation.residual)
@@ -142,6 +192,7 @@ def _write_npz(explanation: Explanation, stream: IO[bytes], *, relevance: bool =
         "target": explanation.target.to_dict() if isinstance(explanation.target, Spec) else None,
         "schema": SCHEMA,
         "parts": parts,
+        "kinds": kinds,
         "shapes": {name: array.shape for name, array in explanation.relevance.items()},
         "ledger": [(layer, kind) for layer, kind, _ in rows],
         "axes": explanation.axes,
@@ -158,7 +209,11 @@ def _read_npz(stream: IO[bytes], relevance: Callable[..., Any] | None = None) ->
     with np.load(stream, allow_pickle=False) as archive:
         meta = json.loads(str(archive["meta"]))
         _known(meta["schema"])
-        parts = {part: {name: archive[f"{part}.{i}"] for i, name in enumerate(names)} for part, names in meta["parts"].items()}
+        kinds = meta.get("kinds", {})
+        parts = {
+            part: {name: _typical(archive[f"{part}.{i}"], kinds.get(f"{part}.{i}", "")) for i, name in enumerate(names)}
+            for part, names in meta["parts"].items()
+        }
         ledger: dict[str, dict[str, np.ndarray]] = {}
         for i, (layer, kind) in enumerate(meta["ledger"]):
             ledger.setdefault(layer, {})[kind] = archive[f"ledger.{i}"]

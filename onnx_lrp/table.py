@@ -78,6 +78,8 @@ def _columns(explanation: Explanation, name: str, *, per_step: bool) -> dict[str
     if time is None and (per_step or ids):  # as per_step() has it; the position of an id is a step, also in a bag of words
         time = next((axis for axis in range(rank) if axis != batch), None)
     axes = order(relevance.ndim, (batch, time), lead)
+    if value is not None and value.dtype.kind == "V":  # bfloat16, which pandas and Arrow don't know
+        value = value.astype(np.float32)
     value = None if value is None else np.transpose(value, [axis - lead for axis in axes[lead:]])
     shape = [relevance.shape[axis] for axis in axes[lead:]]
     named = [n for n, axis in (("sample", batch), ("step", time)) if axis is not None]

@@ -94,8 +94,9 @@ class Tokenizer:
         """
         file = beside(model)
         own = {name: value for name, value in options.items() if value is not None}
-        stored = TextOptions.read(file) if file.is_file() else TextOptions()
-        return cls(stored.but(**own)) if own or file.is_file() else None
+        there = os.path.isfile(file)
+        stored = TextOptions.read(file) if there else TextOptions()
+        return cls(stored.but(**own)) if own or there else None
 
     def encode(self, texts: str | Sequence[str]) -> Tokens:
         """Ids, pieces and words of every text, each by itself.
@@ -164,6 +165,8 @@ class Tokenizer:
             if not padded[k]:
                 out.padding.append(k)
             out.add(index, piece, span, None if added else groups[k])
+        overlap = self.backend.truncation["stride"] if found.overflowing else 0  # of each part that is left with the one before
+        out.left_out = sum(part.special_tokens_mask.count(0) - overlap for part in found.overflowing)
         return out
 
     def _finished(self, text: str, parts: _Parts) -> Text:
@@ -202,6 +205,7 @@ class Tokenizer:
                 *(k + shift for k in parts.padding),
                 *range(len(ids) - len(right), len(ids)),
             ),
+            left_out=parts.left_out,
         )
 
     @functools.cached_property
@@ -241,6 +245,7 @@ class _Parts:
     groups: list[int | None] = field(default_factory=list)  # the word that a piece is of, by the tokenizer; None: of none
     unknown: list[int] = field(default_factory=list)
     padding: list[int] = field(default_factory=list)
+    left_out: int = 0
 
     def add(self, index: int, piece: str, span: Span, group: int | None) -> None:
         self.ids.append(index)
@@ -253,13 +258,9 @@ class _Parts:
         n = len(self.ids)
         start, stop = (max(n - length, 0), n) if side == "left" else (0, min(n, length))
         kept = slice(start, stop)
-        return _Parts(
-            self.ids[kept],
-            self.pieces[kept],
-            self.spans[kept],
-            self.groups[kept],
-            *([k - start for k in where if start <= k < stop] for where in (self.unknown, self.padding)),
-        )
+        unknown, padding = ([k - start for k in where if start <= k < stop] for where in (self.unknown, self.padding))
+        left_out = self.left_out + n - (stop - start)
+        return _Parts(self.ids[kept], self.pieces[kept], self.spans[kept], self.groups[kept], unknown, padding, left_out)
 
 
 def _words(text: str, parts: _Parts) -> Iterator[Word]:

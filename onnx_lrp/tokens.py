@@ -31,6 +31,7 @@ class Text:
         words: the pieces of each word, in order; every piece is in one.
         unknown: positions of the pieces that stand for what the vocabulary does not have.
         padding: positions that only fill up.
+        left_out: how many pieces more the text has, which ``max_length`` cut off.
     """
 
     text: str
@@ -40,6 +41,7 @@ class Text:
     words: tuple[Word, ...]
     unknown: tuple[int, ...] = ()
     padding: tuple[int, ...] = ()
+    left_out: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -99,6 +101,7 @@ class Tokens(Labelled, Sequence[Text]):
             steps=tuple(text.shown for text in self.texts),
             words=tuple(text.words for text in self.texts),
             unknown=tuple(text.unknown for text in self.texts),
+            left_out=tuple(text.left_out for text in self.texts) if any(text.left_out for text in self.texts) else (),
         )
 
     def feeds(self, values: Sequence[Value]) -> dict[str, list[np.ndarray]]:

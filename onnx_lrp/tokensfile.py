@@ -10,7 +10,7 @@ lowercase  true: texts are lower-cased first
 replace    of a vocabulary: an object {character: what is read instead}, behind lower-casing
 unknown    id or word that stands for words outside the vocabulary. Default: the vocabulary's <unk>, [UNK] or <oov>
 bos, eos   id or word put before and behind every text (a tokenizer.json mostly does so itself)
-max_length at most so many ids, bos and eos included; what is beyond is cut off
+max_length at most so many ids, bos and eos included; what is beyond is cut off, and reports say how many
 cut        where: "right" (default) or "left"
 pad        "right" or "left": texts shorter than max_length are filled up to it, as models with a fixed length need
 padding    id or word to fill up with
@@ -29,9 +29,9 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InputError
-from .vocabulary import read_file
+from .vocabulary import LARGEST, read_file
 
-__all__ = ["SUFFIX", "TextOptions", "beside"]
+__all__ = ["SUFFIX", "TextOptions", "beside", "check"]
 
 SUFFIX = ".tokens.json"
 SIDES = ("left", "right")
@@ -54,7 +54,8 @@ KINDS: dict[str, tuple[tuple[type, ...], str]] = {
 
 def beside(model: str | os.PathLike[str]) -> Path:
     """Where the options of a model are kept: ``model.tokens.json`` for ``model.onnx``."""
-    return Path(model).with_suffix(SUFFIX)
+    path = Path(model)
+    return path.parent / f"{path.stem}{SUFFIX}"  # with_suffix() refuses "." and "/"
 
 
 @dataclass(frozen=True)
@@ -80,19 +81,8 @@ class TextOptions:
     classes: Sequence[str] | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
-        for name, (types, expected) in KINDS.items():
-            value = getattr(self, name)
-            good = value is None or (isinstance(value, types) and (bool in types or not isinstance(value, bool)))
-            if good and isinstance(value, int) and not isinstance(value, bool):
-                good = value >= (1 if name == "max_length" else 0)
-            if good and name in ("cut", "pad") and value is not None:
-                good = value in SIDES
-            if good and isinstance(value, Mapping):
-                good = all(len(key) == 1 and isinstance(text, str) for key, text in value.items())
-            if good and isinstance(value, list | tuple):
-                good = all(isinstance(each, str) for each in value)
-            if not good:
-                raise InputError(f"text option {name}: {value!r}, expected {expected}")
+        for name in KINDS:
+            check(name, getattr(self, name))
         if self.classes is not None:  # a list, as it comes from JSON
             object.__setattr__(self, "classes", tuple(self.classes))
         self._combined()
@@ -104,11 +94,6 @@ class TextOptions:
             for name in ("split", "replace"):
                 if getattr(self, name) is not None:
                     raise InputError(f"text option {name}: of a vocabulary alone; a tokenizer.json splits by its own rules")
-        if self.split is not None:
-            try:
-                re.compile(self.split)
-            except re.error as error:
-                raise InputError(f"text option split: {self.split!r} is no regular expression: {error}") from error
         if self.pad is not None and (self.padding is None or self.max_length is None):
             raise InputError(f"text option pad: filling up {self.pad} needs padding (with what) and max_length (how far)")
 
@@ -142,6 +127,8 @@ class TextOptions:
         for name in ("tokenizer", "vocabulary"):
             if isinstance(raw.get(name), str):
                 raw[name] = str(file.parent / raw[name])
+                if os.path.exists(raw[name]) and not os.path.isfile(raw[name]):  # a device or pipe may never end
+                    raise InputError(f"{file}: {name} {raw[name]}: expected a regular file")
         try:
             return cls(**raw)
         except InputError as error:
@@ -163,6 +150,32 @@ class TextOptions:
             if name in raw:
                 raw[name] = Path(os.path.relpath(os.path.realpath(raw[name]), start)).as_posix()
         file.write_text(json.dumps(raw, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def check(name: str, value: Any) -> None:
+    """Refuse a value that a field can't have, whatever the others are; None is its default.
+
+    Raises:
+        InputError: it says what was expected, or that there is no such field.
+    """
+    _known({name: value}, "text options")
+    types, expected = KINDS[name]
+    good = value is None or (isinstance(value, types) and (bool in types or not isinstance(value, bool)))
+    if good and isinstance(value, int) and not isinstance(value, bool):
+        good = (1 if name == "max_length" else 0) <= value <= LARGEST
+    if good and name in ("cut", "pad") and value is not None:
+        good = value in SIDES
+    if good and isinstance(value, Mapping):
+        good = all(len(key) == 1 and isinstance(text, str) for key, text in value.items())
+    if good and isinstance(value, list | tuple):
+        good = all(isinstance(each, str) for each in value)
+    if not good:
+        raise InputError(f"text option {name}: {value!r}, expected {expected}")
+    if name == "split" and value is not None:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise InputError(f"text option split: {value!r} is no regular expression: {error}") from error
 
 
 def _known(raw: Mapping[str, Any], where: str) -> None:

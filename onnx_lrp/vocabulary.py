@@ -11,8 +11,9 @@ from typing import Any
 
 from .errors import InputError
 
-__all__ = ["SPLIT", "UNKNOWNS", "read_file", "read_vocabulary", "split"]
+__all__ = ["LARGEST", "SPLIT", "UNKNOWNS", "read_file", "read_vocabulary", "split"]
 
+LARGEST = 2**63 - 1  # id: models read int64 at most
 SPLIT = r"\w+|[^\w\s]"  # words, and every other character by itself
 UNKNOWNS = ("<unk>", "[UNK]", "<UNK>", "<oov>", "<OOV>", "[OOV]")  # how a vocabulary may spell its entry for all other words
 
@@ -70,8 +71,8 @@ def _object(path: Path, text: str) -> dict[str, int]:
     if not isinstance(raw, dict):
         raise InputError(f"vocabulary {path}: expected an object of ids by word, got {type(raw).__name__}")
     for word, index in raw.items():
-        if type(index) is not int or index < 0:
-            raise InputError(f"vocabulary {path}: the id of {word!r} is {index!r}, expected a whole number from 0 on")
+        if type(index) is not int or not 0 <= index <= LARGEST:
+            raise InputError(f"vocabulary {path}: the id of {word!r} is {index!r}, expected a whole number from 0 to {LARGEST}")
     return raw
 
 

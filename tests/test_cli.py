@@ -89,6 +89,7 @@ def launch(*arguments: str, **options: object) -> subprocess.CompletedProcess[st
 def test_help_and_version(capsys):
     assert "explain" in passes(capsys, "--help")
     assert "--bias-factor" in passes(capsys, "explain", "--help")
+    assert "integrated_gradients, sensitivity," in " ".join(passes(capsys, "evaluate", "--help").split())  # no word is broken
     assert passes(capsys, "--version") == f"onnx-lrp {onnx_lrp.__version__}\n"
 
 
@@ -117,6 +118,7 @@ def test_help_and_version(capsys):
         ("explain", MODEL, "out.json", "--save", "out.json"),
         ("explain", MODEL, "ids.npy", "--rule", "gama"),
         ("explain", MODEL, "ids.npy", "--epsilon", "-1"),
+        ("explain", MODEL, "ids.npy", "--method", "occlusion", "--baseline", "nan"),
         ("weights", MODEL, "out.txt"),
         ("weights", MODEL, "out.npz", "--order", "xyz"),
     ],
@@ -205,6 +207,18 @@ def test_unwritable_output_is_5_before_anything_is_read(capsys, tmp_path):
     (tmp_path / "folder.html").mkdir()
     fails(5, capsys, "explain", "no model", "no input", "--html", tmp_path / "folder.html")
     fails(5, capsys, "weights", "no model", tmp_path / "none" / "out.npz")
+
+
+def test_names_that_no_file_can_have(capsys, tmp_path, ids):
+    long = "x" * 300
+    fails(3, capsys, "explain", f"{long}.onnx", ids)
+    fails(3, capsys, "evaluate", f"{long}.onnx", ids)
+    fails(2, capsys, "explain", ".", "--text", "a")  # there are no options beside it
+    fails(4, capsys, "explain", MODEL, f"{long}.npy")
+    fails(4, capsys, "batch", MODEL, f"{long}.npy", "--out", tmp_path / "out")
+    assert "empty name" in fails(4, capsys, "batch", MODEL, "", "--out", tmp_path / "out")
+    fails(5, capsys, "batch", MODEL, ids, "--out", tmp_path / long)
+    fails(5, capsys, "weights", MODEL, tmp_path / f"{long}.npz")
 
 
 def test_failed_write_leaves_nothing(capsys, tmp_path, ids, monkeypatch):

@@ -94,6 +94,21 @@ def test_a_branch_by_values():
     np.testing.assert_allclose(relevance(made, {"x": -x})["x"], relevance(straight("w2", False), {"x": -x})["x"], rtol=1e-12)
 
 
+@pytest.mark.parametrize(("size", "says"), [(1, "one sample at a time"), (2, "for batches of 2; export it with")])
+def test_a_branch_of_a_file_for_one_batch_size(size, says):
+    made = branching([node("ReduceSum", ["x"], ["s"], keepdims=0), node("Greater", ["s", "zero"], ["go"])])
+    made.graph.initializer.append(const("zero", 0.0))
+    made.graph.input[0].type.tensor_type.shape.dim[0].dim_value = size
+    explainer = onnx_lrp.load(made, jit="eager")
+    assert explainer.explain(numbers(size, 3)).seed.shape == (size,)
+    for asked in (explainer.explain, explainer.predict):
+        with pytest.raises(onnx_lrp.InputError, match="'x': batch 3, but") as caught:
+            asked(numbers(3, 3))
+        assert says in str(caught.value)
+    with pytest.raises(onnx_lrp.InputError, match="axis 1 has size 4, expected 3"):
+        explainer.explain(numbers(size, 4))
+
+
 def test_a_branch_by_shape():
     """As PyTorch writes squeeze(1): only where that axis has length 1."""
     then = graph([node("Squeeze", ["h", "one"], ["a"])], [], [info("a")], name="then")

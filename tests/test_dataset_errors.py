@@ -151,10 +151,10 @@ def test_a_model_that_overflows_on_one_row_blames_that_row_alone(monkeypatch):
     given[5][0, 0] = 1e30
     real = Verifier.finite
 
-    def finite(self, program, arrays, given):
+    def finite(self, program, arrays, given, **options):
         if np.abs(given["x"]).max() > 1e29:
             raise onnx_lrp.ParityError("'y' is not finite although the inputs are: the model overflows on them")
-        real(self, program, arrays, given)
+        real(self, program, arrays, given, **options)
 
     monkeypatch.setattr(Verifier, "finite", finite)
     found, problems = run(Engine(explainer), {"x": given})
@@ -183,3 +183,5 @@ def test_too_many_errors_stop_the_run_and_nothing_but_errors_is_told(tmp_path, m
         explain(model, parquet(tmp_path / "y.parquet", [[WORDS], [WORDS]]), tmp_path / "none")
     with pytest.raises(InputError, match="max_errors"):
         explain(model, file, tmp_path / "out", max_errors="many")
+    with pytest.raises(InputError, match="max_errors"):
+        explain(model, file, tmp_path / "out", max_errors="nan%")

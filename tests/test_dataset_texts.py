@@ -64,6 +64,7 @@ def test_every_text_is_explained_as_if_it_came_alone(tmp_path, model, tokenizer,
         expected = alone(model, tokenizer, text)
         (encoded,) = tokenizer.encode([text]).texts
         assert row["pieces"] == list(encoded.pieces)
+        assert row["left_out"] == encoded.left_out
         assert ("words" in row) == words
         (relevance,) = expected.relevance.values()
         wanted = relevance[0]

@@ -158,6 +158,10 @@ def test_weights_that_are_random_change_an_explanation_of_weights():
     [
         ({"parts": ["speed"]}, "part 'speed' does not exist"),
         ({"seeds": 3}, "seeds must be at least 10"),
+        ({"networks": 0}, "networks must be at least 1"),
+        ({"seed": -1}, "seed must be at least 0"),
+        ({"noise": -1.0}, "noise must be a finite number"),
+        ({"noise": float("nan")}, "noise must be a finite number"),
         ({"by": "word"}, "by='word'"),
         ({"labels": [0, 1]}, "expected 5 classes"),
         ({"labels": [0, 1, 0, 1, 7]}, "no class 7"),
@@ -221,6 +225,14 @@ def test_tables_fit_a_terminal(files, capsys, monkeypatch):
         (["--replace", "9"], 4, "has ids 0 to 4"),
         (["--target", "1,0"], 2, "one class for all samples"),
         (["--html", "page.txt"], 2, "ends in .html"),
+        (["--target", "contrast:0,1"], 2, "one class for all samples"),
+        (["--replace", "nothing"], 2, "expected zero, mean, remove or a token id"),
+        (["--replace", "²"], 2, "expected zero, mean, remove or a token id"),
+        (["--points", "0"], 2, "'--points'"),
+        (["--networks", "0"], 2, "'--networks'"),
+        (["--seeds", "9"], 2, "'--seeds'"),
+        (["--seed", "-1"], 2, "'--seed'"),
+        (["--noise", "-1"], 2, "--noise -1: expected a finite number"),
     ],
 )
 def test_wrong_usage_is_one_line(files, capsys, arguments, code, says):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import numpy as np
+import onnx
 import pytest
 import test_inputs
 import test_twin
 
 import onnx_lrp
+from onnx_lrp.testing.build import Builder
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +52,54 @@ def test_round_trip(which, suffix, tmp_path, request):
         np.testing.assert_array_equal(before.per_step(point), after.per_step(point))
 
 
+def of_labels() -> onnx_lrp.Explanation:
+    """A classifier whose first output are words."""
+    b = Builder(np.random.default_rng(0), 17)
+    x = b.rows(2, 3)
+    numbers = {"coefficients": [1.0, -2.0, 0.5, 0.0, 1.0, 1.0], "intercepts": [0.0, 0.1]}
+    label, scores = b.ops(
+        "LinearClassifier", x, outputs=2, domain="ai.onnx.ml", classlabels_strings=["ä\0", "b"], post_transform="SOFTMAX", **numbers
+    )
+    model = b.case(scores)[0]
+    model.graph.output.insert(0, onnx.helper.make_tensor_value_info(label, onnx.TensorProto.STRING, ["batch"]))
+    return onnx_lrp.load(model, jit="eager").explain(np.ones((2, 3)))
+
+
+def of_bfloat16() -> onnx_lrp.Explanation:
+    b = Builder(np.random.default_rng(0), 17)
+    x = b.rows(2, 3)
+    y = b.op("Cast", b.gemm(b.op("Cast", x, to=onnx.TensorProto.FLOAT), 3, 2), to=onnx.TensorProto.BFLOAT16)
+    model = b.case(y)[0]
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = onnx.TensorProto.BFLOAT16
+    return onnx_lrp.load(model, jit="eager", verify="never").explain(np.ones((2, 3)))
+
+
+def of_missing() -> onnx_lrp.Explanation:
+    b = Builder(np.random.default_rng(0), 17)
+    filled = b.op("Imputer", b.rows(2, 3), domain="ai.onnx.ml", imputed_value_floats=[0.5], replaced_value_float=float("nan"))
+    model = b.case(b.gemm(filled, 3, 2))[0]
+    return onnx_lrp.load(model, jit="eager").explain(np.asarray([[1, np.nan, 2], [0, 1, 2]], np.float32))
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".json", ".parquet"])
+@pytest.mark.parametrize("made", [of_labels, of_bfloat16, of_missing])
+def test_round_trip_of_what_is_no_common_number(made, suffix, tmp_path):
+    before, file = made(), tmp_path / f"saved{suffix}"
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    before.save(file)
+    after = onnx_lrp.Explanation.load(file)
+    for part in ("relevance", "inputs", "outputs"):
+        a, b = getattr(before, part), getattr(after, part)
+        assert list(a) == list(b)
+        for name in a:
+            assert a[name].dtype == b[name].dtype
+            np.testing.assert_array_equal(a[name], b[name])
+    if suffix == ".json":
+        json.loads(file.read_text(), parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+
+
 def test_saved_without_pickle(series, tmp_path):
     series.save(tmp_path / "saved.npz")
     with np.load(tmp_path / "saved.npz", allow_pickle=False) as archive:
@@ -59,6 +110,39 @@ def test_saved_without_pickle(series, tmp_path):
 def test_other_suffix(series, tmp_path):
     with pytest.raises(onnx_lrp.InputError, match=r"\.npz"):
         series.save(tmp_path / "saved.pickle")
+
+
+@pytest.mark.parametrize("suffix", [".json", ".npz"])
+def test_a_file_that_contradicts_itself_is_no_explanation(suffix, series, tmp_path):
+    """Whatever stands where something else belongs, one error class tells."""
+    series.save(tmp_path / f"good{suffix}")
+    if suffix == ".npz":
+        with np.load(tmp_path / "good.npz") as archive:
+            arrays = dict(archive)
+        whole = json.loads(str(arrays["meta"]))
+    else:
+        whole = json.loads((tmp_path / "good.json").read_text())
+    for name in whole:
+        for wrong in (None, 5, "x", [[1]], {"a": None}):
+            document, file = {**whole, name: wrong}, tmp_path / f"wrong{suffix}"
+            if suffix == ".npz":
+                np.savez(file, **{**arrays, "meta": np.asarray(json.dumps(document))})
+            else:
+                file.write_text(json.dumps(document))
+            with contextlib.suppress(onnx_lrp.InputError):
+                onnx_lrp.Explanation.load(file)
+
+
+def test_flipped_bits_are_no_explanation(series, tmp_path):
+    series.save(tmp_path / "good.npz")
+    data, rng = (tmp_path / "good.npz").read_bytes(), np.random.default_rng(0)
+    for _ in range(200):
+        other = bytearray(data)
+        for place in rng.integers(len(data), size=3):
+            other[place] = rng.integers(256)
+        (tmp_path / "wrong.npz").write_bytes(other)
+        with contextlib.suppress(onnx_lrp.InputError):
+            onnx_lrp.Explanation.load(tmp_path / "wrong.npz")
 
 
 DAMAGED = ["none.npz", "none.json", "text.npz", "text.json", "list.json", "other.json", "newer.json", "short.npz"]
@@ -111,6 +195,23 @@ def test_shapes_and_dtypes(series):
 def test_nothing_of_the_engine_leaves(series):
     for part in ("relevance", "inputs", "outputs", "absorbed"):
         assert all(type(v) is np.ndarray for v in getattr(series, part).values())
+
+
+def test_it_keeps_what_was_given_whatever_becomes_of_that():
+    """Whoever reads batches into one buffer changes no explanation he has."""
+    explainer = onnx_lrp.load(test_inputs.tokens(), jit="eager")
+    array, rows = np.asarray([[0, 1, 4], [2, 2, 3]], np.int32), [np.asarray([0, 1, 4], np.int32), np.asarray([2, 3], np.int32)]
+    chosen, start = np.asarray([0, 1]), np.ones((2, 2))
+    found = [explainer.explain(array), explainer.explain({"ids": array}), explainer.explain(rows)]
+    aims = [explainer.explain(array, aim) for aim in (onnx_lrp.targets.contrast(chosen, 0), onnx_lrp.targets.seed(start))]
+    aims.append(explainer.explain(rows, onnx_lrp.targets.contrast(chosen, 0)))
+    for given in (array, *rows, chosen, start):
+        given[...] = 0
+    for explanation in found[:2]:
+        np.testing.assert_array_equal(explanation.inputs["ids"], [[0, 1, 4], [2, 2, 3]])
+    np.testing.assert_array_equal(found[2].inputs["ids"], [[0, 1, 4], [2, 3, 0]])
+    assert [aim.target.a.tolist() for aim in (aims[0], aims[2])] == [[0, 1]] * 2
+    assert aims[1].target.value.all()
 
 
 def test_targets():

@@ -52,6 +52,7 @@ BAD = {
     "int out of range": (tokens, np.asarray([[2**40, 1, 2]]), None, ["'ids'", "int32", str(2**40)]),
     "id outside the embedding": (tokens, np.asarray([[0, 1, 7]]), None, ["'ids'", "7", "5 rows"]),
     "NaN": (dense, NAN, None, ["'x'", "nan", "finite"]),
+    "masked": (dense, np.ma.masked_equal(np.asarray([[1, 2, 3]]), 2), None, ["'x'", "masked"]),
     "infinity": (dense, GOOD * np.inf, None, ["'x'", "inf", "finite"]),
     "overflow": (dense, GOOD.astype(np.float64) * 1e300, None, ["'x'", "overflow", "float32"]),
     "other batch": (lambda: recurrent(batch=2), np.ones((4, 3, 3)), None, ["'x'", "batch", "3", "2", "dynamic"]),
@@ -179,6 +180,7 @@ def test_the_suggested_cut_works():
         ({"gates": "none"}, onnx_lrp.RuleError, ["none", "all"]),
         ({"epsilon": -1}, onnx_lrp.RuleError, ["epsilon", "-1"]),
         ({"epsilon": float("nan")}, onnx_lrp.RuleError, ["epsilon", "nan"]),
+        ({"epsilon": 1e39}, onnx_lrp.RuleError, ["epsilon", "1e+39"]),
         ({"bias_factor": 2}, onnx_lrp.RuleError, ["bias_factor", "2"]),
         ({"at": "nowhere"}, onnx_lrp.InputError, ["nowhere"]),
         ({"output": "nowhere"}, onnx_lrp.InputError, ["nowhere"]),
@@ -194,6 +196,25 @@ def test_bad_options_are_refused(options, error, parts):
         onnx_lrp.load(dense(), **options)
     for part in parts:
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("jit", ["eager", "graph"])
+def test_an_infinite_score_is_told_whether_it_is_meant_or_not(jit):
+    def model(grow: bool) -> bytes:
+        b = Builder(np.random.default_rng(0), 17)
+        y = b.gemm(b.rows(2, 3), 3, 2)
+        if grow:
+            return b.case(b.op("Exp", b.op("Exp", b.op("Abs", b.op("Mul", y, b.const(np.float32(1e3)))))))[0]
+        return b.case(b.op("Add", y, b.const(np.asarray([[0, -np.inf]], np.float32))))[0]
+
+    for grow, op in ((True, "Exp"), (False, "Add")):
+        with pytest.raises(onnx_lrp.ParityError) as caught:
+            onnx_lrp.load(model(grow), jit=jit).explain(GOOD)
+        said = str(caught.value)
+        assert re.match(
+            r"output '\w+' is not finite although the inputs are: the model overflows on them, or .* a mask of -inf", said
+        )
+        assert f"{op} '{op}" in said
 
 
 def test_nothing_to_explain():

@@ -448,9 +448,17 @@ def test_other_options_are_refused():
     ):
         with pytest.raises(onnx_lrp.RuleError, match=message):
             explainer.explain(feeds, method=method, **options)
-    for options in ({"by": "step"}, {"baseline": np.zeros(7)}, {"baseline": {"z": 0}}, {"baseline": np.nan}, {"baseline": "none"}):
+    for options in (
+        {"by": "step"},
+        {"baseline": np.zeros(7)},
+        {"baseline": {"z": 0}},
+        {"baseline": np.nan},
+        {"baseline": "none"},
+    ):
         with pytest.raises(onnx_lrp.InputError):
             explainer.explain(feeds, method="occlusion", **options)
+    with pytest.raises(onnx_lrp.InputError, match="finite in float32"):
+        load(model, precision="float32").explain(feeds, method="occlusion", baseline=1e39)
 
 
 def test_one_call():

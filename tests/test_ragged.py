@@ -264,6 +264,12 @@ def test_a_frame_has_no_rows_of_padding():
     assert len(made.to_pandas()) == 27
 
 
+def test_masked_entries_are_refused():
+    rows = [np.ma.masked_greater(row, 0) for row in sequences([2, 3])]
+    with pytest.raises(InputError, match="entries are masked"):
+        onnx_lrp.load(bilstm()[0], jit="eager").explain(rows)
+
+
 def test_what_is_no_list_of_sequences_is_refused():
     explainer = onnx_lrp.load(bilstm()[0])
     with pytest.raises(InputError, match="sequence 1 has shape"):

@@ -342,6 +342,20 @@ def blocked(started, go, told):
     return work
 
 
+def test_a_start_that_fails_leaves_no_job_waiting_for_ever():
+    """The job that needs the engine finds out, and says so."""
+
+    def broken(*_):
+        raise InputError("no engine")
+
+    made = Jobs(broken)
+    job = made.start(broken)
+    made._thread.join(0.5)
+    assert made._thread.is_alive()
+    assert (over(job).state, job.error) == ("failed", "no engine")
+    assert made.stop(PATIENCE)
+
+
 def test_a_job_says_how_far_it_is(jobs):
     started, go, told = threading.Event(), threading.Event(), []
     job = jobs.start(blocked(started, go, told))
@@ -732,6 +746,7 @@ def test_usage(capsys, tmp_path, monkeypatch):
     assert "view needs MODEL, or --demo" in fails(2, capsys, "view")
     assert "or --demo?" in fails(2, capsys, "view", "m.onnx", "--demo")
     assert "the demo has its own" in fails(2, capsys, "view", "--demo", "--vocab", "v.txt")
+    fails(3, capsys, "view", "/", "--no-open")
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert 'pip install "onnx-lrp[view]"' in fails(2, capsys, "view", "--demo")
 

@@ -239,6 +239,49 @@ def test_a_tokenizer_cuts_between_what_it_adds(cut, last):
     assert len(Tokenizer(backend=backend("wordpiece")).encode("the film is funny").pieces[0]) > 3  # whose limits stay its own
 
 
+@given(
+    texts=st.lists(st.sampled_from(["the", "film", "is", "funny", "wonderfully", "acted"]), min_size=1, max_size=12).map(" ".join),
+    length=st.integers(3, 9),
+    cut=st.sampled_from([None, "left"]),
+    kind=st.sampled_from(["vocabulary", "wordpiece", "bytes", "unigram"]),
+)
+def test_what_is_cut_off_is_counted(texts, length, cut, kind):
+    """Against the same text as a whole."""
+    if kind == "vocabulary":
+        whole = Tokenizer(TextOptions(unknown=1, bos="<s>"), vocabulary=WORDS)
+        made = Tokenizer(TextOptions(unknown=1, bos="<s>", max_length=length, cut=cut), vocabulary=WORDS)
+    else:
+        whole = Tokenizer(backend=backend(kind))
+        made = Tokenizer(TextOptions(max_length=length, cut=cut), backend=backend(kind))
+    [every], [found] = whole.encode(texts), made.encode(texts)
+    assert found.left_out == len(every) - len(found)
+
+
+@pytest.mark.parametrize("direction", ["left", "right"])
+@pytest.mark.parametrize("stride", [0, 1, 2])
+def test_a_tokenizers_own_cut_is_counted(stride, direction):
+    """Also where the parts that are left overlap, and are filled up."""
+    tokenizers = pytest.importorskip("tokenizers")
+    own = tokenizers.Tokenizer.from_str(backend("wordpiece").to_str())
+    own.enable_truncation(6, stride=stride, direction=direction)
+    own.enable_padding(pad_id=0, pad_token="[PAD]", length=8)
+    for text in ("film", "the film is funny", "wonderfully acted , beautifully filmed , the film is wonderful and funny"):
+        [every], [found] = Tokenizer(backend=backend("wordpiece")).encode(text), Tokenizer(backend=own).encode(text)
+        assert found.left_out == len(every) - (len(found) - len(found.padding))
+
+
+def test_a_text_that_is_cut_is_not_passed_off_as_read(tmp_path):
+    tokens = Tokenizer.load(Path(MODEL).with_name("vocabulary.txt"), max_length=2).encode(["a fine film", "a film"])
+    assert [text.left_out for text in tokens] == [1, 0]
+    found = explainer().explain(tokens)
+    said = "The model did not read all of this text: 1 token more was cut off."
+    assert [sample.cut for sample in samples(found)] == [said, ""]
+    assert found.to_html().count(said) == 1
+    found.save(tmp_path / "x.json")
+    assert Explanation.load(tmp_path / "x.json").labels.left_out == (1, 0)
+    assert "left_out" not in explainer().explain(tokens[1:]).labels.to_dict()
+
+
 def test_filling_up_is_marked():
     left, right = (Tokenizer(TextOptions(padding=0, pad=side, max_length=5), vocabulary=WORDS) for side in ("left", "right"))
     assert left.encode("a film")[0].ids.tolist() == [0, 0, 0, 2, 4]
@@ -284,11 +327,14 @@ def test_vocabularies_in_both_forms(tmp_path):
         ("v.json", b"[]", "expected an object"),
         ("v.json", b'{"a": "b"}', "the id of 'a' is 'b'"),
         ("v.json", b'{"a": -1}', "whole number"),
+        ("v.json", b'{"a": 9223372036854775808}', "whole number from 0 to 9223372036854775807"),
         ("v.tokens.json", b"[]", "expected an object with the fields"),
         ("v.tokens.json", b"{", "not JSON"),
         ("v.tokens.json", b"{}", "neither a tokenizer.json nor a vocabulary"),
         ("v.tokens.json", b'{"lower": true}', "no field 'lower'"),
         ("v.tokens.json", b'{"vocabulary": "none.txt"}', "can't be read"),
+        ("v.tokens.json", b'{"vocabulary": "."}', "expected a regular file"),
+        ("v.tokens.json", b'{"tokenizer": "/dev/null"}', "expected a regular file"),
     ],
 )
 def test_damaged_files_are_refused(name, content, message, tmp_path):
@@ -304,6 +350,8 @@ def test_damaged_files_are_refused(name, content, message, tmp_path):
         ({"max_length": 0}, "max_length: 0"),
         ({"max_length": True}, "max_length: True"),
         ({"unknown": -1}, "unknown: -1"),
+        ({"unknown": 2**63}, "unknown: 9223372036854775808"),
+        ({"max_length": 2**63}, "max_length: 9223372036854775808"),
         ({"cut": "middle"}, "left or right"),
         ({"split": "("}, "no regular expression"),
         ({"replace": {"ab": "c"}}, "replace"),
@@ -486,15 +534,29 @@ def test_texts_on_the_command_line(capsys, tmp_path):
     found = json.loads(passes(capsys, "explain", MODEL, "--text", "a fine film", *EAGER, "--json"))
     assert found["labels"]["steps"] == [["a", "fine", "film"]]
     assert [word for word, _ in found["per_word"][0]] == ["a", "fine", "film"]
+    cut = ("--text", "a very fine film", *EAGER, "--text-option", "max_length=2")
+    assert "2 tokens more were cut off" in " ".join(passes(capsys, "explain", MODEL, *cut).split())
+    assert json.loads(passes(capsys, "explain", MODEL, *cut, "--json"))["labels"]["left_out"] == [2]
     books = sum(r for _, r in found["per_word"][0]) + sum(a[0] for a in found["absorbed"].values())
     assert books == pytest.approx(found["seed"][0], abs=1e-5)
     several = json.loads(passes(capsys, "explain", MODEL, "--text", "a fine film", *EAGER, "--target", "all", "--json"))
     assert np.shape(several["per_word"]) == (2, 1, 3, 2)
 
 
+def test_an_evaluation_says_that_texts_were_cut(capsys, tmp_path):
+    pytest.importorskip("pyarrow")
+    (tmp_path / "rows.jsonl").write_text('{"text": "a fine film"}\n{"text": "a bad film"}\n{"text": "good"}\n')
+    asked = ["--parts", "sparsity", "--methods", "lrp", "--resamples", "100", "--input", "token_ids=text"]
+    shown = passes(capsys, "evaluate", MODEL, tmp_path / "rows.jsonl", *asked, "--text-option", "max_length=2")
+    assert "skipped, rest of 2 texts: cut off, as max_length says" in shown
+    assert "rest of" not in passes(capsys, "evaluate", MODEL, tmp_path / "rows.jsonl", *asked)
+
+
 def test_classes_are_called_by_their_names(capsys, tmp_path):
     """As the file beside the model says; in the terminal and on the page, also where every class is explained."""
     assert demo.tokenizer().options.classes == demo.CLASSES
+    unnamed = passes(capsys, "explain", MODEL, "--text", "a bad film", *EAGER, "--classes", ",good")
+    assert "predicted   class 0  (class 0 " in unnamed  # an empty name is none
     page = tmp_path / "page.html"
     for target in ("1", "all"):
         shown = passes(capsys, "explain", MODEL, "--text", "a fine film", *EAGER, "--target", target, "--html", page)
@@ -550,7 +612,10 @@ def test_pieces_or_words(capsys, tmp_path, model):
         (2, ("--text", "a", "--vocab", "v.txt", "--tokenizer", "t.json")),
         (2, ("--text", "a", "--text-option", "lowercase")),
         (2, ("--text", "a", "--time", "t")),
-        (4, ("--text", "a", "--text-option", "lower=true")),
+        (2, ("--text", "a", "--text-option", "lower=true")),
+        (2, ("--text", "a", "--text-option", "max_length=0")),
+        (2, ("--text", "a", "--text-option", "split=(")),
+        (4, ("--text", "a", "--text-option", "unknown=zzyzx")),
         (4, ("--text", "***")),
         (4, ("--text", "a", "--vocab", "none.txt")),
         (4, ("--text-file", "none.txt")),

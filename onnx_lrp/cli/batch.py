@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import enum
+import math
+import os
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,6 +41,12 @@ from .rows import Lines, bar
 from .texts import TextOption, TokenizerFile, Vocabulary, by_of, options_of, tokenizer_of
 
 __all__ = ["batch"]
+
+
+class Engine(enum.StrEnum):
+    local = "local"
+    ray = "ray"
+
 
 AGAIN = "what is done is kept: the same command with --resume goes on"
 
@@ -101,20 +111,21 @@ def batch(
     verify: VerifyMode = Verify.first,
     custom_ops: CustomOps = None,
     limit: LimitOptions = None,
-    max_bytes: Annotated[int | None, typer.Option(metavar="BYTES", help="Memory that a bunch of rows may take up.")] = None,
-    max_length: Annotated[int | None, typer.Option(metavar="STEPS", help="Longer rows are errors.")] = None,
+    max_bytes: Annotated[int | None, typer.Option(min=1, metavar="BYTES", help="Memory that a bunch of rows may take up.")] = None,
+    max_length: Annotated[int | None, typer.Option(min=1, metavar="STEPS", help="Longer rows are errors.")] = None,
     max_errors: Annotated[
         str | None, typer.Option(metavar="N|P%", help="Rows that may be errors before the run gives up. Default: all.")
     ] = None,
     shard: Annotated[str, typer.Option(metavar="I/N", help="Do part I, from 0, of N equal ones: 0/8 to 7/8.")] = "0/1",
-    shard_rows: Annotated[int, typer.Option(metavar="ROWS", help="Rows of one shard: what a kill loses at most.")] = 16_384,
+    shard_rows: Annotated[int, typer.Option(min=1, metavar="ROWS", help="Rows of one shard: what a kill loses at most.")] = 16_384,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what is in DIR.")] = False,
-    engine: Annotated[str, typer.Option(help="local, or ray: workers on a Ray cluster (extra: ray), which share DIR.")] = "local",
+    engine: Annotated[Engine, typer.Option(help="ray: workers on a Ray cluster (extra: ray), which share DIR.")] = Engine.local,
     address: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Of the Ray cluster. Default: RAY_ADDRESS, else this machine alone.")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(metavar="N", help="Of Ray: workers, of one core each. Default: as many as there is room for.")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Of Ray: workers, of one core each. Default: as many as there is room for."),
     ] = None,
     gpus_per_worker: Annotated[
         float, typer.Option("--gpus-per-worker", metavar="F", help="Of Ray: 1, or a part of one, as 0.5.")
@@ -133,6 +144,9 @@ def batch(
     made = options_of(tokenizer, vocab, text_option)
     if made and text is None:
         raise Usage("--tokenizer, --vocab or --text-option: of texts, whose column --text names")
+    if max_errors is not None and re.fullmatch(r"\d+(\.\d+)?%|\d+", max_errors) is None:
+        raise Usage(f"--max-errors {max_errors}: expected a number of rows, or a share as 5%")
+    _of_ray(engine, {"--address": address, "--workers": workers, "--gpus-per-worker": gpus_per_worker or None}, gpus_per_worker)
     given: dict[str, Any] = {
         "inputs": mapping(inputs or []),
         "keep": [name for text in keep or [] for name in text.split(",") if name],
@@ -144,7 +158,7 @@ def batch(
         "shard": _shard(shard),
         "resume": resume,
         "shard_rows": shard_rows,
-        "engine": engine,
+        "engine": engine.value,
         "address": address,
         "workers": workers,
         "gpus_per_worker": gpus_per_worker,
@@ -173,18 +187,18 @@ def batch(
 
     try:
         with Lines(quiet=quiet) if as_json else bar(quiet=quiet) as progress:
-            if engine == "local":
+            if engine == Engine.local:
                 start_engine()
             given["tokenizer"] = tokenizer_of(model, made) if text is not None else None
             # Ray tells of workers that died on stdout, where there is nothing but results
-            with contextlib.redirect_stdout(sys.stderr if engine == "ray" else sys.stdout):
+            with contextlib.redirect_stdout(sys.stderr if engine == Engine.ray else sys.stdout):
                 manifest = explain_dataset(model, dataset, out, progress=progress, **given)
     except KeyboardInterrupt as error:
         raise OutputError(f"interrupted; {AGAIN}") from error
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise
-        again = f"; {AGAIN}" if out.is_dir() else ""
+        again = f"; {AGAIN}" if os.path.isdir(out) else ""
         raise OutputError(f"{out}: can't be written: {error.strerror or error}{again}") from error
     if as_json:
         print_json(manifest)
@@ -210,6 +224,15 @@ def _target(text: str | None) -> Any:
             raise Usage(f"--target {text}: one class for all rows, or a column of classes")
         return wanted
     return text
+
+
+def _of_ray(engine: Engine, options: Mapping[str, Any], gpus: float) -> None:
+    """Refuse options of the other engine, and parts of a GPU that there are not."""
+    given = [f"{name} {value}" for name, value in options.items() if value is not None]
+    if given and engine != Engine.ray:
+        raise Usage(f"{given[0]}: of --engine ray alone")
+    if not (0 <= gpus <= 1 or (math.isfinite(gpus) and gpus > 0 and gpus % 1 == 0)):
+        raise Usage(f"--gpus-per-worker {gpus:g}: expected a part of one GPU, as 0.5, or a whole number of them")
 
 
 def _shard(text: str) -> tuple[int, int]:

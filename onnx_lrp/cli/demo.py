@@ -15,7 +15,7 @@ __all__ = ["demo"]
 
 
 def demo(
-    sentences: Annotated[list[str] | None, typer.Argument(metavar="[SENTENCE]...", help="English, about a film.")] = None,
+    sentences: Annotated[list[str] | None, typer.Argument(metavar="SENTENCE", help="English, about a film.")] = None,
     html: Html = None,
     colors: Scheme = Colors.blue_white_red,
     as_json: AsJson = False,

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +22,8 @@ from .texts import TextOption, TokenizerFile, Vocabulary, options_of, tokenizer_
 
 __all__ = ["evaluate"]
 
-METHODS = "lrp,gradient_x_input,integrated_gradients,sensitivity,occlusion,random"
+METHODS = ("lrp", "gradient_x_input", "integrated_gradients", "sensitivity", "occlusion", "random")
+REPLACE = ("zero", "mean", "remove")
 
 
 def evaluate(
@@ -32,9 +37,12 @@ def evaluate(
     methods: Annotated[
         str,
         typer.Option(
-            metavar="METHOD,…", help="Also with settings, as lrp:gates=half:epsilon=0.01; random is always compared with."
+            metavar="METHOD,…",
+            help="Also with settings, as lrp:gates=half:epsilon=0.01; random is always compared with. "
+            f"Default: {', '.join(METHODS)}.",
+            show_default=False,  # of one word, which would be broken
         ),
-    ] = METHODS,
+    ] = ",".join(METHODS),
     label: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Of the true classes, 0, 1, …; without it what needs them is skipped.")
     ] = None,
@@ -52,7 +60,7 @@ def evaluate(
         str,
         typer.Option(help="What stands for a step or entry that is taken away: zero, mean, a token id; or remove: it is left out."),
     ] = "zero",
-    points: Annotated[int, typer.Option(help="Readings of a curve.")] = 10,
+    points: Annotated[int, typer.Option(min=1, metavar="N", help="Readings of a curve.")] = 10,
     by: Annotated[
         str | None, typer.Option(help="count: one by one; share: of each sample's. Default: count up to 100 steps or entries.")
     ] = None,
@@ -70,12 +78,12 @@ def evaluate(
             help="The first N samples; and what the model may ask for, as file_bytes=4G. May be repeated.",
         ),
     ] = None,
-    probes: Annotated[int, typer.Option(help="Samples of the slow parts, stability and randomisation.")] = 100,
+    probes: Annotated[int, typer.Option(min=1, metavar="N", help="Samples of the slow parts, stability and randomisation.")] = 100,
     noise: Annotated[float, typer.Option(help="Of stability, in standard deviations of what is explained.")] = 0.05,
-    networks: Annotated[int, typer.Option(help="Random models that randomisation averages.")] = 3,
-    seeds: Annotated[int, typer.Option(help="Random explanations that are averaged, 10 or more.")] = 10,
-    resamples: Annotated[int, typer.Option(help="Of the bootstrap.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    networks: Annotated[int, typer.Option(min=1, metavar="N", help="Random models that randomisation averages.")] = 3,
+    seeds: Annotated[int, typer.Option(min=10, metavar="N", help="Random explanations that are averaged.")] = 10,
+    resamples: Annotated[int, typer.Option(min=100, metavar="N", help="Of the bootstrap.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of everything random.")] = 0,
     rule: RuleName = "epsilon",
     composite: CompositeName = None,
     gates: Gates = "all",
@@ -93,12 +101,17 @@ def evaluate(
     from ..evaluation.methods import specs
     from ..evaluation.run import PARTS
     from ..report.files import Outputs
+    from ..targets import Step
 
     suffix("--html", html, ".html", ".htm")
     distinct({"MODEL": model, "DATASET": dataset, "--html": html})
     wanted = target_of(target)
-    if isinstance(wanted, list):
+    if not (wanted is None or isinstance(wanted, int) or (isinstance(wanted, Step) and len(wanted.steps) == 1)):
         raise Usage(f"--target {target}: one class for all samples, or step:K")
+    if replace not in REPLACE and re.fullmatch(r"-?\d+", replace) is None:
+        raise Usage(f"--replace {replace}: expected {', '.join(REPLACE)} or a token id")
+    if not 0 <= noise < math.inf:
+        raise Usage(f"--noise {noise:g}: expected a finite number from 0 on")
     first, allowed = _limits(limit or ())
     specs(methods)  # refuses what does not exist before the model is read
     made = options_of(tokenizer, vocab, text_option)
@@ -107,7 +120,7 @@ def evaluate(
         "labels": label,
         "inputs": mapping(inputs or []),
         "target": wanted,
-        "replace": int(replace) if replace.lstrip("-").isdigit() else replace,
+        "replace": replace if replace in REPLACE else int(replace),
         "points": points,
         "by": by,
         "parts": PARTS if parts is None else [p.strip() for p in parts.split(",")],
@@ -133,16 +146,22 @@ def evaluate(
         from .. import evaluate as run
         from ..text import beside
 
-        encode = None
-        if made or beside(model).is_file():
+        encode, cut = None, set[str]()
+        if made or os.path.isfile(beside(model)):
             coder = tokenizer_of(model, made)
 
             def encode(text: str) -> Any:
-                return coder.encode(text)[0].ids
+                [own] = coder.encode(text)
+                if own.left_out:
+                    cut.add(text)
+                return own.ids
 
         progress.stage("starting TensorFlow")
         start_engine()
         found = run(model, dataset, encode=encode, progress=progress.at, **given)
+        if cut:
+            rest = {f"rest of {len(cut)} texts": "cut off, as max_length says"}
+            found = dataclasses.replace(found, skipped={**found.skipped, **rest})
         if html is not None:
             page = found.to_html(title=f"{Path(model).name}: are the explanations right?")
             files.stage(html, lambda part: part.write_text(page, encoding="utf-8"))

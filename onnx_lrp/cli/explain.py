@@ -64,7 +64,7 @@ def explain(
     inputs: Annotated[
         str | None,
         typer.Argument(
-            metavar="[INPUTS]", help=".npz (by input name), .npy, .json, .csv or .parquet (series), or - for JSON on stdin."
+            metavar="INPUTS", help=".npz (by input name), .npy, .json, .csv or .parquet (series), or - for JSON on stdin."
         ),
     ] = None,
     text: Texts = None,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
-from .app import Jit, Precision, Verify
+from .app import Jit, Precision, Usage, Verify
 from .parsing import axes
 
 __all__ = [
@@ -77,4 +78,7 @@ def loading(
 
 def of_method(**given: Any) -> dict[str, Any]:
     """The options of a method that were given."""
+    baseline = given.get("baseline")
+    if baseline is not None and not math.isfinite(baseline):
+        raise Usage(f"--baseline {baseline}: expected a finite number")
     return {k: v for k, v in given.items() if v is not None}

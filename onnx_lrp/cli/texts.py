@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -51,6 +52,8 @@ TextOption = Annotated[
 
 def options_of(tokenizer: str | None, vocab: str | None, text_option: Sequence[str] | None) -> dict[str, Any]:
     """What the options say, by the fields of :class:`onnx_lrp.text.TextOptions`."""
+    from ..tokensfile import check
+
     found: dict[str, Any] = {}
     for entry in text_option or ():
         name, equals, value = entry.partition("=")
@@ -58,8 +61,12 @@ def options_of(tokenizer: str | None, vocab: str | None, text_option: Sequence[s
             raise Usage(f"--text-option {entry}: expected NAME=VALUE, such as lowercase=true")
         try:
             found[name] = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             found[name] = value
+        try:
+            check(name, found[name])
+        except InputError as error:
+            raise Usage(f"--text-option {entry}: {error}") from error
     if tokenizer is not None and vocab is not None:
         raise Usage("--tokenizer and --vocab: give one of them")
     return found | {name: path for name, path in (("tokenizer", tokenizer), ("vocabulary", vocab)) if path is not None}
@@ -93,7 +100,7 @@ def tokenizer_of(model: str, options: dict[str, Any]) -> Tokenizer:
     from ..text import Tokenizer, beside
 
     stored = beside(model)
-    if not stored.is_file() and not {"tokenizer", "vocabulary"} & set(options):
+    if not os.path.isfile(stored) and not {"tokenizer", "vocabulary"} & set(options):
         raise Usage(f"texts need --tokenizer tokenizer.json or --vocab FILE, as there is no {stored} that says how ids are made")
     found = Tokenizer.beside(model, **options)
     assert found is not None

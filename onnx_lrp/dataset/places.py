@@ -88,6 +88,8 @@ def find(dataset: str | os.PathLike[str] | Sequence[Any], suffixes: Iterable[str
     if not isinstance(dataset, str | os.PathLike):
         return tuple(file for part in dataset for file in find(part, known))
     address = os.fspath(dataset)
+    if not address:  # else the current folder, by which nobody means ""
+        raise InputError("the dataset has an empty name")
     files = _remote(address, known) if "://" in address else _local(address, known)
     if not files:
         raise InputError(f"{address}: no file there that ends in {', '.join(known)}")
@@ -104,9 +106,9 @@ def _shown(path: str, folder: str, known: Sequence[str]) -> bool:
 
 def _local(address: str, known: Sequence[str]) -> list[File]:
     path = Path(address)
-    if path.is_dir():
+    if os.path.isdir(path):
         names = sorted(str(p) for p in path.rglob("*") if p.is_file() and _shown(str(p), address, known))
-    elif path.is_file():
+    elif os.path.isfile(path):
         names = [address]
     elif glob.has_magic(address):
         names = sorted(name for name in glob.glob(address, recursive=True) if os.path.isfile(name))

@@ -109,7 +109,8 @@ def explain_dataset(
         shard_rows: rows of the dataset that make one shard; what a kill loses at most.
         encode: text → token ids (T,), for columns of text.
         text: a column of texts, which the tokenizer turns into the ids that the model takes (and its mask and types, where it has
-            such inputs); ``pieces`` and, by words, ``words`` are columns of the results.
+            such inputs); ``pieces`` and, by words, ``words`` are columns of the results, and ``left_out``, how
+            many more pieces the tokenizer cut off.
         tokenizer: of ``text``. Default: as ``model.tokens.json`` beside the model says.
         words: of ``text``: relevance is added up over the pieces of each word, (W,) or (W, …) a row.
         engine: "local", or "ray": actors on a Ray cluster, which write the same files; ``out`` is then a folder that all its
@@ -208,7 +209,7 @@ def _named(columns: Sequence[str], keep: Sequence[str], target: str | None, text
         if name not in columns:
             raise InputError(f"no column {name!r} in the dataset; there are: {', '.join(columns)}")
     taken = {"row", "file", "row_in_file", "kind", "reason", "prediction", "output", "target", "seed", "relevance", "residual"}
-    taken |= set() if text is None else {"pieces", "words"}
+    taken |= set() if text is None else {"pieces", "words", "left_out"}
     for name in sorted({*taken, *(f"absorbed_{kind}" for kind in ABSORBED)} & set(keep)):
         raise InputError(f"a column to keep can't be called {name!r}, as one of the results is; rename it")
 
@@ -248,7 +249,7 @@ def _limit(given: int | str | None, rows: int) -> float:
         text = str(given)
         share = text.endswith("%")
         number = float(text[:-1]) if share else int(text)
-        if number < 0:
+        if not 0 <= number < float("inf"):
             raise ValueError
     except ValueError as error:
         raise InputError(f"max_errors={given!r}: expected a number of rows, or a share as in 5%") from error

@@ -99,7 +99,9 @@ def _folded(flat: np.ndarray, sizes: list[np.ndarray], texts: Sequence[Any], nam
 
 
 def labels(texts: Sequence[Any], *, words: bool) -> dict[str, Any]:
-    """The pieces of texts, and their words, as Arrow lists of text: what the entries of relevance stand for."""
+    """The pieces of texts, and their words, as Arrow lists of text: what the entries of relevance stand for; and how many more
+    pieces were cut off.
+    """
     import pyarrow as arrow
 
     made = {"pieces": [text.pieces for text in texts]}
@@ -109,7 +111,7 @@ def labels(texts: Sequence[Any], *, words: bool) -> dict[str, Any]:
     for name, rows in made.items():
         flat = arrow.array([part for row in rows for part in row], arrow.string())
         found[name] = nested(flat, [np.asarray([len(row) for row in rows])])
-    return found
+    return {**found, "left_out": arrow.array([text.left_out for text in texts], arrow.int32())}
 
 
 def nested(flat: Any, sizes: Sequence[np.ndarray]) -> Any:

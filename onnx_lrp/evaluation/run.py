@@ -93,9 +93,12 @@ def evaluate(
         raise RuleError(f"part {unknown[0]!r} does not exist; there is: {', '.join(PARTS)}")
     if by not in (None, "count", "share"):
         raise RuleError(f"by={by!r} does not exist; 'count' or 'share'")
-    for name, value, least in (("seeds", seeds, 10), ("points", points, 1), ("probes", probes, 1), ("resamples", resamples, 100)):
-        if value < least:
-            raise InputError(f"{name} must be at least {least}, got {value}")
+    least = {"seeds": 10, "points": 1, "probes": 1, "draws": 1, "networks": 1, "resamples": 100, "seed": 0}
+    for name, value in zip(least, (seeds, points, probes, draws, networks, resamples, seed), strict=True):
+        if value < least[name]:
+            raise InputError(f"{name} must be at least {least[name]}, got {value}")
+    if not 0 <= noise < np.inf:
+        raise InputError(f"noise must be a finite number >= 0, got {noise}")
     chosen = specs(methods)
     tell = progress if progress is not None else lambda what, share: None
     tell("reading the model and the samples", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,11 +21,11 @@ class Outputs:
         self._staged: dict[Path, Path] = {}
         for path in paths:
             folder = _place(path).parent
-            if path.is_dir():
+            if os.path.isdir(path):  # False also of names that no file can have, where Path.is_dir raises
                 raise OutputError(f"{path} is a folder")
-            if not folder.is_dir():
+            if not os.path.isdir(folder):
                 raise OutputError(f"{path}: there is no folder {folder}")
-            if not os.access(folder, os.W_OK | os.X_OK) or (path.exists() and not os.access(path, os.W_OK)):
+            if not os.access(folder, os.W_OK | os.X_OK) or (os.path.exists(path) and not os.access(path, os.W_OK)):
                 raise OutputError(f"{path}: no permission to write there")
 
     def stage(self, path: Path, write: Callable[[Path], object]) -> None:
@@ -51,7 +52,8 @@ class Outputs:
 
     def __exit__(self, *_: object) -> None:
         for part in self._staged:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # such as of a name too long to be there; what went wrong was said by stage()
+                part.unlink(missing_ok=True)
 
 
 def _place(path: Path) -> Path:

@@ -6,6 +6,7 @@ import csv
 import json
 import lzma
 import math
+import os
 import tokenize
 import zipfile
 import zlib
@@ -64,8 +65,8 @@ def read_inputs(name: str, *, stdin: IO[str] | None, most: int = Limits.file_byt
         raise InputError(
             f"{name}: inputs are read from {', '.join(SUFFIXES)} or - (JSON on stdin), not from {path.suffix or 'no suffix'}"
         )
-    if not path.is_file():
-        raise InputError(f"{name}: {'is a folder' if path.is_dir() else 'no such file'}")
+    if not os.path.isfile(path):  # False also of names that no file can have, where Path.is_file raises
+        raise InputError(f"{name}: {'is a folder' if os.path.isdir(path) else 'no such file'}")
     try:
         _within(path.stat().st_size, most, name)
         if path.suffix.lower() in (".npz", ".npy"):

@@ -72,6 +72,7 @@ class Sample:
         books: where relevance started and ended, by the names that are shown.
         before: the explained score lies before probabilities, which are what the scores show.
         flow: its way through the layers, where that is known.
+        left_out: how many tokens of a text were cut off.
     """
 
     title: str
@@ -85,6 +86,7 @@ class Sample:
     method: str = "lrp"
     before: bool = False
     flow: Flow | None = None
+    left_out: int = 0
 
     @property
     def signs(self) -> tuple[str, str]:
@@ -111,6 +113,14 @@ class Sample:
     def written(self, value: float) -> str:
         """One of the scores; probabilities in percent."""
         return percent(value) if self.likely else number(value)
+
+    @property
+    def cut(self) -> str:
+        """What to bear in mind where the model did not read the whole text, else empty."""
+        if not self.left_out:
+            return ""
+        more = "1 token more was" if self.left_out == 1 else f"{self.left_out} tokens more were"
+        return f"The model did not read all of this text: {more} cut off."
 
     @property
     def cancels(self) -> str:

@@ -80,10 +80,7 @@ def render(sample: Sample, width: int) -> RenderableType:
     parts.append(
         pair("explained", Text(f"{sample.explained}{behind(sample.explained)}, score {number(sample.books.seed)}{before}"))
     )
-    if sample.note:
-        parts.append(pair("note", Text(sample.note)))
-    if sample.cancels:
-        parts.append(pair("note", Text(sample.cancels)))
+    parts += [pair("note", Text(note)) for note in (sample.cut, sample.note, sample.cancels) if note]
     for point in sample.points:
         parts.append(Text())
         parts += _words(point, width) if point.is_text else _image(point, point.image) if point.image else _steps(point, width)

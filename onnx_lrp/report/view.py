@@ -123,6 +123,7 @@ def _sample(
         unknown=unknown or any(rows.unknown and rows.unknown[b] for rows in names.values()),
         method=explanation.method,
         before=_before(explanation, b, count, np.array([value for _, value in scores])),
+        left_out=labels.left_out[b] if (labels := explanation.labels) is not None and labels.left_out else 0,
     )
 
 
@@ -200,7 +201,8 @@ def _unit(rank: int) -> str:
 
 
 def _class(index: int, classes: Sequence[str]) -> str:
-    return visible(classes[index]) if index < len(classes) else f"class {index}"
+    name = classes[index] if index < len(classes) else ""
+    return visible(name) if name.strip() else f"class {index}"
 
 
 def _scores(explanation: Explanation, b: int, count: int, classes: Sequence[str]) -> tuple[tuple[tuple[str, float], ...], str]:

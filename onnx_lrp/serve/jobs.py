@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import secrets
 import sys
@@ -99,7 +100,7 @@ class Jobs:
     """A thread and what it works on. Only the last job is kept, with its result.
 
     Args:
-        first: what to do before any job, such as importing what takes long.
+        first: what to do before any job, such as importing what takes long; jobs that need it do it again, and find it done.
         debug: tracebacks of bugs on stderr.
     """
 
@@ -146,7 +147,8 @@ class Jobs:
 
     def _run(self) -> None:
         if self._first is not None:
-            self._first()
+            with contextlib.suppress(Exception):  # the jobs that need it find out, and say so
+                self._first()
         while (entry := self._queue.get()) is not None:
             self._work(*entry)
             del entry  # its result belongs to the page alone

@@ -243,8 +243,8 @@ class Subject:
         key = tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in how.items())
         found = self._made.pop(key, None) or load(self.model, **self.options, **how)
         self._made[key] = found  # the last one used is the last to go
-        while len(self._made) > KEPT:
-            del self._made[next(iter(self._made))]
+        for old in list(self._made)[:-KEPT]:
+            self._made.pop(old, None)  # which another thread may have taken meanwhile
         return found
 
     def _data(self, question: Question, explainer: Explainer) -> Any:
