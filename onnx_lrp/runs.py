@@ -206,7 +206,9 @@ class Runs:
             self.verified = True
         self._verifier.finite(program, result["outputs"], given)
         if method is None:
-            self._verifier.finite(program, result.get("relevance", {}), given, relevance=True)
+            self._verifier.finite(program, result.get("relevance", {}), given, relevance="at")
+            ledger = {key.replace("|", " as "): amount for key, amount in result.get("absorbed", {}).items()}
+            self._verifier.finite(program, ledger, given, relevance="absorbed in")
         else:
             defined(result["relevance"], method.name)
         return result

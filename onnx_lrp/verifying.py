@@ -85,10 +85,8 @@ class Verifier:
                     "the explanation would be of another function. verify='never' explains all the same"
                 )
 
-    def finite(
-        self, program: Program, arrays: Mapping[str, Any], given: Mapping[str, np.ndarray], *, relevance: bool = False
-    ) -> None:
-        """Refuse arrays that are not finite: the model's outputs, or relevance.
+    def finite(self, program: Program, arrays: Mapping[str, Any], given: Mapping[str, np.ndarray], *, relevance: str = "") -> None:
+        """Refuse arrays that are not finite: the model's outputs, or relevance "at" points or "absorbed in" layers.
 
         Raises:
             ParityError: a number of the model's own is not finite on these inputs, or nothing stabilizes a sum.
@@ -97,12 +95,12 @@ class Verifier:
             if isinstance(array, np.ndarray) and array.dtype.kind == "f" and not np.all(np.isfinite(array)):
                 where = infinite_in_engine(self._plan, program, given)
                 if where or not relevance:
-                    what = f"relevance at {name!r}" if relevance else f"output {name!r}"
+                    what = f"relevance {relevance} {name!r}" if relevance else f"output {name!r}"
                     raise ParityError(
                         f"{what} is not finite although the inputs are: the model overflows on them, or makes such a number on "
                         f"purpose, as by a mask of -inf or the logarithm of 0, which has no shares; {where or place(array)}"
                     )
                 raise ParityError(
-                    f"relevance at {name!r} is not finite ({place(array)}) although the forward pass is: relevance overflows, "
-                    f"or a sum is exactly 0 and nothing stabilizes it; a larger epsilon than {self._epsilon:g} helps"
+                    f"relevance {relevance} {name!r} is not finite ({place(array)}) although the forward pass is: relevance "
+                    f"overflows, or a sum is exactly 0 and nothing stabilizes it; a larger epsilon than {self._epsilon:g} helps"
                 )

@@ -82,3 +82,15 @@ def test_a_model_that_onnxruntime_cannot_load_says_that_nothing_is_verified():
     assert "nothing is held against it" in str(onnx_lrp.load(model).summary())
     assert "nothing is held" not in str(onnx_lrp.load(dense()).summary())
     onnx_lrp.load(model, jit="eager").explain(feeds)
+
+
+@pytest.mark.parametrize("jit", ["eager", "graph"])
+def test_books_that_overflow(jit):
+    """The sum of what a layer absorbed; what comes out at the inputs is small."""
+    b = builder()
+    y = b.op("MatMul", b.op("Mul", b.rows(2, 3), b.const(np.float32(1e-38))), b.const(np.ones((3, 2), np.float32)))
+    model, feeds = b.case(b.op("Add", y, b.const(np.asarray([3e38, 3e38], np.float32))))
+    explainer = onnx_lrp.load(model, jit=jit)
+    assert np.isfinite(explainer.explain(feeds, onnx_lrp.targets.seed(np.full((2, 2), 1e30))).absorbed["bias"]).all()
+    with pytest.raises(ParityError, match=r"absorbed in 'Add2 as bias' is not finite \(inf at"):
+        explainer.explain(feeds, onnx_lrp.targets.seed(np.full((2, 2), 3e38)))
