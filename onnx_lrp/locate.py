@@ -145,6 +145,7 @@ def refusal(runtime: Runtime, feeds: Arrays, error: Exception) -> OnnxLrpError |
             reason = " ".join(str(error).split())[:200]
             return ModelError(f"the engine can't run the model ({reason}), and onnxruntime can't load it: {runtime.reference[1]}")
         runtime.forward(feeds)
+        runtime.forward(feeds, as_written=True)
     except OnnxLrpError as why:
         return InputError(f"the model doesn't run on these inputs: {why}") if isinstance(why, InputError) else None
     return None

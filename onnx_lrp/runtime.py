@@ -56,10 +56,12 @@ class Runtime:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
 
-    def _session(self, source: Any, *, lean: bool = False) -> Any:
+    def _session(self, source: Any, *, lean: bool = False, as_written: bool = False) -> Any:
         ort = _onnxruntime("running a model's forward pass")
         options = ort.SessionOptions()
         options.log_severity_level = 4
+        if as_written:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         for library in self.graph.custom_ops:
             try:
                 options.register_custom_ops_library(library)
@@ -75,6 +77,9 @@ class Runtime:
     @functools.cached_property
     def reference(self) -> tuple[Any, str]:
         """(session of the whole model or None, why there is none)."""
+        return self._whole()
+
+    def _whole(self, *, as_written: bool = False) -> tuple[Any, str]:
         _onnxruntime("checking the forward pass against onnxruntime (or pass verify='never')")
         graph = self.graph
         assert graph.model is not None
@@ -84,8 +89,8 @@ class Runtime:
         lean = sum(array.nbytes for name, array in graph.constants.items() if name in made) > FOLDED
         try:
             if graph.path is not None and model is graph.model:
-                return self._session(str(graph.path), lean=lean), ""
-            return self._session(model.SerializeToString(), lean=lean), ""
+                return self._session(str(graph.path), lean=lean, as_written=as_written), ""
+            return self._session(model.SerializeToString(), lean=lean, as_written=as_written), ""
         except (MissingExtra, InputError):
             raise
         except Exception as error:
@@ -112,10 +117,13 @@ class Runtime:
             what = "the forward pass is compared with onnxruntime's (not with verify='never'), which has to load the model"
             self.graph.limits.check("runtime_nodes", self.graph.size, what)
 
-    def forward(self, inputs: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
-        """All graph outputs, or None where onnxruntime can't load the model."""
+    def forward(self, inputs: Mapping[str, np.ndarray], *, as_written: bool = False) -> dict[str, Any] | None:
+        """All graph outputs, or None where onnxruntime can't load the model.
+
+        ``as_written``: node by node, without its optimizations, in which it may leave out what does not fit.
+        """
         self.admit()
-        session, _ = self.reference
+        session, _ = self._whole(as_written=True) if as_written else self.reference
         if session is None:
             return None
         names = [o.name for o in session.get_outputs()]

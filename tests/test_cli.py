@@ -215,10 +215,11 @@ def test_names_that_no_file_can_have(capsys, tmp_path, ids):
     fails(3, capsys, "evaluate", f"{long}.onnx", ids)
     fails(2, capsys, "explain", ".", "--text", "a")  # there are no options beside it
     fails(4, capsys, "explain", MODEL, f"{long}.npy")
+    fails(5, capsys, "weights", MODEL, tmp_path / f"{long}.npz")
+    pytest.importorskip("pyarrow")
     fails(4, capsys, "batch", MODEL, f"{long}.npy", "--out", tmp_path / "out")
     assert "empty name" in fails(4, capsys, "batch", MODEL, "", "--out", tmp_path / "out")
     fails(5, capsys, "batch", MODEL, ids, "--out", tmp_path / long)
-    fails(5, capsys, "weights", MODEL, tmp_path / f"{long}.npz")
 
 
 def test_failed_write_leaves_nothing(capsys, tmp_path, ids, monkeypatch):

@@ -746,13 +746,13 @@ def test_usage(capsys, tmp_path, monkeypatch):
     assert "view needs MODEL, or --demo" in fails(2, capsys, "view")
     assert "or --demo?" in fails(2, capsys, "view", "m.onnx", "--demo")
     assert "the demo has its own" in fails(2, capsys, "view", "--demo", "--vocab", "v.txt")
-    fails(3, capsys, "view", "/", "--no-open")
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert 'pip install "onnx-lrp[view]"' in fails(2, capsys, "view", "--demo")
 
 
 def test_models_and_ports_that_cannot_be_used(capsys, tmp_path, client):
     assert "no such file" in fails(3, capsys, "view", str(tmp_path / "none.onnx"), "--no-open").lower()
+    fails(3, capsys, "view", "/", "--no-open")
     assert f"port {client.port}" in fails(2, capsys, "view", "--demo", "--no-open", "--port", client.port)
 
 

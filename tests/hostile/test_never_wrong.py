@@ -94,3 +94,15 @@ def test_books_that_overflow(jit):
     assert np.isfinite(explainer.explain(feeds, onnx_lrp.targets.seed(np.full((2, 2), 1e30))).absorbed["bias"]).all()
     with pytest.raises(ParityError, match=r"absorbed in 'Add2 as bias' is not finite \(inf at"):
         explainer.explain(feeds, onnx_lrp.targets.seed(np.full((2, 2), 3e38)))
+
+
+def test_what_onnxruntime_optimizes_away_does_not_make_a_bug():
+    """A Reshape to the length of a shape: it takes it for one to the shape, and runs what can't be run as it is written."""
+    b = builder()
+    x = b.input("x", b.numbers(2, 1, 1), ["batch", 1, 1])
+    shape = b.op("Shape", x, start=1, end=2)
+    target = b.op("Concat", b.op("Shape", shape, start=0, end=1), shape, b.ints(2), axis=0)
+    y = b.op("Reshape", b.op("MatMul", x, b.weight(1, 2)), target)
+    model, feeds = b.case(b.gemm(b.op("ReduceSum", y, b.ints(1), keepdims=0), 2, 1))
+    with pytest.raises(onnx_lrp.InputError, match=r"doesn't run on these inputs.*Reshape"):
+        onnx_lrp.load(model, jit="eager").explain(feeds)
