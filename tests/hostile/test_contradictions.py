@@ -385,6 +385,25 @@ def test_an_axis_behind_the_last(op, low, high):
             refused(model, f"{op} .*: axis {axis} of a tensor of")
 
 
+OF_CONSTANTS = {
+    "ReduceProd": lambda b, x, axis: b.op("ReduceProd", x, axes=[axis], keepdims=1),
+    "Slice": lambda b, x, axis: b.op("Slice", x, b.ints(0), b.ints(1), b.ints(axis)),
+    "Squeeze": lambda b, x, axis: b.op("Squeeze", x, b.ints(axis)),
+}
+
+
+@pytest.mark.parametrize("op", OF_CONSTANTS)
+def test_an_axis_that_a_constant_has_not(op):
+    for axis in (0, -1, 3, -4):
+        b = builder()
+        y = OF_CONSTANTS[op](b, b.const(np.ones((1, 1, 1), np.float32)), axis)
+        model, _ = b.case(b.op("Add", b.gemm(b.rows(2, 3), 3, 1), b.op("ReduceSum", y, keepdims=1)))
+        if axis in (0, -1):
+            onnx_lrp.load(model)
+        else:
+            refused(model, f"{op} .*: constants can't be folded")
+
+
 def test_axes_of_a_reversal():
     for axes, right in (((0, 1), True), ((1, 0), True), ((2, 1), False), ((0, -1), False)):
         b = builder()
