@@ -14,6 +14,7 @@ import onnx
 
 from .errors import InvalidModel
 from .graph import Node
+from .growth import AXES as MOST
 from .printable import short
 
 __all__ = ["alike", "fits", "within"]
@@ -119,15 +120,22 @@ def within(node: Node, operands: Sequence[Any]) -> None:
         listed = attributes.get("axes", operands[AXES[op]] if len(operands) > AXES[op] else ())
     if op == "Transpose" and "perm" in attributes:
         listed = attributes["perm"]
-        if sorted(listed) != list(range(rank)):
-            raise InvalidModel(f"{node.label}: perm {list(listed)} of a tensor of {rank} axes")
     if not isinstance(listed, int | list | tuple | np.ndarray):  # known when it runs
         return
-    axes = np.atleast_1d(np.asarray(listed, np.int64))
-    reach = rank + (len(axes) if op == "Unsqueeze" else 0)
+    axes = np.asarray(listed).reshape(-1)
+    if axes.dtype.kind not in "iu" or not axes.size:
+        return
+    if axes.size > 2 * MOST:  # before anything is made of them
+        raise InvalidModel(f"{node.label}: {axes.size:_} axes of a tensor of {rank} axes")
+    axes = axes.astype(np.int64)
+    reach = rank + (axes.size if op == "Unsqueeze" else 0)
     below, above = BEHIND.get(op, (0, 0))
-    if np.any(axes < -reach - below) or np.any(axes >= reach + above):
-        what = f"axis {axes[0]}" if len(axes) == 1 else f"axes {', '.join(map(str, axes))}"
+    what = f"axis {axes[0]}" if axes.size == 1 else f"axes {', '.join(map(str, axes))}"
+    if op == "Transpose":
+        what, wrong = f"perm {axes.tolist()}", sorted(axes.tolist()) != list(range(rank))
+    else:
+        wrong = bool(np.any(axes < -reach - below) or np.any(axes >= reach + above))
+    if wrong:
         raise InvalidModel(f"{node.label}: {what} of a tensor of {rank} axes")
 
 
