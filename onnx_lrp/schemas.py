@@ -125,7 +125,7 @@ def within(node: Node, operands: Sequence[Any]) -> None:
     axes = np.asarray(listed).reshape(-1)
     if axes.dtype.kind not in "iu" or not axes.size:
         return
-    if axes.size > 2 * MOST:  # before anything is made of them
+    if axes.size > MOST:  # before anything is made of them
         raise InvalidModel(f"{node.label}: {axes.size:_} axes of a tensor of {rank} axes")
     axes = axes.astype(np.int64)
     reach = rank + (axes.size if op == "Unsqueeze" else 0)

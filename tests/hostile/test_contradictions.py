@@ -385,6 +385,12 @@ def test_an_axis_behind_the_last(op, low, high):
             refused(model, f"{op} .*: axis {axis} of a tensor of")
 
 
+def test_a_thousand_axes_are_counted_and_not_listed():
+    b = builder()
+    y = b.op("Squeeze", b.rows(2, 3), b.ints(*range(1000)))
+    refused(b.case(b.op("ReduceSum", b.op("Tanh", y), keepdims=1))[0], "Squeeze .*: 1_000 axes of a tensor of 2 axes$")
+
+
 OF_CONSTANTS = {
     "ReduceProd": lambda b, x, axis: b.op("ReduceProd", x, axes=[axis], keepdims=1),
     "Slice": lambda b, x, axis: b.op("Slice", x, b.ints(0), b.ints(1), b.ints(axis)),
